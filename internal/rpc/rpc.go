@@ -1,0 +1,264 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// Header is what every request carries that changes a journal or counts towards a quorum (rule F3). On
+// a write stream it is stated once, in the first message, and binds all that follows.
+type Header struct {
+	Journal       segments.JournalID
+	ConfigVersion uint64
+	Incarnation   quorum.Incarnation // the storage the request is meant for (N1)
+	Claim         fencing.Claim
+}
+
+// ClusterID names a founded cluster; it is made at genesis (N4).
+type ClusterID [16]byte
+
+// IsZero reports whether the cluster is not founded yet.
+func (c ClusterID) IsZero() bool { return c == ClusterID{} }
+
+// Phase is where a node stands on its way into a cluster (N4).
+type Phase uint8
+
+const (
+	// Blank: the directory belongs to no cluster yet.
+	Blank Phase = iota
+	// Founding: the genesis record is written, and not known to be written by all.
+	Founding
+	// Founded: the node belongs to its cluster.
+	Founded
+)
+
+// String returns the word used in logs and JSON.
+func (p Phase) String() string {
+	switch p {
+	case Blank:
+		return "blank"
+	case Founding:
+		return "founding"
+	case Founded:
+		return "founded"
+	}
+	return "unknown"
+}
+
+// NodeInfo says who a node is. Founders is its genesis record, empty while Blank.
+type NodeInfo struct {
+	ID          quorum.NodeID
+	Incarnation quorum.Incarnation
+	Cluster     ClusterID
+	Phase       Phase
+	Founders    []quorum.Member
+	Version     string
+}
+
+// JournalSummary is one line of a node's list of journals.
+type JournalSummary struct {
+	ID      segments.JournalID
+	Name    string
+	Config  quorum.Config
+	Deleted bool
+}
+
+// JournalState is what a node says of a journal without promising anything. Counts towards a quorum
+// where it is used for reading (D4, D6) or before a claim (F2).
+type JournalState struct {
+	Node        quorum.NodeID
+	Incarnation quorum.Incarnation
+	Summary     JournalSummary
+	Promised    fencing.Claim
+	// DataKnown is false where some of the newest data cannot be read (N2); Newest then means nothing.
+	DataKnown bool
+	// Member is false where the node's (id, incarnation) is not in its installed config (N1).
+	Member  bool
+	Answer  recovery.Answer // of the newest segment, as Prepare would answer it
+	Written segments.TxID   // highest txid handed to the disk
+	Damaged []Damage        // segments that cannot be read
+	// LastSync is how long the last sync took, SinceSync how long ago it ended; zero: none yet.
+	LastSync  time.Duration
+	SinceSync time.Duration
+	Poisoned  string // why this journal takes no writes here until a restart; empty: it does
+}
+
+// Damage names one segment that a node cannot read in full.
+type Damage struct {
+	Segment segments.TxID
+	Text    string
+}
+
+// PromiseReply answers NewEpoch: the promise is made. Promises and data answers are counted apart (F2).
+type PromiseReply struct {
+	DataKnown bool
+	Newest    segments.TxID // first txid of the newest segment; 0 = none
+}
+
+// SegmentInfo is one line of a node's list of segments.
+type SegmentInfo struct {
+	First   segments.TxID
+	State   recovery.CopyState
+	Last    segments.Position
+	Epoch   fencing.Epoch
+	Prev    segments.End
+	Bytes   int64
+	Problem string // of an Unknown one
+}
+
+// ReadRequest asks for verbatim frames of one segment, from the frame that holds From. Purpose says
+// how far: up to what is committed for readers, up to what is durable for recovery and catch-up.
+type ReadRequest struct {
+	Journal segments.JournalID
+	Segment segments.TxID
+	From    segments.TxID
+	// Durable asks for all synced frames of a copy, committed or not: recovery sources (R4) and
+	// catch-up within one epoch (W5). Epoch must then be the copy's own.
+	Durable bool
+	Epoch   fencing.Epoch
+	UpTo    segments.TxID // 0 = as far as there is
+}
+
+// TailRequest asks for committed frames from the one that holds From, across segments.
+type TailRequest struct {
+	Journal segments.JournalID
+	From    segments.TxID
+	// FinalizedOnly leaves the segment in progress out.
+	FinalizedOnly bool
+	// Follow keeps the stream open and pushes what is committed later.
+	Follow bool
+}
+
+// Chunk is a run of verbatim frames of one segment. Frames is a concatenation of whole frames, owned
+// by the receiver. Prev is the position before the first of them.
+type Chunk struct {
+	Segment segments.TxID
+	Prev    segments.Position
+	Frames  []byte
+	// Committed is the highest txid the node knows to be committed.
+	Committed segments.TxID
+}
+
+// WriteRequest is one message of the write stream, handled in order. At most one of Start, Frames,
+// Finalize and Fill is set; none makes it a heartbeat. Floor rides on any.
+type WriteRequest struct {
+	Seq      uint64 // orders one stream; no safety rests on it (F3)
+	Floor    recovery.Floor
+	Start    *segments.End // StartSegment(Prev.Next()): the previous segment
+	Frames   []segments.Frame
+	Finalize *segments.End
+	Fill     *Fill
+}
+
+// Fill asks a node that missed frames of the open segment to copy them from a peer (W5), up to the
+// writer's own position Target.
+type Fill struct {
+	Segment segments.TxID
+	Target  segments.Position
+	Sources []quorum.NodeID
+}
+
+// ReplyKind says what a WriteReply is about.
+type ReplyKind uint8
+
+// Replies of the write stream.
+const (
+	Alive      ReplyKind = iota // answers a heartbeat
+	Started                     // At is the last durable position of the segment
+	Synced                      // everything up to At is durable (cumulative)
+	Finalized                   // Segment is finalized at At
+	FillFailed                  // no source could serve; Err says why
+)
+
+// WriteReply is one message back. The stream's end carries the error that ended it.
+type WriteReply struct {
+	Kind          ReplyKind
+	Segment       segments.TxID
+	Epoch         fencing.Epoch // the segment's writer epoch, equal to the promise (W2, W3)
+	ConfigVersion uint64
+	Incarnation   quorum.Incarnation
+	At            segments.Position
+	Err           string
+}
+
+// WriteStream is the writer's end. Send and Recv may be called by one goroutine each.
+type WriteStream interface {
+	// Send hands a message over, waiting while flow control says so. The frames are not kept after it
+	// returns.
+	Send(WriteRequest) error
+	// Recv returns the next reply, or the typed error that ended the stream.
+	Recv() (WriteReply, error)
+	// Close ends the stream at once; both calls return after it.
+	Close()
+}
+
+// ServerStream is the node's end.
+type ServerStream interface {
+	Context() context.Context
+	// Recv returns the next message; its frames are owned by the caller. io.EOF: the writer is done.
+	Recv() (WriteRequest, error)
+	Send(WriteReply) error
+}
+
+// ChunkStream is a stream of frames being read. Close releases it; Recv returns io.EOF at its end.
+type ChunkStream interface {
+	Recv() (Chunk, error)
+	Close()
+}
+
+// Node is a JournalNode seen by a client or a peer. All methods may be called concurrently. Errors are
+// the typed ones of fencing, recovery, segments and this package; anything else means that the outcome
+// is unknown.
+type Node interface {
+	Info(ctx context.Context) (NodeInfo, error)
+	Journals(ctx context.Context) ([]JournalSummary, error)
+	CreateJournal(ctx context.Context, j JournalSummary) error
+	DeleteJournal(ctx context.Context, j JournalSummary) error
+	State(ctx context.Context, id segments.JournalID) (JournalState, error)
+	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
+	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
+	// Accept makes the node's copy equal to what the request says. relay, where not nil, supplies the
+	// frames of the whole segment because the node could reach no source (R4).
+	Accept(ctx context.Context, h Header, req recovery.AcceptRequest, relay ChunkStream) error
+	Finalize(ctx context.Context, h Header, end segments.End) error
+	Segments(ctx context.Context, id segments.JournalID) ([]SegmentInfo, error)
+	ReadSegment(ctx context.Context, req ReadRequest) (ChunkStream, error)
+	Tail(ctx context.Context, req TailRequest) (ChunkStream, error)
+	Write(ctx context.Context, h Header) (WriteStream, error)
+	Close() error
+}
+
+// Service is what a JournalNode serves. Streams are pushed through send.
+type Service interface {
+	Info(ctx context.Context) (NodeInfo, error)
+	Journals(ctx context.Context) ([]JournalSummary, error)
+	CreateJournal(ctx context.Context, j JournalSummary) error
+	DeleteJournal(ctx context.Context, j JournalSummary) error
+	State(ctx context.Context, id segments.JournalID) (JournalState, error)
+	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
+	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
+	Accept(ctx context.Context, h Header, req recovery.AcceptRequest, relay ChunkStream) error
+	Finalize(ctx context.Context, h Header, end segments.End) error
+	Segments(ctx context.Context, id segments.JournalID) ([]SegmentInfo, error)
+	ReadSegment(ctx context.Context, req ReadRequest, send func(Chunk) error) error
+	Tail(ctx context.Context, req TailRequest, send func(Chunk) error) error
+	Write(h Header, stream ServerStream) error
+}
+
+// Dialer connects to nodes. Dial does not wait for the connection: the first call does.
+type Dialer interface {
+	Dial(addr string) (Node, error)
+}
+
+// Bounds of what goes over a connection in one piece; what is larger is refused before memory is taken.
+const (
+	MessageBytesMax = 20 << 20 // one message: a frame of the largest size and its surroundings
+	ChunkBytes      = 1 << 20  // frames are gathered into chunks of about this size
+	DigestsMax      = 1024     // questions in one Prepare
+	JournalNameMax  = 128
+)

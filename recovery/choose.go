@@ -1,0 +1,252 @@
+package recovery
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// Choice is how a segment ends.
+type Choice struct {
+	End     segments.End
+	Empty   bool            // no transaction survives; the segment is started anew (R6)
+	Prev    segments.End    // the segment before it
+	Epoch   fencing.Epoch   // writer epoch of the chosen content
+	Sources []quorum.NodeID // nodes that hold the content, sorted
+	// Quarantine names nodes whose finalized copy differs from the one that a majority holds (R2).
+	Quarantine []quorum.NodeID
+	// CutAt names nodes whose tail was cut as torn and that were part of the basis (N2a).
+	CutAt []quorum.NodeID
+}
+
+// Query asks a node for the digest of its copy at a frame end.
+type Query struct {
+	Node quorum.NodeID
+	TxID segments.TxID
+}
+
+// Choose applies R2 and R3 to the answers for segment s, sorted or not; the result does not depend on
+// their order. All answers must have been given under one epoch. It returns either a choice, or
+// queries whose replies the comparison still needs (the caller adds them to the answers and calls
+// again), or an error: *DivergenceError, *FloorError, *NoQuorumError where the answers hold no
+// majority of data answers.
+func Choose(cfg quorum.Config, s segments.TxID, answers []Answer) (Choice, []Query, error) {
+	answers = slices.Clone(answers)
+	slices.SortFunc(answers, func(a, b Answer) int { return cmp.Compare(a.Node, b.Node) })
+	data := slices.DeleteFunc(slices.Clone(answers), func(a Answer) bool { return a.Copy.State == Unknown })
+	if !cfg.Majority(among(data)) {
+		return Choice{}, nil, &NoQuorumError{Step: "data answers", Causes: unknownCauses(answers)}
+	}
+	ch, need, err := choose(cfg, s, data)
+	if err != nil || len(need) > 0 {
+		return Choice{}, need, err
+	}
+	for _, a := range data {
+		if a.Copy.CutAt != nil {
+			ch.CutAt = append(ch.CutAt, a.Node)
+		}
+	}
+	need, err = checkFloors(ch, s, answers)
+	if err != nil || len(need) > 0 {
+		return Choice{}, need, err
+	}
+	return ch, nil, nil
+}
+
+func among(answers []Answer) func(quorum.Member) bool {
+	return func(m quorum.Member) bool {
+		return slices.ContainsFunc(answers, func(a Answer) bool { return a.Node == m.ID })
+	}
+}
+
+// choose is R2: any > none; finalized > in progress; higher ballot; longer.
+func choose(cfg quorum.Config, s segments.TxID, data []Answer) (Choice, []Query, error) {
+	if ch, ok, err := chooseFinalized(cfg, s, data); ok || err != nil {
+		return ch, nil, err
+	}
+	copies := slices.DeleteFunc(slices.Clone(data), func(a Answer) bool { return !a.Copy.HasTxns() })
+	if len(copies) == 0 {
+		return emptyChoice(s, data), nil, nil
+	}
+	if err := checkAccepted(s, data); err != nil {
+		return Choice{}, nil, err
+	}
+	// Highest ballot first, then longest, then by name: copies[0] is the choice.
+	slices.SortFunc(copies, func(a, b Answer) int {
+		return cmp.Or(cmp.Compare(b.Copy.Ballot(), a.Copy.Ballot()),
+			cmp.Compare(b.Copy.Last.TxID, a.Copy.Last.TxID), cmp.Compare(a.Node, b.Node))
+	})
+	need, err := checkPrefixes(s, copies)
+	if err != nil || len(need) > 0 {
+		return Choice{}, need, err
+	}
+	best := copies[0].Copy
+	ch := Choice{
+		End:   segments.End{First: s, Last: best.Last.TxID, Digest: best.Last.Digest},
+		Prev:  best.Prev,
+		Epoch: best.Epoch,
+	}
+	for _, a := range copies {
+		if a.Copy.Ballot() == best.Ballot() && a.Copy.Last == best.Last {
+			ch.Sources = append(ch.Sources, a.Node)
+		}
+	}
+	slices.Sort(ch.Sources)
+	return ch, nil, nil
+}
+
+// chooseFinalized: a finalized copy is the decision. One that a majority holds outvotes a minority
+// copy that differs, which is quarantined; without such a majority two that differ stop recovery.
+func chooseFinalized(cfg quorum.Config, s segments.TxID, data []Answer) (Choice, bool, error) {
+	var fin []Answer
+	for _, a := range data {
+		if a.Copy.State == Finalized {
+			fin = append(fin, a)
+		}
+	}
+	if len(fin) == 0 {
+		return Choice{}, false, nil
+	}
+	decided := -1
+	for i, a := range fin {
+		same := slices.DeleteFunc(slices.Clone(fin), func(b Answer) bool { return b.Copy.Last != a.Copy.Last })
+		if len(same) == len(fin) || cfg.Majority(among(same)) {
+			decided = i
+			break
+		}
+	}
+	if decided < 0 {
+		e := &DivergenceError{Segment: s, What: "finalized copies differ"}
+		for _, a := range fin {
+			e.Nodes, e.Ends = append(e.Nodes, a.Node), append(e.Ends, a.Copy.Last)
+		}
+		return Choice{}, false, e
+	}
+	c := fin[decided].Copy
+	ch := Choice{End: segments.End{First: s, Last: c.Last.TxID, Digest: c.Last.Digest}, Prev: c.Prev, Epoch: c.Epoch}
+	for _, a := range fin {
+		if a.Copy.Last == c.Last {
+			ch.Sources = append(ch.Sources, a.Node)
+		} else {
+			ch.Quarantine = append(ch.Quarantine, a.Node)
+		}
+	}
+	return ch, true, nil
+}
+
+// emptyChoice: nobody in a majority holds a transaction of s. The predecessor is known from any
+// header; W8 makes them all equal.
+func emptyChoice(s segments.TxID, data []Answer) Choice {
+	ch := Choice{Empty: true, End: segments.End{First: s, Last: s - 1}}
+	for _, a := range data {
+		if a.Copy.State == InProgress {
+			ch.Prev = a.Copy.Prev
+		}
+	}
+	ch.End.Digest = ch.Prev.Digest
+	return ch
+}
+
+// checkAccepted finds the two breaches of R2a: one epoch that accepted two endings, and one epoch that
+// both accepted an ending of s and wrote into s.
+func checkAccepted(s segments.TxID, data []Answer) error {
+	for i, a := range data {
+		if a.Copy.Accepted.IsZero() {
+			continue
+		}
+		for j, b := range data {
+			if i == j {
+				continue
+			}
+			if j > i && b.Copy.Accepted.Epoch == a.Copy.Accepted.Epoch && b.Copy.Accepted != a.Copy.Accepted {
+				return divergence(s, "one epoch accepted two endings", a, b)
+			}
+			if b.Copy.State == InProgress && b.Copy.Epoch == a.Copy.Accepted.Epoch {
+				return divergence(s, "one epoch accepted an ending of the segment and wrote into it", a, b)
+			}
+		}
+	}
+	return nil
+}
+
+// checkPrefixes: among copies of equal ballot the shorter must be a prefix of the longest, by digest.
+// One writer wrote them, so frame boundaries agree (W6): a missing frame end is a divergence, too.
+func checkPrefixes(s segments.TxID, copies []Answer) ([]Query, error) {
+	var need []Query
+	longest := copies[0]
+	for _, c := range copies[1:] {
+		if c.Copy.Ballot() != longest.Copy.Ballot() {
+			longest = c
+			continue
+		}
+		d, found, known := longest.digestAt(c.Copy.Last.TxID)
+		switch {
+		case !known:
+			need = append(need, Query{longest.Node, c.Copy.Last.TxID})
+		case !found || d != c.Copy.Last.Digest:
+			return nil, divergence(s, "equal ballots, and one is no prefix of the other", longest, c)
+		}
+	}
+	return need, nil
+}
+
+func divergence(s segments.TxID, what string, a, b Answer) *DivergenceError {
+	return &DivergenceError{
+		Segment: s, What: what,
+		Nodes: []quorum.NodeID{a.Node, b.Node},
+		Ends:  []segments.Position{a.Copy.Last, b.Copy.Last},
+	}
+}
+
+// checkFloors is R3: the choice contains, by digest, every floor for s or a later segment that any
+// answer reports, those of unknown nodes too.
+func checkFloors(ch Choice, s segments.TxID, answers []Answer) ([]Query, error) {
+	var need []Query
+	for _, a := range answers {
+		f := a.Floor
+		if f.IsZero() || f.Segment < s {
+			continue
+		}
+		broken := &FloorError{Node: a.Node, Floor: f, Choice: ch.End}
+		if f.Segment > s || f.At.TxID > ch.End.Last {
+			return nil, broken
+		}
+		if f.At == ch.End.Position() {
+			continue
+		}
+		d, found, known := lookup(answers, ch.Sources, f.At.TxID)
+		switch {
+		case !known && len(ch.Sources) > 0:
+			need = append(need, Query{ch.Sources[0], f.At.TxID})
+		case !found || d != f.At.Digest:
+			return nil, broken
+		}
+	}
+	return need, nil
+}
+
+// lookup asks the answers of the nodes that hold the choice.
+func lookup(answers []Answer, sources []quorum.NodeID, t segments.TxID) (d segments.Digest, found, known bool) {
+	for _, a := range answers {
+		if !slices.Contains(sources, a.Node) {
+			continue
+		}
+		if d, found, known = a.digestAt(t); known {
+			return d, found, true
+		}
+	}
+	return segments.Digest{}, false, false
+}
+
+func unknownCauses(answers []Answer) []NodeCause {
+	var cs []NodeCause
+	for _, a := range answers {
+		if a.Copy.State == Unknown {
+			cs = append(cs, NodeCause{a.Node, ErrUnknownData})
+		}
+	}
+	return cs
+}
