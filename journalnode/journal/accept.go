@@ -1,0 +1,232 @@
+package journal
+
+import (
+	"fmt"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
+)
+
+// AcceptPlan is what BeginAccept found out. Where Fetch is set, the caller fills Incoming with the
+// frames of the segment up to the end, from a source or relayed, outside the owner, and comes back with
+// FinishAccept; else the accept is done.
+type AcceptPlan struct {
+	Fetch    bool
+	Incoming *store.Incoming
+}
+
+// BeginAccept is the first half of Accept (R4). Owner only.
+func (j *Journal) BeginAccept(h rpc.Header, req recovery.AcceptRequest) (AcceptPlan, error) {
+	l, method, err := j.judgeAccept(h, req)
+	if err != nil {
+		return AcceptPlan{}, err
+	}
+	switch method {
+	case recovery.AcceptDone:
+		return AcceptPlan{}, nil
+	case recovery.AcceptInPlace:
+		return AcceptPlan{}, j.acceptInPlace(req)
+	}
+	s := req.End.First
+	hdr := segments.Header{Journal: j.id, First: s, Epoch: req.Epoch, Prev: req.Prev}
+	if method == recovery.AcceptOwnPrefix {
+		hdr.Epoch, hdr.Prev = l.Copy.Epoch, l.Copy.Prev
+	}
+	inc, err := j.store.NewIncoming(hdr, "accept")
+	if err != nil {
+		return AcceptPlan{}, j.save(err)
+	}
+	if method == recovery.AcceptFetch {
+		return AcceptPlan{Fetch: true, Incoming: inc}, nil
+	}
+	if err := j.store.CopyPrefix(s, req.End.Last, inc); err != nil {
+		inc.Abort()
+		return AcceptPlan{}, fmt.Errorf("journal: %w", err)
+	}
+	return AcceptPlan{}, j.FinishAccept(h, req, inc)
+}
+
+func (j *Journal) judgeAccept(h rpc.Header, req recovery.AcceptRequest) (recovery.Local, recovery.AcceptMethod, error) {
+	if err := j.admit(h); err != nil {
+		return recovery.Local{}, 0, err
+	}
+	s := req.End.First
+	if s != req.Prev.Next() {
+		return recovery.Local{}, 0, fmt.Errorf("%w: segment %d does not follow %s", rpc.ErrBadRequest, s, req.Prev)
+	}
+	l := j.local(s)
+	holds := false
+	if l.Copy.State == recovery.InProgress {
+		d, found, err := j.store.DigestAt(s, req.End.Last)
+		holds = err == nil && found && d == req.End.Digest
+	}
+	method, err := recovery.DecideAccept(l, h.Claim.Epoch, req.End, holds)
+	return l, method, err
+}
+
+// acceptInPlace: the copy is equal and was made durable when it was opened, or when its acks left
+// (W2a, W2); only the record is missing.
+func (j *Journal) acceptInPlace(req recovery.AcceptRequest) error {
+	s := req.End.First
+	if err := j.save(j.tails[s].w.Commit()); err != nil {
+		return err
+	}
+	if err := j.record(req); err != nil {
+		return err
+	}
+	j.tails[s].cutAt = nil
+	j.publish()
+	return nil
+}
+
+func (j *Journal) record(req recovery.AcceptRequest) error {
+	a := recovery.Accepted{Epoch: req.Claim.Epoch, End: req.End}
+	if err := j.save(j.files.saveAccepted(a)); err != nil {
+		return err
+	}
+	j.accepted[req.End.First] = a
+	delete(j.badAccepted, req.End.First)
+	return nil
+}
+
+// FinishAccept is the second half: the gate again, since anything may have happened during the fetch;
+// then, in this order on disk, the content under a name of its own, the record, the content in place
+// (R4). A crash before the record leaves nothing; one after it is rolled forward at open. The incoming
+// copy belongs to the journal now, whatever is returned. Owner only.
+func (j *Journal) FinishAccept(h rpc.Header, req recovery.AcceptRequest, inc *store.Incoming) error {
+	l, method, err := j.judgeAccept(h, req)
+	if err != nil {
+		inc.Abort()
+		return err
+	}
+	if method == recovery.AcceptDone {
+		inc.Abort()
+		return nil
+	}
+	if inc.Position() != req.End.Position() {
+		inc.Abort()
+		return &recovery.MismatchError{State: recovery.InProgress, Got: inc.Position(), Want: req.End}
+	}
+	if err := j.keepsFloor(l, inc, req.End); err != nil {
+		inc.Abort()
+		return err
+	}
+	if err := inc.Keep(); err != nil {
+		return j.save(err)
+	}
+	if err := j.record(req); err != nil {
+		return err
+	}
+	s := req.End.First
+	if t := j.tails[s]; t != nil {
+		delete(j.tails, s)
+		_ = t.w.Close() // the file is set aside next; nothing is written through it any more
+	}
+	if _, err := j.store.InstallKept(s, req.End, segments.ReasonReplaced); err != nil {
+		j.broken[s] = err
+		return j.save(err)
+	}
+	j.openTail(s)
+	j.structureChanged()
+	return j.broken[s]
+}
+
+// keepsFloor is R5: content that has the node's floor is not replaced by content that lacks it.
+func (j *Journal) keepsFloor(l recovery.Local, inc *store.Incoming, end segments.End) error {
+	if !l.HoldsFloor {
+		return nil
+	}
+	d, found, err := inc.DigestAt(l.Floor.At.TxID)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if !found || d != l.Floor.At.Digest {
+		return &recovery.BreachError{Rule: "R5", Segment: end.First, Text: fmt.Sprintf("ending %s does not contain %s", end, l.Floor)}
+	}
+	return nil
+}
+
+// Finalize closes a segment at its decided end (R7). Owner only.
+func (j *Journal) Finalize(h rpc.Header, end segments.End) error {
+	if err := j.admit(h); err != nil {
+		return err
+	}
+	return j.finalize(end)
+}
+
+func (j *Journal) finalize(end segments.End) error {
+	s := end.First
+	what, err := recovery.DecideFinalize(j.local(s), end)
+	if err != nil || what == recovery.FinalizeDone {
+		return err
+	}
+	if _, err := j.tails[s].w.Finalize(end); err != nil {
+		return j.save(err)
+	}
+	delete(j.tails, s)
+	if err := j.dropAccepted(s); err != nil {
+		return err
+	}
+	j.structureChanged()
+	return nil
+}
+
+// InstallFinalized puts a finalized segment in place that was copied from a peer (A1): it was decided,
+// so it replaces whatever unfinished copy is here, except one that holds something committed which it
+// lacks (R5; that would be a divergence). The incoming copy belongs to the journal now. Owner only.
+func (j *Journal) InstallFinalized(inc *store.Incoming, end segments.End) error {
+	s := end.First
+	l := j.local(s)
+	switch {
+	case j.poisoned != nil || j.unknown != nil || j.config.IsEmpty():
+		inc.Abort()
+		return fmt.Errorf("%w: takes no segments now", rpc.ErrUnknownNode)
+	case l.Copy.State == recovery.Finalized:
+		inc.Abort()
+		if l.Copy.Last != end.Position() {
+			return &recovery.MismatchError{State: recovery.Finalized, Got: l.Copy.Last, Want: end}
+		}
+		return nil
+	}
+	if err := j.keepsFloor(l, inc, end); err != nil {
+		inc.Abort()
+		return err
+	}
+	if t := j.tails[s]; t != nil {
+		delete(j.tails, s)
+		_ = t.w.Close() // the file is set aside; nothing is written through it any more
+	}
+	if err := inc.InstallFinalized(end); err != nil {
+		return j.save(err)
+	}
+	delete(j.broken, s)
+	if err := j.dropAccepted(s); err != nil {
+		return err
+	}
+	j.structureChanged()
+	return nil
+}
+
+// NewIncoming starts a copy of a segment. The caller fills it outside the owner. Owner only.
+func (j *Journal) NewIncoming(hdr segments.Header, tag string) (*store.Incoming, error) {
+	if err := j.poisoned; err != nil {
+		return nil, fmt.Errorf("%w: %w", rpc.ErrPoisoned, err)
+	}
+	return j.store.NewIncoming(hdr, tag)
+}
+
+func (j *Journal) dropAccepted(s segments.TxID) error {
+	_, good := j.accepted[s]
+	_, bad := j.badAccepted[s]
+	if !good && !bad {
+		return nil
+	}
+	if err := j.save(j.files.removeAccepted(s)); err != nil {
+		return err
+	}
+	delete(j.accepted, s)
+	delete(j.badAccepted, s)
+	return nil
+}

@@ -1,0 +1,512 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"sync"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
+)
+
+// Self is the storage that the journal lives on (N1).
+type Self struct {
+	ID          quorum.NodeID
+	Incarnation quorum.Incarnation
+}
+
+// Options of a journal. The zero value is the default.
+type Options struct {
+	Store store.Options
+}
+
+// Journal is one journal on one node. The methods of its owner must be called one at a time; those
+// that say so may be called by anyone.
+type Journal struct {
+	self  Self
+	id    segments.JournalID
+	name  string
+	files files
+	store *store.Dir
+
+	fence  fencing.State
+	config quorum.Config
+	// unknown is why the whole journal counts for nothing here: fence or config cannot be read (N2).
+	unknown error
+	// poisoned is the write or sync that failed: nothing is written any more until a restart.
+	poisoned error
+
+	accepted    map[segments.TxID]recovery.Accepted
+	badAccepted map[segments.TxID]error // unreadable: counts as present (N2)
+	tails       map[segments.TxID]*tail // in-progress segments that could be opened
+	broken      map[segments.TxID]error // segments that could not (N2)
+	floor       recovery.Floor
+	floorSaved  recovery.Floor
+
+	newestFirst segments.TxID // cached; see structureChanged
+
+	viewMu  sync.Mutex
+	view    View          // guarded by viewMu
+	changed chan struct{} // guarded by viewMu; nil while nobody watches
+}
+
+// tail is an open in-progress segment.
+type tail struct {
+	w     *store.Writer
+	cutAt *segments.Position // N2a
+}
+
+// Create makes a journal's directory: fence at zero, config, VERSION last. A directory without VERSION
+// is unfinished and is built again (N5); one with VERSION is left alone.
+func Create(fsys vfs.FS, dir string, id segments.JournalID, name string, cfg quorum.Config) error {
+	if err := rpc.CheckJournalName(name); err != nil {
+		return err
+	}
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
+	}
+	f := files{fsys, dir}
+	if _, err := fsys.Stat(f.path(versionFile)); err == nil {
+		return nil
+	}
+	for _, d := range []string{dir, f.path(segmentsDir)} {
+		if err := fsys.MkdirAll(d); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		if err := fsys.SyncDir(path.Dir(d)); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	if err := f.saveFence(fencing.State{}); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err := f.saveConfig(cfg); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err := f.saveVersion(id, name); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+// Open loads a journal and makes what it holds durable before anything is answered from it (W2a). A
+// journal whose fence or config cannot be read opens as unknown; damage in a segment makes that segment
+// unknown. An error means that the directory cannot be used at all.
+func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Options) (*Journal, error) {
+	j := &Journal{
+		self: self, id: id, files: files{fsys, dir},
+		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{},
+	}
+	if err := j.loadMeta(); err != nil {
+		return nil, err
+	}
+	if err := j.loadSegments(opts); err != nil {
+		return nil, err
+	}
+	j.floor = j.files.loadFloor()
+	j.floorSaved = j.floor
+	// A rename seen after a process crash may not be durable yet; nothing may be answered from it
+	// before it is.
+	if err := fsys.SyncDir(dir); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j.publish()
+	return j, nil
+}
+
+func (j *Journal) loadMeta() error {
+	id, name, err := j.files.loadVersion()
+	switch {
+	case err != nil:
+		j.unknown = fmt.Errorf("journal: %w", err)
+	case id != j.id:
+		return fmt.Errorf("journal: directory belongs to another journal (got %s, want %s)", id, j.id)
+	}
+	j.name = name
+	if j.fence, err = j.files.loadFence(); err != nil {
+		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: fence: %w", err))
+	}
+	if j.config, err = j.files.loadConfig(); err != nil {
+		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: config: %w", err))
+	}
+	if j.accepted, j.badAccepted, err = j.files.loadAccepted(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+func (j *Journal) loadSegments(opts Options) error {
+	var err error
+	j.store, err = store.Open(j.files.fs, j.files.path(segmentsDir), j.id, opts.Store)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	for _, info := range j.store.Infos() {
+		if info.State == store.StateInProgress {
+			j.openTail(info.First)
+		}
+	}
+	for _, s := range sortedKeys(j.accepted) {
+		if err := j.rollForward(s, j.accepted[s]); err != nil {
+			return err
+		}
+	}
+	j.structureChanged()
+	return nil
+}
+
+func (j *Journal) openTail(s segments.TxID) {
+	w, report, err := j.store.OpenTail(s)
+	if err != nil {
+		j.broken[s] = err
+		return
+	}
+	delete(j.broken, s)
+	j.tails[s] = &tail{w: w, cutAt: report.CutAt}
+}
+
+// rollForward finishes an accept that was cut off between its record and its content (R4): the content
+// was synced before the record, so it is there under its own name. A record about a finalized segment
+// is done with.
+func (j *Journal) rollForward(s segments.TxID, a recovery.Accepted) error {
+	if info, err := j.store.Info(s); err == nil && info.State == store.StateFinalized {
+		delete(j.accepted, s)
+		return j.files.removeAccepted(s)
+	}
+	if t := j.tails[s]; t != nil && t.w.Last() == a.End.Position() {
+		return j.store.DropKept(s)
+	}
+	if t := j.tails[s]; t != nil {
+		_ = t.w.Close() // it is about to be set aside; nothing is written through it any more
+		delete(j.tails, s)
+	}
+	found, err := j.store.InstallKept(s, a.End, segments.ReasonReplaced)
+	switch {
+	case err != nil:
+		return fmt.Errorf("journal: %w", err)
+	case found:
+		j.openTail(s)
+		return nil
+	}
+	j.broken[s] = fmt.Errorf("journal: accepted %s in epoch %d, but the content is not here", a.End, a.Epoch)
+	return nil
+}
+
+// Close closes the files, with a last synced mark (N2a). Owner only.
+func (j *Journal) Close() error {
+	var errs []error
+	for _, t := range j.tails {
+		errs = append(errs, t.w.Close())
+	}
+	if j.poisoned == nil && j.unknown == nil && j.floor != j.floorSaved {
+		errs = append(errs, j.files.saveFloor(j.floor))
+	}
+	return errors.Join(errs...)
+}
+
+// ID returns the journal's id. Anyone.
+func (j *Journal) ID() segments.JournalID { return j.id }
+
+// Deleted reports whether only the tombstone is left. Owner only.
+func (j *Journal) Deleted() bool { return j.unknown == nil && j.config.IsEmpty() }
+
+// Quiet is called by the owner when the journal has had nothing to do for a second: the synced mark and
+// the committed floor catch up with what is known (N2a, W3).
+func (j *Journal) Quiet() error {
+	if j.poisoned != nil || j.unknown != nil {
+		return nil
+	}
+	for _, s := range sortedKeys(j.tails) {
+		if err := j.tails[s].w.MarkIdle(); err != nil {
+			return j.poison(err)
+		}
+	}
+	return j.SaveFloor()
+}
+
+// SaveFloor writes the committed floor down, if it moved. The owner calls it at most once a second,
+// never ahead of a waiting append.
+func (j *Journal) SaveFloor() error {
+	if j.poisoned != nil || j.unknown != nil || j.floor == j.floorSaved {
+		return nil
+	}
+	if err := j.files.saveFloor(j.floor); err != nil {
+		if errors.Is(err, vfs.ErrNoSpace) {
+			return nil // best effort: it may lag
+		}
+		return j.poison(err)
+	}
+	j.floorSaved = j.floor
+	return nil
+}
+
+// poison ends all writing here: after a failed write or sync the file's state on disk is unknown.
+func (j *Journal) poison(err error) error {
+	if j.poisoned == nil {
+		j.poisoned = err
+	}
+	j.publish()
+	return fmt.Errorf("%w: %w", rpc.ErrPoisoned, err)
+}
+
+// save runs a write of a small file. A full disk is refused and may be tried again; anything else
+// poisons.
+func (j *Journal) save(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, vfs.ErrNoSpace):
+		return fmt.Errorf("journal: %w", err)
+	}
+	return j.poison(err)
+}
+
+// admit is the gate of every request that changes the journal or counts towards a quorum (N1, M1, F3).
+// A higher epoch is promised, durably, before it returns.
+func (j *Journal) admit(h rpc.Header) error {
+	if err := j.check(h); err != nil {
+		return err
+	}
+	next, err := j.fence.Admit(h.Claim)
+	if err != nil {
+		return err
+	}
+	return j.promise(next)
+}
+
+// check is the part of the gate that no claim changes.
+func (j *Journal) check(h rpc.Header) error {
+	switch {
+	case j.poisoned != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)
+	case j.unknown != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
+	case h.Incarnation != j.self.Incarnation:
+		return &rpc.WrongNodeError{Node: j.self.ID, Got: h.Incarnation, Want: j.self.Incarnation}
+	case j.config.IsEmpty():
+		return rpc.ErrJournalDeleted
+	case h.ConfigVersion != j.config.Version:
+		return &rpc.ConfigError{Journal: j.id, Got: h.ConfigVersion, Want: j.config.Version}
+	case !j.config.Has(j.self.ID, j.self.Incarnation):
+		return fmt.Errorf("%w: (%s, %s) is no member of config %d", rpc.ErrUnknownNode, j.self.ID, j.self.Incarnation, j.config.Version)
+	}
+	return nil
+}
+
+// promise makes a new fence durable before it is visible (F1).
+func (j *Journal) promise(next fencing.State) error {
+	if next == j.fence {
+		return nil
+	}
+	if err := j.save(j.files.saveFence(next)); err != nil {
+		return err
+	}
+	j.fence = next
+	j.publish()
+	return nil
+}
+
+// NewEpoch makes a promise and says which segment is the newest here (F2). Owner only.
+func (j *Journal) NewEpoch(h rpc.Header) (rpc.PromiseReply, error) {
+	if err := j.admit(h); err != nil {
+		return rpc.PromiseReply{}, err
+	}
+	newest := j.newest()
+	return rpc.PromiseReply{DataKnown: j.dataKnown(newest), Newest: newest}, nil
+}
+
+// dataKnown: the node can tell which segment is its newest, and can read that one. An older segment
+// that is damaged makes only itself unknown (N2).
+func (j *Journal) dataKnown(newest segments.TxID) bool {
+	return newest == 0 || j.copyOf(newest).State != recovery.Unknown
+}
+
+// newest returns the first txid of the newest segment, damaged ones and mere records included.
+func (j *Journal) newest() segments.TxID { return j.newestFirst }
+
+// structureChanged is called whenever a segment or an accepted record came or went.
+func (j *Journal) structureChanged() {
+	var s segments.TxID
+	for _, info := range j.store.Infos() {
+		s = max(s, info.First)
+	}
+	for t := range j.accepted {
+		s = max(s, t)
+	}
+	for t := range j.badAccepted {
+		s = max(s, t)
+	}
+	j.newestFirst = s
+	j.publish()
+}
+
+// copyOf tells what is held of segment s (R1).
+func (j *Journal) copyOf(s segments.TxID) recovery.Copy {
+	c := recovery.Copy{Segment: s, State: recovery.Absent, Accepted: j.accepted[s]}
+	switch info, err := j.store.Info(s); {
+	case err != nil && !errors.Is(err, segments.ErrNotFound):
+		c.State = recovery.Unknown
+	case err == nil:
+		c.Epoch, c.Prev = info.Epoch, info.Prev
+		switch info.State {
+		case store.StateFinalized:
+			c.State, c.Last = recovery.Finalized, info.End().Position()
+		default: // in progress is known through its tail, set below
+			c.State = recovery.Unknown
+		}
+	}
+	if t := j.tails[s]; t != nil {
+		h := t.w.Header()
+		c.State, c.Epoch, c.Prev, c.Last, c.CutAt = recovery.InProgress, h.Epoch, h.Prev, t.w.Synced(), t.cutAt
+	}
+	if j.broken[s] != nil || j.badAccepted[s] != nil && c.State != recovery.Finalized {
+		c.State = recovery.Unknown
+	}
+	return c
+}
+
+// local is copyOf with what the acceptor's rules need besides.
+func (j *Journal) local(s segments.TxID) recovery.Local {
+	l := recovery.Local{Copy: j.copyOf(s), Newest: j.newest(), Floor: j.floor}
+	if j.floor.Segment == s && l.Copy.State == recovery.InProgress {
+		d, found, err := j.store.DigestAt(s, j.floor.At.TxID)
+		l.HoldsFloor = err == nil && found && d == j.floor.At.Digest
+	}
+	return l
+}
+
+// Prepare answers what is held of segment s, and the digests asked for (R1). It changes nothing besides
+// the promise, and does not close a segment that the same epoch is writing (L11). Owner only.
+func (j *Journal) Prepare(h rpc.Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
+	if err := j.admit(h); err != nil {
+		return recovery.Answer{}, err
+	}
+	return j.answer(s, digests)
+}
+
+func (j *Journal) answer(s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
+	a := recovery.Answer{Node: j.self.ID, Copy: j.copyOf(s), Floor: j.floor, Newest: j.newest()}
+	if a.Copy.State != recovery.InProgress && a.Copy.State != recovery.Finalized {
+		return a, nil
+	}
+	for _, t := range digests {
+		d, found, err := j.store.DigestAt(s, t)
+		if err != nil {
+			// The copy was whole when it was opened and is not now: it is unknown from here on.
+			j.store.MarkDamaged(s, err)
+			j.broken[s] = err
+			a.Copy = j.copyOf(s)
+			return a, nil
+		}
+		a.Digests = append(a.Digests, recovery.DigestReply{At: segments.Position{TxID: t, Digest: d}, Found: found})
+	}
+	return a, nil
+}
+
+// State tells how the journal stands without promising anything (F2's first round, D4). Owner only.
+func (j *Journal) State() rpc.JournalState {
+	newest := j.newest()
+	a, _ := j.answer(max(newest, 1), nil)
+	st := rpc.JournalState{
+		Node: j.self.ID, Incarnation: j.self.Incarnation,
+		Summary:  rpc.JournalSummary{ID: j.id, Name: j.name, Config: j.config, Deleted: j.Deleted()},
+		Promised: j.fence.Promised, DataKnown: j.unknown == nil && j.dataKnown(newest),
+		Member: j.unknown == nil && j.config.Has(j.self.ID, j.self.Incarnation),
+		Answer: a,
+	}
+	if t := j.tails[newest]; t != nil {
+		st.Written = t.w.Last().TxID
+	}
+	if j.poisoned != nil {
+		st.Poisoned = j.poisoned.Error()
+	}
+	if j.unknown != nil {
+		st.Damaged = append(st.Damaged, rpc.Damage{Text: j.unknown.Error()})
+	}
+	for _, info := range j.store.Infos() {
+		if info.State == store.StateDamaged && j.broken[info.First] == nil {
+			st.Damaged = append(st.Damaged, rpc.Damage{Segment: info.First, Text: info.Err.Error()})
+		}
+	}
+	for _, s := range sortedKeys(j.broken) {
+		st.Damaged = append(st.Damaged, rpc.Damage{Segment: s, Text: j.broken[s].Error()})
+	}
+	for _, s := range sortedKeys(j.badAccepted) {
+		st.Damaged = append(st.Damaged, rpc.Damage{Segment: s, Text: j.badAccepted[s].Error()})
+	}
+	return st
+}
+
+// Segments lists what is held, by first txid. Owner only.
+func (j *Journal) Segments() []rpc.SegmentInfo {
+	var out []rpc.SegmentInfo
+	for _, info := range j.store.Infos() {
+		c := j.copyOf(info.First)
+		si := rpc.SegmentInfo{First: c.Segment, State: c.State, Last: c.Last, Epoch: c.Epoch, Prev: c.Prev, Bytes: info.Bytes}
+		if err := errors.Join(info.Err, j.broken[info.First], j.badAccepted[info.First]); err != nil {
+			si.Problem = err.Error()
+		}
+		out = append(out, si)
+	}
+	return out
+}
+
+// Delete installs the empty config as the tombstone and then removes the data (M8). Owner only.
+func (j *Journal) Delete() error {
+	if j.unknown != nil {
+		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
+	}
+	if !j.config.IsEmpty() {
+		next := quorum.Config{Version: j.config.Version + 1}
+		if err := j.save(j.files.saveConfig(next)); err != nil {
+			return err
+		}
+		j.config = next
+	}
+	for _, s := range sortedKeys(j.tails) {
+		_ = j.tails[s].w.Close() // its file is removed next
+		delete(j.tails, s)
+	}
+	err := j.removeData()
+	j.structureChanged()
+	return err
+}
+
+func (j *Journal) removeData() error {
+	dir := j.files.path(segmentsDir)
+	names, err := j.files.fs.List(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("journal: %w", err)
+	}
+	for _, n := range names {
+		if err := j.files.fs.Remove(path.Join(dir, n)); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	for _, s := range slices.Concat(sortedKeys(j.accepted), sortedKeys(j.badAccepted)) {
+		if err := j.files.removeAccepted(s); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	clear(j.accepted)
+	clear(j.badAccepted)
+	clear(j.broken)
+	return j.files.fs.SyncDir(dir)
+}
+
+func sortedKeys[V any](m map[segments.TxID]V) []segments.TxID {
+	keys := make([]segments.TxID, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,224 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
+)
+
+// View is what readers may be shown: every finalized segment, and of the segment in progress what is
+// committed (D1) and synced (D2) here.
+type View struct {
+	InProgress segments.TxID // the newest segment, in progress; 0: none may be shown
+	Limit      segments.TxID // its txns up to here may be shown; InProgress-1: none
+	Floor      recovery.Floor
+	Newest     segments.TxID
+	Deleted    bool
+}
+
+// publish brings the view up to date and wakes the watchers. Owner only.
+func (j *Journal) publish() {
+	v := View{Floor: j.floor, Newest: j.newestFirst, Deleted: j.unknown == nil && j.config.IsEmpty()}
+	// D1: only from the copy with the floor's own writer epoch. Leftovers below the newest segment are
+	// never shown.
+	if t := j.tails[v.Newest]; t != nil && j.floor.Segment == v.Newest && t.w.Header().Epoch == j.floor.Epoch {
+		v.InProgress, v.Limit = v.Newest, min(j.floor.At.TxID, t.w.Synced().TxID)
+	}
+	j.viewMu.Lock()
+	defer j.viewMu.Unlock()
+	if v == j.view {
+		return
+	}
+	j.view = v
+	if j.changed != nil {
+		close(j.changed)
+		j.changed = nil
+	}
+}
+
+// Watch returns the view and a channel that is closed when there is a newer one. Anyone.
+func (j *Journal) Watch() (View, <-chan struct{}) {
+	j.viewMu.Lock()
+	defer j.viewMu.Unlock()
+	if j.changed == nil {
+		j.changed = make(chan struct{})
+	}
+	return j.view, j.changed
+}
+
+// Read streams verbatim frames of one segment (rpc.Service.ReadSegment). Anyone.
+func (j *Journal) Read(ctx context.Context, req rpc.ReadRequest, send func(rpc.Chunk) error) error {
+	info, err := j.store.Info(req.Segment)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	view, _ := j.Watch()
+	limit := info.Last
+	switch {
+	case info.State == store.StateDamaged:
+		return fmt.Errorf("journal: %w", info.Err)
+	case req.Durable && info.Epoch != req.Epoch:
+		return fmt.Errorf("%w: the copy of segment %d has another epoch (got %d, want %d)", rpc.ErrNotFound, req.Segment, info.Epoch, req.Epoch)
+	case info.State == store.StateInProgress && !req.Durable:
+		if view.InProgress != req.Segment {
+			return fmt.Errorf("%w: nothing of segment %d is known to be committed here", rpc.ErrNotFound, req.Segment)
+		}
+		limit = view.Limit
+	}
+	if req.UpTo != 0 {
+		limit = min(limit, req.UpTo)
+	}
+	_, err = j.stream(ctx, req.Segment, max(req.From, req.Segment), limit, view, send)
+	return err
+}
+
+// stream sends the frames of segment s that end at or before limit, from the one that holds from, and
+// returns the last txid sent.
+func (j *Journal) stream(ctx context.Context, s, from, limit segments.TxID, view View, send func(rpc.Chunk) error) (segments.TxID, error) {
+	sent := from - 1
+	if from > limit {
+		return sent, nil
+	}
+	if err := j.checkFloor(s, limit, view); err != nil {
+		return sent, err
+	}
+	r, err := j.store.Reader(s, from)
+	if err != nil {
+		return sent, fmt.Errorf("journal: %w", err)
+	}
+	defer r.Close()
+	chunk := rpc.Chunk{Segment: s, Committed: max(view.Limit, view.Floor.At.TxID)}
+	flush := func() error {
+		if len(chunk.Frames) == 0 {
+			return nil
+		}
+		err := send(chunk)
+		chunk.Frames = nil
+		return err
+	}
+	for ctx.Err() == nil {
+		before := r.Position()
+		f, err := r.Next()
+		if errors.Is(err, io.EOF) || err == nil && f.Last() > limit {
+			return sent, flush()
+		}
+		if err != nil {
+			return sent, errors.Join(flush(), fmt.Errorf("journal: %w", err))
+		}
+		if len(chunk.Frames) == 0 {
+			chunk.Prev = before
+		}
+		chunk.Frames = append(chunk.Frames, f.Bytes()...)
+		sent = f.Last()
+		if len(chunk.Frames) >= rpc.ChunkBytes {
+			if err := flush(); err != nil {
+				return sent, err
+			}
+		}
+	}
+	return sent, context.Cause(ctx)
+}
+
+// checkFloor is D1's digest check: once this copy holds the floor's txid, it must hold the floor's
+// digest there.
+func (j *Journal) checkFloor(s, limit segments.TxID, view View) error {
+	if view.InProgress != s || view.Floor.At.TxID > limit {
+		return nil
+	}
+	d, found, err := j.store.DigestAt(s, view.Floor.At.TxID)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if !found || d != view.Floor.At.Digest {
+		return &recovery.DivergenceError{Segment: s, What: "the copy does not hold the committed floor",
+			Nodes: nodeIDs(j.self.ID), Ends: []segments.Position{{TxID: view.Floor.At.TxID, Digest: d}}}
+	}
+	return nil
+}
+
+// Tail streams committed frames from the one that holds req.From on, across segments, and with Follow
+// as they are committed (rpc.Service.Tail). Anyone.
+func (j *Journal) Tail(ctx context.Context, req rpc.TailRequest, send func(rpc.Chunk) error) error {
+	from := max(req.From, 1)
+	for ctx.Err() == nil {
+		view, changed := j.Watch()
+		if view.Deleted {
+			return rpc.ErrJournalDeleted
+		}
+		next, err := j.tailOnce(ctx, from, req.FinalizedOnly, view, send)
+		if err != nil {
+			return err
+		}
+		if next > from {
+			from = next
+			continue
+		}
+		if !req.Follow {
+			return j.atEnd(from, req, view)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// tailOnce sends what there is of the segment that holds from, and returns where to go on.
+func (j *Journal) tailOnce(ctx context.Context, from segments.TxID, finalizedOnly bool, view View, send func(rpc.Chunk) error) (segments.TxID, error) {
+	infos := j.store.Infos()
+	i, found := slices.BinarySearchFunc(infos, from, func(in store.Info, t segments.TxID) int {
+		if in.First > t {
+			return 1
+		}
+		if in.Finalized && in.Last < t || !in.Finalized && in.First != view.InProgress {
+			return -1
+		}
+		return 0
+	})
+	if !found {
+		if i < len(infos) && infos[i].First > from || view.Newest > from {
+			return from, fmt.Errorf("%w: txid %d lies in a segment that is not here", rpc.ErrNotFound, from)
+		}
+		return from, nil
+	}
+	in := infos[i]
+	limit := in.Last
+	switch {
+	case in.State == store.StateDamaged:
+		return from, fmt.Errorf("journal: %w", in.Err)
+	case in.State == store.StateInProgress && (finalizedOnly || view.InProgress != in.First):
+		return from, nil
+	case in.State == store.StateInProgress:
+		limit = view.Limit
+	}
+	last, err := j.stream(ctx, in.First, from, limit, view, send)
+	return last + 1, err
+}
+
+// atEnd tells a reader that does not follow whether it is simply up to date.
+func (j *Journal) atEnd(from segments.TxID, req rpc.TailRequest, view View) error {
+	if from > req.From {
+		return nil // it got something
+	}
+	end := segments.TxID(0)
+	for _, in := range j.store.Infos() {
+		if in.Finalized {
+			end = max(end, in.Last)
+		}
+	}
+	if !req.FinalizedOnly && view.InProgress != 0 {
+		end = max(end, view.Limit)
+	}
+	if from > end+1 {
+		return fmt.Errorf("%w: txid %d was asked for, the last one is %d", rpc.ErrPastEnd, from, end)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package journalnode
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+)
+
+// Peer is one founding node and where it listens.
+type Peer struct {
+	ID   quorum.NodeID
+	Addr string
+}
+
+// Defaults of Options.
+const (
+	DefaultQueueBytes     = 64 << 20
+	DefaultGroupBytes     = 8 << 20
+	DefaultQuietAfter     = time.Second
+	DefaultRepairEvery    = time.Second
+	DefaultCompareEvery   = 30 * time.Second
+	DefaultScrubEvery     = 24 * time.Hour
+	DefaultScrubRate      = 16 << 20
+	DefaultPeerTimeout    = 10 * time.Second
+	DefaultStallWarnAfter = time.Second
+	DefaultStallAfter     = 5 * time.Second
+)
+
+// Options of a node. ID, DataDir and InitialCluster are needed; zero values of the rest are the
+// defaults.
+type Options struct {
+	// ID names the node; it is one of InitialCluster.
+	ID quorum.NodeID
+	// DataDir belongs to this node alone (N3).
+	DataDir string
+	// Listen is the address for clients and peers; empty: none, the caller serves Node.Service itself.
+	Listen string
+	// HTTPListen serves /healthz, /readyz and /metrics; empty: none.
+	HTTPListen string
+	// InitialCluster lists the founding nodes, this one included. Once the cluster is founded it only
+	// tells addresses.
+	InitialCluster []Peer
+	// Version is what the node says it runs.
+	Version string
+
+	// QueueBytes bounds the frames that wait for one journal's owner; beyond it, flow control holds the
+	// writer back.
+	QueueBytes int64
+	// GroupBytes bounds the frames of one group commit.
+	GroupBytes int
+	// QuietAfter without work, the synced mark and the committed floor are written (N2a, W3).
+	QuietAfter time.Duration
+	// RepairEvery is how often holes are looked for, CompareEvery how often peers are asked what they
+	// have (A1).
+	RepairEvery, CompareEvery time.Duration
+	// ScrubEvery is how often each finalized segment is read in full, ScrubRate how many bytes a second
+	// that may take (A2).
+	ScrubEvery time.Duration
+	ScrubRate  int64
+	// PeerTimeout bounds a silence of a peer that is being read from.
+	PeerTimeout time.Duration
+	// StallAfter is how long a disk operation may take before the journal answers ErrStalled at once
+	// instead of making callers wait; StallWarnAfter only logs.
+	StallWarnAfter, StallAfter time.Duration
+
+	// Logger; nil discards. Registerer and Gatherer for metrics; nil: a registry of the node's own.
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Gatherer   prometheus.Gatherer
+
+	// FS is where DataDir lives; nil: the operating system's. Dialer reaches peers; nil: gRPC.
+	FS     vfs.FS
+	Dialer rpc.Dialer
+	// Journal is passed on to each journal.
+	Journal journal.Options
+}
+
+func (o Options) withDefaults() Options {
+	o.QueueBytes = cmp.Or(o.QueueBytes, DefaultQueueBytes)
+	o.GroupBytes = cmp.Or(o.GroupBytes, DefaultGroupBytes)
+	o.QuietAfter = cmp.Or(o.QuietAfter, DefaultQuietAfter)
+	o.RepairEvery = cmp.Or(o.RepairEvery, DefaultRepairEvery)
+	o.CompareEvery = cmp.Or(o.CompareEvery, DefaultCompareEvery)
+	o.ScrubEvery = cmp.Or(o.ScrubEvery, DefaultScrubEvery)
+	o.ScrubRate = cmp.Or(o.ScrubRate, DefaultScrubRate)
+	o.PeerTimeout = cmp.Or(o.PeerTimeout, DefaultPeerTimeout)
+	o.StallWarnAfter = cmp.Or(o.StallWarnAfter, DefaultStallWarnAfter)
+	o.StallAfter = cmp.Or(o.StallAfter, DefaultStallAfter)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.InitialCluster = slices.SortedFunc(slices.Values(o.InitialCluster), func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
+	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("journalnode: "+format, args...)) }
+	if err := o.ID.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if o.DataDir == "" {
+		bad("no data directory given")
+	}
+	own := false
+	for i, p := range o.InitialCluster {
+		if err := p.ID.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+		if p.Addr == "" {
+			bad("node %s of the initial cluster has no address", p.ID)
+		}
+		own = own || p.ID == o.ID
+		if i > 0 && o.InitialCluster[i-1].ID == p.ID {
+			bad("node %s stands twice in the initial cluster", p.ID)
+		}
+		for _, q := range o.InitialCluster[:i] {
+			if q.Addr == p.Addr {
+				bad("nodes %s and %s of the initial cluster have the same address %s", q.ID, p.ID, p.Addr)
+			}
+		}
+	}
+	if !own {
+		bad("the initial cluster does not name this node (got %v, want one of them to be %q)", peerIDs(o.InitialCluster), o.ID)
+	}
+	if len(o.InitialCluster) > quorum.MaxMembers {
+		bad("the initial cluster is too large (got %d, want at most %d)", len(o.InitialCluster), quorum.MaxMembers)
+	}
+	return errors.Join(errs...)
+}
+
+func peerIDs(ps []Peer) []string {
+	ids := make([]string, len(ps))
+	for i, p := range ps {
+		ids[i] = string(p.ID)
+	}
+	return ids
+}

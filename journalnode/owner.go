@@ -1,0 +1,214 @@
+package journalnode
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+)
+
+// owner runs one journal: a goroutine that is the only one to call the journal's owner methods. It
+// takes whatever has come together and lets the journal handle it with one sync.
+type owner struct {
+	j    *journal.Journal
+	opts Options
+	log  *slog.Logger
+
+	tasks chan task
+	bytes *semaphore.Weighted // frames that wait, up to QueueBytes (W7)
+
+	stop    chan struct{}
+	stopped chan struct{}
+	once    sync.Once
+
+	busySince atomic.Int64 // unix nanoseconds when the work at hand began; 0: idle
+	lastTook  atomic.Int64 // nanoseconds the last group commit took
+	lastAt    atomic.Int64 // unix nanoseconds when it ended
+	metrics   *metrics
+}
+
+// task is a message of a write stream, or anything else to do with the journal.
+type task struct {
+	item  journal.Item
+	bytes int
+	do    func(*journal.Journal)
+}
+
+// tasksMax bounds how many tasks wait; frames are bounded in bytes besides.
+const tasksMax = 1024
+
+func newOwner(j *journal.Journal, opts Options, log *slog.Logger, m *metrics) *owner {
+	o := &owner{
+		j: j, opts: opts, log: log, metrics: m,
+		tasks: make(chan task, tasksMax), bytes: semaphore.NewWeighted(opts.QueueBytes),
+		stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	go o.run()
+	return o
+}
+
+func (o *owner) run() {
+	defer close(o.stopped)
+	quiet := time.NewTimer(o.opts.QuietAfter)
+	defer quiet.Stop()
+	var group []journal.Item
+	for {
+		select {
+		case t := <-o.tasks:
+			o.busySince.Store(time.Now().UnixNano())
+			group = o.gather(t, group[:0])
+			o.busySince.Store(0)
+			clear(group) // the frames may go
+			quiet.Reset(o.opts.QuietAfter)
+		case <-quiet.C:
+			o.busySince.Store(time.Now().UnixNano())
+			if err := o.j.Quiet(); err != nil {
+				o.log.Error("journal poisoned", "err", err)
+			}
+			o.busySince.Store(0)
+		case <-o.stop:
+			o.drain()
+			return
+		}
+	}
+}
+
+// gather handles t and what waits behind it, in order: messages of write streams as one group.
+func (o *owner) gather(t task, group []journal.Item) []journal.Item {
+	bytes := 0
+	for {
+		if t.do != nil {
+			group, bytes = o.process(group, bytes), 0
+			t.do(o.j)
+		} else {
+			group, bytes = append(group, t.item), bytes+t.bytes
+		}
+		if bytes >= o.opts.GroupBytes || len(group) >= tasksMax {
+			return o.process(group, bytes)
+		}
+		select {
+		case t = <-o.tasks:
+		default:
+			return o.process(group, bytes)
+		}
+	}
+}
+
+func (o *owner) process(group []journal.Item, bytes int) []journal.Item {
+	if len(group) == 0 {
+		return group
+	}
+	begin := time.Now()
+	o.j.Process(group)
+	took := time.Since(begin)
+	o.lastTook.Store(int64(took))
+	o.lastAt.Store(time.Now().UnixNano())
+	o.metrics.commit(took, len(group), bytes)
+	if took > o.opts.StallWarnAfter {
+		o.log.Warn("slow disk: a group commit took long", "took", took)
+	}
+	if bytes > 0 {
+		o.bytes.Release(int64(bytes))
+	}
+	return group[:0]
+}
+
+// drain ends what waits with ErrClosed and closes the journal.
+func (o *owner) drain() {
+	for {
+		select {
+		case t := <-o.tasks:
+			if t.do == nil {
+				t.item.Stream.Fail(rpc.ErrClosed)
+				o.bytes.Release(int64(t.bytes))
+			} else {
+				t.do(nil)
+			}
+		default:
+			if err := o.j.Close(); err != nil {
+				o.log.Error("journal closed badly", "err", err)
+			}
+			return
+		}
+	}
+}
+
+// close stops the owner after the work at hand.
+func (o *owner) close() {
+	o.once.Do(func() { close(o.stop) })
+	<-o.stopped
+}
+
+// stalled: the work at hand has been under way for too long. Callers get an answer at once instead of
+// waiting behind a disk that hangs.
+func (o *owner) stalled() bool {
+	since := o.busySince.Load()
+	return since != 0 && time.Since(time.Unix(0, since)) > o.opts.StallAfter
+}
+
+// do runs f in the owner and waits for it. Where the context ends first, f may still run.
+func (o *owner) do(ctx context.Context, f func(*journal.Journal) error) error {
+	if o.stalled() {
+		return rpc.ErrStalled
+	}
+	done := make(chan error, 1)
+	t := task{do: func(j *journal.Journal) {
+		if j == nil {
+			done <- rpc.ErrClosed
+			return
+		}
+		done <- f(j)
+	}}
+	select {
+	case o.tasks <- t:
+	case <-o.stop:
+		return rpc.ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-o.stopped: // it may have been drained just before
+		select {
+		case err := <-done:
+			return err
+		default:
+			return rpc.ErrClosed
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+	}
+}
+
+// submit queues a message of a write stream, waiting while too many bytes wait.
+func (o *owner) submit(ctx context.Context, it journal.Item) error {
+	bytes := 0
+	for _, f := range it.Request.Frames {
+		bytes += f.Size()
+	}
+	if o.stalled() {
+		return rpc.ErrStalled
+	}
+	bytes = int(min(int64(bytes), o.opts.QueueBytes))
+	if err := o.bytes.Acquire(ctx, int64(bytes)); err != nil {
+		return fmt.Errorf("journalnode: %w", err)
+	}
+	select {
+	case o.tasks <- task{item: it, bytes: bytes}:
+		return nil
+	case <-o.stop:
+		o.bytes.Release(int64(bytes))
+		return rpc.ErrClosed
+	case <-ctx.Done():
+		o.bytes.Release(int64(bytes))
+		return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+	}
+}

@@ -1,0 +1,100 @@
+package journalnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// peers keeps one connection to each peer, made when it is first needed.
+type peers struct {
+	dialer rpc.Dialer
+	addrs  map[quorum.NodeID]string
+
+	mu    sync.Mutex
+	nodes map[quorum.NodeID]rpc.Node // guarded by mu
+}
+
+func newPeers(d rpc.Dialer, cluster []Peer) *peers {
+	p := &peers{dialer: d, addrs: map[quorum.NodeID]string{}, nodes: map[quorum.NodeID]rpc.Node{}}
+	for _, c := range cluster {
+		p.addrs[c.ID] = c.Addr
+	}
+	return p
+}
+
+func (p *peers) node(id quorum.NodeID) (rpc.Node, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := p.nodes[id]; n != nil {
+		return n, nil
+	}
+	addr, ok := p.addrs[id]
+	if !ok {
+		return nil, fmt.Errorf("%w: no address is known of node %s", rpc.ErrUnavailable, id)
+	}
+	n, err := p.dialer.Dial(addr)
+	if err != nil {
+		return nil, fmt.Errorf("journalnode: dial %s: %w", id, err)
+	}
+	p.nodes[id] = n
+	return n, nil
+}
+
+func (p *peers) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, n := range p.nodes {
+		errs = append(errs, n.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// readFrom reads frames from a peer and hands them over chunk by chunk. A silence longer than
+// PeerTimeout ends it.
+func (n *Node) readFrom(ctx context.Context, id quorum.NodeID, req rpc.ReadRequest, take func([]segments.Frame) error) error {
+	peer, err := n.peers.node(id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silence := n.after(n.opts.PeerTimeout, cancel)
+	defer silence.Stop()
+	stream, err := peer.ReadSegment(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	return receiveFrames(stream, func(frames []segments.Frame) error {
+		silence.Reset(n.opts.PeerTimeout)
+		return take(frames)
+	})
+}
+
+// receiveFrames parses the chunks of a stream. Their checksums and chain are the taker's to check.
+func receiveFrames(stream rpc.ChunkStream, take func([]segments.Frame) error) error {
+	for {
+		chunk, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		frames, err := segments.ParseFrames(chunk.Frames)
+		if err != nil {
+			return err
+		}
+		if err := take(frames); err != nil {
+			return err
+		}
+	}
+}

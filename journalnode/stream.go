@@ -1,0 +1,166 @@
+package journalnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// repliesMax bounds the replies that wait for a writer which does not read them. Acks are cumulative
+// and take one place, so a writer that follows the protocol never comes near.
+const repliesMax = 1024
+
+// outbox is where the owner leaves replies without ever waiting.
+type outbox struct {
+	mu      sync.Mutex
+	replies []rpc.WriteReply
+	err     error
+	wake    chan struct{} // one place
+}
+
+func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
+
+func (o *outbox) reply(r rpc.WriteReply) {
+	o.mu.Lock()
+	if n := len(o.replies); n > 0 && r.Kind == rpc.Synced && o.replies[n-1].Kind == rpc.Synced {
+		o.replies[n-1] = r
+	} else if n < repliesMax {
+		o.replies = append(o.replies, r)
+	} else if o.err == nil {
+		o.err = fmt.Errorf("%w: the writer does not read its replies (%d wait)", rpc.ErrTooLarge, n)
+	}
+	o.mu.Unlock()
+	o.signal()
+}
+
+func (o *outbox) fail(err error) {
+	o.mu.Lock()
+	if o.err == nil {
+		o.err = err
+	}
+	o.mu.Unlock()
+	o.signal()
+}
+
+func (o *outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *outbox) take() ([]rpc.WriteReply, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.replies
+	o.replies = nil
+	return out, o.err
+}
+
+// Write serves one write stream: the caller's goroutine sends replies, another one receives messages
+// and queues them for the owner.
+func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
+	o, err := n.owner(h.Journal)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	if err := o.do(ctx, func(j *journal.Journal) error { return j.Hello(h) }); err != nil {
+		return err
+	}
+	box := newOutbox()
+	st := &journal.Stream{Header: h, Reply: box.reply, Fail: box.fail}
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel(nil)
+	work.Go(func() { box.fail(n.receive(ctx, o, st, stream, &work)) })
+	for {
+		select {
+		case <-box.wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-n.stopping:
+			box.fail(rpc.ErrClosed)
+		}
+		replies, err := box.take()
+		for _, r := range replies {
+			if err := stream.Send(r); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// receive queues messages until the stream ends.
+func (n *Node) receive(ctx context.Context, o *owner, st *journal.Stream, stream rpc.ServerStream, work *sync.WaitGroup) error {
+	filling := make(chan struct{}, 1) // one fill at a time
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if m.Fill == nil {
+			if err := o.submit(ctx, journal.Item{Stream: st, Request: m}); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case filling <- struct{}{}:
+		default:
+			return fmt.Errorf("%w: a fill is under way", rpc.ErrBadRequest)
+		}
+		work.Go(func() {
+			defer func() { <-filling }()
+			if err := n.fill(ctx, o, st, *m.Fill); err != nil && ctx.Err() == nil {
+				st.Reply(rpc.WriteReply{Kind: rpc.FillFailed, Segment: m.Fill.Segment, Epoch: st.Header.Claim.Epoch,
+					ConfigVersion: st.Header.ConfigVersion, Incarnation: n.id.Incarnation, Err: err.Error()})
+			}
+		})
+	}
+}
+
+// fill copies missed frames of the open segment from a peer and queues them as if the writer had sent
+// them: each is checked when it is written (W1), the promise again, too. The chain reaching the target
+// proves that they are the writer's own (W5).
+func (n *Node) fill(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fill) error {
+	errs := []error{rpc.ErrNoSource}
+	for _, id := range f.Sources {
+		var from segments.TxID
+		err := o.do(ctx, func(j *journal.Journal) error {
+			last, err := j.OpenPosition(st.Header.Claim.Epoch, f.Segment)
+			from = last.TxID + 1
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if from > f.Target.TxID {
+			return nil
+		}
+		err = n.readFrom(ctx, id, rpc.ReadRequest{
+			Journal: st.Header.Journal, Segment: f.Segment, From: from, UpTo: f.Target.TxID,
+			Durable: true, Epoch: st.Header.Claim.Epoch,
+		}, func(frames []segments.Frame) error {
+			return o.submit(ctx, journal.Item{Stream: st, Request: rpc.WriteRequest{Frames: frames}})
+		})
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", id, err))
+	}
+	return errors.Join(errs...)
+}
