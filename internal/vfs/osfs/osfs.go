@@ -162,7 +162,8 @@ func control(f *os.File, op string, call func(fd int) error) error {
 		callErr = retryEINTR(func() error { return call(int(fd)) })
 	})
 	if err != nil {
-		return err
+		// The one reason is a closed file, for which this path has an error of its own, unexported.
+		return &fs.PathError{Op: op, Path: f.Name(), Err: fmt.Errorf("%w: %w", fs.ErrClosed, err)}
 	}
 	if callErr != nil {
 		return &fs.PathError{Op: op, Path: f.Name(), Err: callErr}
