@@ -21,6 +21,9 @@ const (
 	NameInstall
 	// NameTemporary: a copy being built, "incoming-first-tag.tmp": Open removes it.
 	NameTemporary
+	// NameKept: a whole and synced copy that an accepted record may speak of, "first.accepting" (R4):
+	// only the record's owner knows whether it goes into place.
+	NameKept
 )
 
 // Reason says why a copy was put aside.
@@ -76,6 +79,8 @@ func (n Name) String() string {
 		return n.Base().String() + "." + string(n.Reason) + "-" + strconv.FormatUint(n.N, 10)
 	case NameInstall:
 		return n.Base().String() + ".install-" + string(n.Reason)
+	case NameKept:
+		return fmt.Sprintf("%020d.accepting", uint64(n.First))
 	case NameTemporary:
 		return fmt.Sprintf("incoming-%020d-%s.tmp", uint64(n.First), n.Tag)
 	}
@@ -103,6 +108,10 @@ func parseName(s string) (n Name, ok bool) {
 		return n, false
 	}
 	kind, suffix, more := strings.Cut(rest, ".")
+	if kind == "accepting" && !more {
+		n = Name{Kind: NameKept, First: parseNameTxID(id)}
+		return n, n.First != 0
+	}
 	switch kind {
 	case "seg":
 		first, last, _ := strings.Cut(id, "-")

@@ -3,6 +3,7 @@ package journal
 import (
 	"fmt"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -34,15 +35,16 @@ func (j *Journal) BeginAccept(h rpc.Header, req recovery.AcceptRequest) (AcceptP
 	if method == recovery.AcceptOwnPrefix {
 		hdr.Epoch, hdr.Prev = l.Copy.Epoch, l.Copy.Prev
 	}
-	inc, err := j.store.NewIncoming(hdr, "accept")
+	j.incoming++
+	inc, err := j.store.NewIncoming(hdr, fmt.Sprintf("accept%d", j.incoming))
 	if err != nil {
-		return AcceptPlan{}, j.save(err)
+		return AcceptPlan{}, j.stored(err)
 	}
 	if method == recovery.AcceptFetch {
 		return AcceptPlan{Fetch: true, Incoming: inc}, nil
 	}
 	if err := j.store.CopyPrefix(s, req.End.Last, inc); err != nil {
-		inc.Abort()
+		_ = inc.Abort() // a temporary: what is left of it goes at the next open
 		return AcceptPlan{}, fmt.Errorf("journal: %w", err)
 	}
 	return AcceptPlan{}, j.FinishAccept(h, req, inc)
@@ -70,7 +72,7 @@ func (j *Journal) judgeAccept(h rpc.Header, req recovery.AcceptRequest) (recover
 // (W2a, W2); only the record is missing.
 func (j *Journal) acceptInPlace(req recovery.AcceptRequest) error {
 	s := req.End.First
-	if err := j.save(j.tails[s].w.Commit()); err != nil {
+	if err := j.stored(j.tails[s].w.Commit()); err != nil {
 		return err
 	}
 	if err := j.record(req); err != nil {
@@ -98,23 +100,23 @@ func (j *Journal) record(req recovery.AcceptRequest) error {
 func (j *Journal) FinishAccept(h rpc.Header, req recovery.AcceptRequest, inc *store.Incoming) error {
 	l, method, err := j.judgeAccept(h, req)
 	if err != nil {
-		inc.Abort()
+		_ = inc.Abort() // a temporary: what is left of it goes at the next open
 		return err
 	}
 	if method == recovery.AcceptDone {
-		inc.Abort()
+		_ = inc.Abort() // a temporary: what is left of it goes at the next open
 		return nil
 	}
 	if inc.Position() != req.End.Position() {
-		inc.Abort()
+		_ = inc.Abort() // a temporary: what is left of it goes at the next open
 		return &recovery.MismatchError{State: recovery.InProgress, Got: inc.Position(), Want: req.End}
 	}
 	if err := j.keepsFloor(l, inc, req.End); err != nil {
-		inc.Abort()
+		_ = inc.Abort() // a temporary: what is left of it goes at the next open
 		return err
 	}
 	if err := inc.Keep(); err != nil {
-		return j.save(err)
+		return j.stored(err)
 	}
 	if err := j.record(req); err != nil {
 		return err
@@ -126,7 +128,7 @@ func (j *Journal) FinishAccept(h rpc.Header, req recovery.AcceptRequest, inc *st
 	}
 	if _, err := j.store.InstallKept(s, req.End, segments.ReasonReplaced); err != nil {
 		j.broken[s] = err
-		return j.save(err)
+		return j.stored(err)
 	}
 	j.openTail(s)
 	j.structureChanged()
@@ -163,7 +165,7 @@ func (j *Journal) finalize(end segments.End) error {
 		return err
 	}
 	if _, err := j.tails[s].w.Finalize(end); err != nil {
-		return j.save(err)
+		return j.stored(err)
 	}
 	delete(j.tails, s)
 	if err := j.dropAccepted(s); err != nil {
@@ -181,25 +183,25 @@ func (j *Journal) InstallFinalized(inc *store.Incoming, end segments.End) error 
 	l := j.local(s)
 	switch {
 	case j.poisoned != nil || j.unknown != nil || j.config.IsEmpty():
-		inc.Abort()
+		_ = inc.Abort() // a temporary: what is left of it goes at the next open
 		return fmt.Errorf("%w: takes no segments now", rpc.ErrUnknownNode)
 	case l.Copy.State == recovery.Finalized:
-		inc.Abort()
+		_ = inc.Abort() // a temporary: what is left of it goes at the next open
 		if l.Copy.Last != end.Position() {
 			return &recovery.MismatchError{State: recovery.Finalized, Got: l.Copy.Last, Want: end}
 		}
 		return nil
 	}
 	if err := j.keepsFloor(l, inc, end); err != nil {
-		inc.Abort()
+		_ = inc.Abort() // a temporary: what is left of it goes at the next open
 		return err
 	}
 	if t := j.tails[s]; t != nil {
 		delete(j.tails, s)
 		_ = t.w.Close() // the file is set aside; nothing is written through it any more
 	}
-	if err := inc.InstallFinalized(end); err != nil {
-		return j.save(err)
+	if _, err := inc.InstallFinalized(end, segments.ReasonLeftover); err != nil {
+		return j.stored(err)
 	}
 	delete(j.broken, s)
 	if err := j.dropAccepted(s); err != nil {
@@ -209,12 +211,16 @@ func (j *Journal) InstallFinalized(inc *store.Incoming, end segments.End) error 
 	return nil
 }
 
-// NewIncoming starts a copy of a segment. The caller fills it outside the owner. Owner only.
-func (j *Journal) NewIncoming(hdr segments.Header, tag string) (*store.Incoming, error) {
+// NewIncoming starts a copy of a finalized segment, which the caller fills outside the owner (A1).
+// Owner only.
+func (j *Journal) NewIncoming(prev segments.End, e fencing.Epoch) (*store.Incoming, error) {
 	if err := j.poisoned; err != nil {
 		return nil, fmt.Errorf("%w: %w", rpc.ErrPoisoned, err)
 	}
-	return j.store.NewIncoming(hdr, tag)
+	j.incoming++
+	hdr := segments.Header{Journal: j.id, First: prev.Next(), Epoch: e, Prev: prev}
+	inc, err := j.store.NewIncoming(hdr, fmt.Sprintf("repair%d", j.incoming))
+	return inc, j.stored(err)
 }
 
 func (j *Journal) dropAccepted(s segments.TxID) error {

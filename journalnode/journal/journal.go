@@ -52,10 +52,14 @@ type Journal struct {
 	floorSaved  recovery.Floor
 
 	newestFirst segments.TxID // cached; see structureChanged
+	incoming    uint64        // numbers the temporaries
 
 	viewMu  sync.Mutex
 	view    View          // guarded by viewMu
 	changed chan struct{} // guarded by viewMu; nil while nobody watches
+	// What else anyone may ask; guarded by viewMu.
+	summary  rpc.JournalSummary
+	unusable error
 }
 
 // tail is an open in-progress segment.
@@ -111,6 +115,7 @@ func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Option
 	if err := j.loadSegments(opts); err != nil {
 		return nil, err
 	}
+	j.summary = rpc.JournalSummary{ID: j.id, Name: j.name}
 	j.floor = j.files.loadFloor()
 	j.floorSaved = j.floor
 	// A rename seen after a process crash may not be durable yet; nothing may be answered from it
@@ -225,8 +230,8 @@ func (j *Journal) Quiet() error {
 		return nil
 	}
 	for _, s := range sortedKeys(j.tails) {
-		if err := j.tails[s].w.MarkIdle(); err != nil {
-			return j.poison(err)
+		if err := j.stored(j.tails[s].w.MarkIdle()); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+			return err
 		}
 	}
 	return j.SaveFloor()
@@ -267,6 +272,18 @@ func (j *Journal) save(err error) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return j.poison(err)
+}
+
+// stored passes on an error of the segment store: a refusal left everything as it was, a failed write
+// or sync poisoned the store, and so the journal.
+func (j *Journal) stored(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrPoisoned):
+		return j.poison(err)
+	}
+	return fmt.Errorf("journal: %w", err)
 }
 
 // admit is the gate of every request that changes the journal or counts towards a quorum (N1, M1, F3).
@@ -509,4 +526,21 @@ func sortedKeys[V any](m map[segments.TxID]V) []segments.TxID {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// Name returns the journal's name. Anyone.
+func (j *Journal) Name() string { return j.name }
+
+// Summary returns name, id and config. Anyone.
+func (j *Journal) Summary() rpc.JournalSummary {
+	j.viewMu.Lock()
+	defer j.viewMu.Unlock()
+	return j.summary
+}
+
+// Usable returns why the journal takes no writes here, or nil. Anyone.
+func (j *Journal) Usable() error {
+	j.viewMu.Lock()
+	defer j.viewMu.Unlock()
+	return j.unusable
 }

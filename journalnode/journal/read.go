@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -33,6 +34,16 @@ func (j *Journal) publish() {
 	}
 	j.viewMu.Lock()
 	defer j.viewMu.Unlock()
+	if j.summary.Config.Version != j.config.Version {
+		j.summary = rpc.JournalSummary{ID: j.id, Name: j.name, Config: j.config, Deleted: v.Deleted}
+	}
+	switch {
+	case j.unusable != nil: // for good, until a restart
+	case j.unknown != nil:
+		j.unusable = fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
+	case j.poisoned != nil:
+		j.unusable = fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)
+	}
 	if v == j.view {
 		return
 	}
@@ -93,7 +104,7 @@ func (j *Journal) stream(ctx context.Context, s, from, limit segments.TxID, view
 	if err != nil {
 		return sent, fmt.Errorf("journal: %w", err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	chunk := rpc.Chunk{Segment: s, Committed: max(view.Limit, view.Floor.At.TxID)}
 	flush := func() error {
 		if len(chunk.Frames) == 0 {
@@ -104,7 +115,7 @@ func (j *Journal) stream(ctx context.Context, s, from, limit segments.TxID, view
 		return err
 	}
 	for ctx.Err() == nil {
-		before := r.Position()
+		before := r.Before()
 		f, err := r.Next()
 		if errors.Is(err, io.EOF) || err == nil && f.Last() > limit {
 			return sent, flush()
@@ -138,7 +149,7 @@ func (j *Journal) checkFloor(s, limit segments.TxID, view View) error {
 	}
 	if !found || d != view.Floor.At.Digest {
 		return &recovery.DivergenceError{Segment: s, What: "the copy does not hold the committed floor",
-			Nodes: nodeIDs(j.self.ID), Ends: []segments.Position{{TxID: view.Floor.At.TxID, Digest: d}}}
+			Nodes: []quorum.NodeID{j.self.ID}, Ends: []segments.Position{{TxID: view.Floor.At.TxID, Digest: d}}}
 	}
 	return nil
 }

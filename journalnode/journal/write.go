@@ -129,7 +129,7 @@ func (j *Journal) start(st *Stream, prev segments.End) error {
 	}
 	w, err := j.store.Create(segments.Header{Journal: j.id, First: s, Epoch: e, Prev: prev})
 	if err != nil {
-		return j.save(err)
+		return j.stored(err)
 	}
 	j.tails[s] = &tail{w: w}
 	j.structureChanged()
@@ -154,7 +154,7 @@ func (j *Journal) setAside(s segments.TxID, why segments.Reason) error {
 		_ = t.w.Close() // it is not written any more
 	}
 	if err := j.store.SetAside(s, why); err != nil {
-		return j.save(err)
+		return j.stored(err)
 	}
 	delete(j.broken, s)
 	return nil
@@ -197,10 +197,7 @@ func (b *batch) stage(f segments.Frame) error {
 	if err := f.Verify(last.Digest); err != nil {
 		return fmt.Errorf("journal: frame %s: %w", f.Range(), err)
 	}
-	if err := w.Append(f); err != nil {
-		return b.j.save(err)
-	}
-	return nil
+	return b.j.stored(w.Append(f))
 }
 
 // resent: a frame that is held already is acknowledged again if it is the same one, and is a breach if
@@ -230,7 +227,7 @@ func (b *batch) commit() {
 	j, t, staged := b.j, b.tail, b.staged
 	b.staged = nil
 	if err := t.w.Commit(); err != nil {
-		err = j.save(err)
+		err = j.stored(err)
 		for _, st := range staged {
 			end(st, err)
 		}

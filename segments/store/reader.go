@@ -198,6 +198,9 @@ func (r *Reader) more() bool {
 	return true
 }
 
+// Before returns the position before the frame that Next would return now.
+func (r *Reader) Before() segments.Position { return r.s.Position() }
+
 // Close releases the file.
 func (r *Reader) Close() error {
 	if r.err == nil {

@@ -1,0 +1,45 @@
+package journal
+
+import (
+	"io"
+
+	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
+)
+
+// Incomplete reports whether this node can tell by itself that it lacks something that was finalized: a
+// hole below its newest segment, a leftover there, or a damaged copy. Anyone.
+func (j *Journal) Incomplete() bool {
+	next := segments.TxID(1)
+	infos := j.store.Infos()
+	for i, in := range infos {
+		if in.First > next || in.State == store.StateDamaged {
+			return true
+		}
+		if in.Finalized {
+			next = in.Last + 1
+			continue
+		}
+		if i < len(infos)-1 {
+			return true // in progress, below the newest
+		}
+	}
+	return false
+}
+
+// FinalizedFirsts lists the finalized segments. Anyone.
+func (j *Journal) FinalizedFirsts() []segments.TxID {
+	var out []segments.TxID
+	for _, in := range j.store.Infos() {
+		if in.State == store.StateFinalized {
+			out = append(out, in.First)
+		}
+	}
+	return out
+}
+
+// Verify reads a finalized segment in full through wrap; damage makes it unknown from then on (A2, N2).
+// Anyone.
+func (j *Journal) Verify(s segments.TxID, wrap func(io.ReaderAt) io.ReaderAt) error {
+	return j.store.Verify(s, wrap)
+}

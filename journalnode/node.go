@@ -1,0 +1,323 @@
+package journalnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/internal/vfs/osfs"
+	"github.com/quorumjournal/qjm/internal/wire"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// Node is a running JournalNode. It implements rpc.Service. All methods may be called concurrently.
+type Node struct {
+	opts  Options
+	log   *slog.Logger
+	fs    vfs.FS
+	lock  io.Closer
+	peers *peers
+
+	stopping chan struct{}
+	stopOnce sync.Once
+	work     sync.WaitGroup // background loops and opening journals
+	net      listeners
+	metrics  *metrics
+
+	idMu sync.Mutex
+	id   identity // guarded by idMu; ID and Incarnation never change
+	out  error    // why this storage is not admitted; guarded by idMu
+
+	mu       sync.Mutex
+	manifest manifest                         // guarded by mu
+	owners   map[segments.JournalID]*owner    // guarded by mu
+	failed   map[segments.JournalID]error     // listed, and could not be opened (N2); guarded by mu
+	tries    map[segments.JournalID]repairLog // guarded by mu
+}
+
+// Start opens the data directory and runs the node until Stop. It returns when the node listens; the
+// cluster may not be founded yet then, see Ready. The context bounds the start only.
+//
+// Errors: an option that makes no sense, ErrOtherNode, vfs.ErrLocked where another process holds the
+// directory (N3), a directory that is damaged, of a later version, or cannot be written.
+func Start(ctx context.Context, opts Options) (*Node, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS,
+		stopping: make(chan struct{}), owners: map[segments.JournalID]*owner{},
+		failed: map[segments.JournalID]error{}, tries: map[segments.JournalID]repairLog{},
+	}
+	if n.fs == nil {
+		n.fs = osfs.New("")
+	}
+	if n.opts.Dialer == nil {
+		n.opts.Dialer = &wire.Dialer{}
+	}
+	n.peers = newPeers(n.opts.Dialer, opts.InitialCluster)
+	n.metrics = newMetrics(n)
+	if len(opts.InitialCluster)%2 == 0 {
+		n.log.Warn("an even number of nodes tolerates no more failures than one node less",
+			"nodes", len(opts.InitialCluster))
+	}
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, n.release())
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) error {
+	dir := n.opts.DataDir
+	if err := n.fs.MkdirAll(dir); err != nil {
+		return fmt.Errorf("journalnode: data directory %s: %w", dir, err)
+	}
+	var err error
+	if n.lock, err = n.fs.Lock(path.Join(dir, lockFile)); err != nil {
+		return fmt.Errorf("journalnode: data directory %s: %w", dir, err)
+	}
+	if n.id, err = loadIdentity(n.fs, dir, n.opts.ID, quorum.Incarnation(uuid.New())); err != nil {
+		return err
+	}
+	if err := n.openJournals(); err != nil {
+		return err
+	}
+	if err := n.listen(ctx); err != nil {
+		return err
+	}
+	n.log.Info("node started", "incarnation", n.id.Incarnation, "phase", n.id.Phase,
+		"journals", len(n.manifest), "listen", n.Addr(), "http", n.HTTPAddr())
+	n.work.Go(n.foundCluster)
+	n.work.Go(n.repairLoop)
+	n.work.Go(n.scrubLoop)
+	return nil
+}
+
+// openJournals opens what the manifest lists (N5). One that cannot be opened is damaged; the others go
+// on.
+func (n *Node) openJournals() error {
+	var err error
+	if n.manifest, err = loadManifest(n.fs, n.opts.DataDir); err != nil {
+		return err
+	}
+	if err := n.fs.MkdirAll(path.Join(n.opts.DataDir, journalsDir)); err != nil {
+		return fmt.Errorf("journalnode: %w", err)
+	}
+	if err := n.fs.SyncDir(n.opts.DataDir); err != nil {
+		return fmt.Errorf("journalnode: %w", err)
+	}
+	for _, id := range n.manifest {
+		if err := n.openJournal(id); err != nil {
+			n.log.Error("journal is damaged and counts for nothing here", "journal", id, "err", err)
+			n.failed[id] = err
+		}
+	}
+	return nil
+}
+
+// openJournal starts the owner of one journal. The caller holds mu, or is the only one yet.
+func (n *Node) openJournal(id segments.JournalID) error {
+	dir := n.journalDir(id)
+	if _, err := n.fs.Stat(dir); err != nil {
+		return fmt.Errorf("journalnode: listed in the manifest and missing: %w", err)
+	}
+	self := journal.Self{ID: n.id.ID, Incarnation: n.id.Incarnation}
+	j, err := journal.Open(n.fs, dir, self, id, n.opts.Journal)
+	if err != nil {
+		return err
+	}
+	n.owners[id] = newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
+	return nil
+}
+
+func (n *Node) journalDir(id segments.JournalID) string {
+	return path.Join(n.opts.DataDir, journalsDir, id.String())
+}
+
+// Stop drains and ends the node: no new requests, work under way finished, files closed. The context
+// bounds the draining of connections; the journals are closed in any case.
+func (n *Node) Stop(ctx context.Context) error {
+	n.stopOnce.Do(func() { close(n.stopping) })
+	n.closeListeners(ctx)
+	n.work.Wait()
+	n.mu.Lock()
+	owners := n.owners
+	n.owners = map[segments.JournalID]*owner{}
+	n.mu.Unlock()
+	for _, o := range owners {
+		o.close()
+	}
+	err := errors.Join(n.peers.close(), n.release())
+	n.log.Info("node stopped")
+	return err
+}
+
+func (n *Node) release() error {
+	if n.lock == nil {
+		return nil
+	}
+	err := n.lock.Close()
+	n.lock = nil
+	return err
+}
+
+// owner returns the journal's owner, or why there is none.
+func (n *Node) owner(id segments.JournalID) (*owner, error) {
+	if err := n.admitted(); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if o := n.owners[id]; o != nil {
+		return o, nil
+	}
+	if err := n.failed[id]; err != nil {
+		return nil, fmt.Errorf("%w: %w", rpc.ErrUnknownNode, err)
+	}
+	select {
+	case <-n.stopping:
+		return nil, rpc.ErrClosed
+	default:
+		return nil, fmt.Errorf("%w: %s", rpc.ErrNoJournal, id)
+	}
+}
+
+// admitted: nothing is promised or held before the cluster is known to be founded with this storage
+// (N4).
+func (n *Node) admitted() error {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	switch {
+	case n.out != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, n.out)
+	case n.id.Phase != rpc.Founded:
+		return rpc.ErrNotFounded
+	}
+	return nil
+}
+
+func (n *Node) identity() identity {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	return n.id
+}
+
+// foundCluster runs genesis until this node is founded, or known to be left out (N4).
+func (n *Node) foundCluster() {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		self := n.identity()
+		if self.Phase == rpc.Founded {
+			return
+		}
+		next, err := found(self, n.opts.InitialCluster, n.hear())
+		if err == nil && next.Phase != self.Phase || next.Cluster != self.Cluster {
+			err = saveIdentity(n.fs, n.opts.DataDir, next)
+			if err == nil {
+				n.log.Info("genesis", "phase", next.Phase, "cluster", fmt.Sprintf("%x", next.Cluster))
+				wait = 20 * time.Millisecond
+			}
+		}
+		n.idMu.Lock()
+		if err == nil {
+			n.id = next
+		}
+		if n.out == nil && errors.Is(err, ErrNotAdmitted) {
+			n.log.Error("this storage is unknown to its cluster", "err", err)
+		}
+		n.out = nil
+		if errors.Is(err, ErrNotAdmitted) {
+			n.out = err
+		}
+		n.idMu.Unlock()
+		select {
+		case <-time.After(wait):
+		case <-n.stopping:
+			return
+		}
+	}
+}
+
+// hear asks all other founders who they are.
+func (n *Node) hear() map[quorum.NodeID]rpc.NodeInfo {
+	var mu sync.Mutex
+	heard := map[quorum.NodeID]rpc.NodeInfo{}
+	var wg sync.WaitGroup
+	for _, p := range n.opts.InitialCluster {
+		if p.ID == n.opts.ID {
+			continue
+		}
+		wg.Go(func() {
+			ctx, cancel := n.context(n.opts.PeerTimeout)
+			defer cancel()
+			peer, err := n.peers.node(p.ID)
+			if err != nil {
+				return
+			}
+			info, err := peer.Info(ctx)
+			if err != nil {
+				return
+			}
+			if info.ID != p.ID {
+				n.log.Error("another node answers at a peer's address", "addr", p.Addr, "want", p.ID, "got", info.ID)
+				return
+			}
+			mu.Lock()
+			heard[p.ID] = info
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return heard
+}
+
+// context returns one that ends after d, or when the node stops.
+func (n *Node) context(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	stop := make(chan struct{})
+	go func() {
+		select {
+		case <-n.stopping:
+			cancel()
+		case <-stop:
+		}
+	}()
+	var once sync.Once
+	return ctx, func() { once.Do(func() { close(stop) }); cancel() }
+}
+
+// after is time.AfterFunc; one place for it.
+func (n *Node) after(d time.Duration, f func()) *time.Timer { return time.AfterFunc(d, f) }
+
+// Ready reports whether the node serves: founded, admitted, and no journal unusable. The error says
+// what is missing.
+func (n *Node) Ready() error {
+	if err := n.admitted(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, err := range n.failed {
+		return fmt.Errorf("journal %s: %w", id, err)
+	}
+	for id, o := range n.owners {
+		if o.stalled() {
+			return fmt.Errorf("journal %s: %w", id, rpc.ErrStalled)
+		}
+		if err := o.j.Usable(); err != nil {
+			return fmt.Errorf("journal %s: %w", o.j.Name(), err)
+		}
+	}
+	return nil
+}

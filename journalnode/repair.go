@@ -1,0 +1,261 @@
+package journalnode
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
+)
+
+// repairLog is what the repair loop remembers of a journal.
+type repairLog struct {
+	next     time.Time // not before
+	failures int
+	compared time.Time
+}
+
+// repairLoop is anti-entropy (A0, A1): it pulls finalized segments that this node lacks, has only
+// unfinished, or cannot read. It never shortens or deletes anything because a peer does not have it.
+func (n *Node) repairLoop() {
+	tick := time.NewTicker(n.opts.RepairEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-n.stopping:
+			return
+		}
+		for _, o := range n.allOwners() {
+			n.repairOnce(o)
+		}
+	}
+}
+
+func (n *Node) allOwners() []*owner {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ids := slices.SortedFunc(maps.Keys(n.owners), func(a, b segments.JournalID) int { return cmp.Compare(a.String(), b.String()) })
+	out := make([]*owner, 0, len(ids))
+	for _, id := range ids {
+		out = append(out, n.owners[id])
+	}
+	return out
+}
+
+// repairOnce looks after one journal, if it is time.
+func (n *Node) repairOnce(o *owner) {
+	id := o.j.ID()
+	log := n.tries[id] // only this loop touches it
+	now := time.Now()
+	compare := now.Sub(log.compared) >= n.opts.CompareEvery
+	if o.j.Summary().Deleted || now.Before(log.next) || !o.j.Incomplete() && !compare {
+		return
+	}
+	ctx, cancel := n.context(n.opts.ScrubEvery)
+	defer cancel()
+	err := n.repair(ctx, o)
+	if compare {
+		log.compared = now
+	}
+	log.failures, log.next = 0, time.Time{}
+	if err != nil {
+		log.failures++
+		log.next = now.Add(min(n.opts.RepairEvery<<min(log.failures, 6), n.opts.CompareEvery))
+		o.log.Debug("repair has to wait", "err", err)
+	}
+	n.tries[id] = log
+}
+
+// finalizedCopy is a finalized segment as a peer has it.
+type finalizedCopy struct {
+	info    rpc.SegmentInfo
+	sources []quorum.NodeID
+}
+
+// repair pulls what is missing, oldest first.
+func (n *Node) repair(ctx context.Context, o *owner) error {
+	own, err := n.Segments(ctx, o.j.ID())
+	if err != nil {
+		return err
+	}
+	theirs, err := n.peersFinalized(ctx, o, own)
+	for _, c := range theirs {
+		if perr := n.pull(ctx, o, c); perr != nil {
+			err = errors.Join(err, perr)
+			break // later ones may rest on it; next time
+		}
+	}
+	return err
+}
+
+// peersFinalized lists the finalized segments of all peers that this node lacks. A finalized copy that
+// differs from the own one, or from another peer's, is a divergence: seen, named, never chosen from
+// (A1, A2).
+func (n *Node) peersFinalized(ctx context.Context, o *owner, own []rpc.SegmentInfo) ([]finalizedCopy, error) {
+	have := map[segments.TxID]segments.Position{}
+	for _, s := range own {
+		if s.State == recovery.Finalized {
+			have[s.First] = s.Last
+		}
+	}
+	found := map[segments.TxID]*finalizedCopy{}
+	diverges := map[segments.TxID]bool{}
+	var errs []error
+	for _, p := range n.opts.InitialCluster {
+		if p.ID == n.opts.ID {
+			continue
+		}
+		infos, err := n.listOf(ctx, p.ID, o.j.ID())
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+			continue
+		}
+		for _, s := range infos {
+			if s.State != recovery.Finalized {
+				continue
+			}
+			c := found[s.First]
+			switch mine, ok := have[s.First]; {
+			case ok && mine != s.Last, c != nil && c.info.Last != s.Last:
+				diverges[s.First] = true
+				n.metrics.divergences.Inc()
+				o.log.Error("finalized copies diverge", "segment", s.First, "peer", p.ID, "peer_end", s.Last, "own_end", mine)
+			case ok:
+			case c == nil:
+				found[s.First] = &finalizedCopy{s, []quorum.NodeID{p.ID}}
+			default:
+				c.sources = append(c.sources, p.ID)
+			}
+		}
+	}
+	var out []finalizedCopy
+	for _, s := range slices.Sorted(maps.Keys(found)) {
+		if !diverges[s] {
+			out = append(out, *found[s])
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalID) ([]rpc.SegmentInfo, error) {
+	peer, err := n.peers.node(id)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout)
+	defer cancel()
+	return peer.Segments(ctx, j)
+}
+
+// pull copies one finalized segment, verified frame by frame, and puts it in place.
+func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
+	end := segments.End{First: c.info.First, Last: c.info.Last.TxID, Digest: c.info.Last.Digest}
+	var inc *store.Incoming
+	err := o.do(ctx, func(j *journal.Journal) (err error) {
+		inc, err = j.NewIncoming(c.info.Prev, c.info.Epoch)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	errs := []error{rpc.ErrNoSource}
+	for _, src := range c.sources {
+		if inc.Position() == end.Position() {
+			break
+		}
+		err := n.readFrom(ctx, src, rpc.ReadRequest{
+			Journal: o.j.ID(), Segment: end.First, From: inc.Position().TxID + 1, UpTo: end.Last,
+		}, func(frames []segments.Frame) error {
+			for _, f := range frames {
+				if f.Last() <= inc.Position().TxID {
+					continue
+				}
+				if err := inc.Append(f); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", src, err))
+		}
+	}
+	if inc.Position() != end.Position() {
+		return errors.Join(append(errs, n.abort(o, inc))...)
+	}
+	if err := o.do(ctx, func(j *journal.Journal) error { return j.InstallFinalized(inc, end) }); err != nil {
+		return err
+	}
+	n.metrics.repaired.Inc()
+	o.log.Info("segment pulled from a peer", "segment", end, "sources", c.sources)
+	return nil
+}
+
+// scrubLoop reads finalized segments in full, slowly, and reports what has rotted; repair then replaces
+// it (A2).
+func (n *Node) scrubLoop() {
+	done := map[segments.JournalID]map[segments.TxID]time.Time{}
+	for {
+		select {
+		case <-time.After(min(n.opts.ScrubEvery, time.Minute)):
+		case <-n.stopping:
+			return
+		}
+		for _, o := range n.allOwners() {
+			seen := done[o.j.ID()]
+			next := map[segments.TxID]time.Time{}
+			for _, s := range o.j.FinalizedFirsts() {
+				at, ok := seen[s]
+				if !ok || time.Since(at) >= n.opts.ScrubEvery {
+					n.scrub(o, s)
+					at = time.Now()
+				}
+				next[s] = at
+			}
+			done[o.j.ID()] = next
+		}
+	}
+}
+
+func (n *Node) scrub(o *owner, s segments.TxID) {
+	slow := func(r io.ReaderAt) io.ReaderAt { return &slowReader{r: r, rate: n.opts.ScrubRate, stop: n.stopping} }
+	err := o.j.Verify(s, slow)
+	select {
+	case <-n.stopping:
+		return
+	default:
+	}
+	n.metrics.scrubbed.Inc()
+	if err != nil {
+		n.metrics.damages.Inc()
+		o.log.Error("segment is damaged; it is unknown here until it is pulled from a peer", "segment", s, "err", err)
+	}
+}
+
+// slowReader reads at most rate bytes a second.
+type slowReader struct {
+	r    io.ReaderAt
+	rate int64
+	stop <-chan struct{}
+}
+
+func (s *slowReader) ReadAt(b []byte, off int64) (int, error) {
+	wait := time.Duration(int64(len(b)) * int64(time.Second) / s.rate)
+	select {
+	case <-time.After(wait):
+		return s.r.ReadAt(b, off)
+	case <-s.stop:
+		return 0, rpc.ErrClosed
+	}
+}

@@ -1,0 +1,292 @@
+package journalnode
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
+)
+
+var _ rpc.Service = (*Node)(nil)
+
+// Info implements rpc.Service.
+func (n *Node) Info(context.Context) (rpc.NodeInfo, error) {
+	id := n.identity()
+	return rpc.NodeInfo{
+		ID: id.ID, Incarnation: id.Incarnation, Cluster: id.Cluster, Phase: id.Phase,
+		Founders: n.withAddrs(id.Founders), Version: n.opts.Version,
+	}, nil
+}
+
+// withAddrs gives members the addresses that this node was started with.
+func (n *Node) withAddrs(ms []quorum.Member) []quorum.Member {
+	ms = slices.Clone(ms)
+	for i := range ms {
+		if a, ok := n.peers.addrs[ms[i].ID]; ok {
+			ms[i].Addr = a
+		}
+	}
+	return ms
+}
+
+// Journals implements rpc.Service.
+func (n *Node) Journals(ctx context.Context) ([]rpc.JournalSummary, error) {
+	if err := n.admitted(); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	owners := make([]*owner, 0, len(n.owners))
+	for _, o := range n.owners {
+		owners = append(owners, o)
+	}
+	n.mu.Unlock()
+	out := make([]rpc.JournalSummary, 0, len(owners))
+	for _, o := range owners {
+		out = append(out, o.j.Summary())
+	}
+	slices.SortFunc(out, func(a, b rpc.JournalSummary) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// CreateJournal implements rpc.Service: the directory complete and synced, then its line in the
+// manifest, then the answer (N5). Until the catalog exists the members are the founders.
+func (n *Node) CreateJournal(_ context.Context, s rpc.JournalSummary) error {
+	if err := n.admitted(); err != nil {
+		return err
+	}
+	if err := rpc.CheckJournalName(s.Name); err != nil {
+		return err
+	}
+	id := n.identity()
+	want := rpc.JournalIDOf(id.Cluster, s.Name)
+	if s.ID != want {
+		return fmt.Errorf("%w: id of journal %q in this cluster (got %s, want %s)", rpc.ErrBadRequest, s.Name, s.ID, want)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if o := n.owners[want]; o != nil {
+		if o.j.Summary().Deleted {
+			return fmt.Errorf("%w: %s", rpc.ErrJournalDeleted, s.Name)
+		}
+		return fmt.Errorf("%w: %s", rpc.ErrJournalExists, s.Name)
+	}
+	if err := n.failed[want]; err != nil {
+		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, err)
+	}
+	return n.build(want, s.Name, quorum.NewConfig(1, n.withAddrs(id.Founders)...))
+}
+
+// build makes a journal. The caller holds mu.
+func (n *Node) build(id segments.JournalID, name string, cfg quorum.Config) error {
+	dir := n.journalDir(id)
+	if err := journal.Create(n.fs, dir, id, name, cfg); err != nil {
+		return err
+	}
+	if err := n.fs.SyncDir(path.Dir(dir)); err != nil {
+		return fmt.Errorf("journalnode: %w", err)
+	}
+	if !n.manifest.has(id) {
+		next := append(slices.Clone(n.manifest), id)
+		if err := next.save(n.fs, n.opts.DataDir); err != nil {
+			return err
+		}
+		n.manifest = next
+	}
+	if err := n.openJournal(id); err != nil {
+		return err
+	}
+	n.log.Info("journal created", "journal", name, "id", id)
+	return nil
+}
+
+// DeleteJournal implements rpc.Service (M8): the tombstone stays.
+func (n *Node) DeleteJournal(ctx context.Context, s rpc.JournalSummary) error {
+	o, err := n.owner(s.ID)
+	if err != nil {
+		return err
+	}
+	err = o.do(ctx, func(j *journal.Journal) error { return j.Delete() })
+	if err == nil {
+		n.log.Info("journal deleted", "journal", s.Name, "id", s.ID)
+	}
+	return err
+}
+
+// State implements rpc.Service.
+func (n *Node) State(ctx context.Context, id segments.JournalID) (rpc.JournalState, error) {
+	var st rpc.JournalState
+	o, err := n.owner(id)
+	if err != nil {
+		return st, err
+	}
+	err = o.do(ctx, func(j *journal.Journal) error { st = j.State(); return nil })
+	st.LastSync = time.Duration(o.lastTook.Load())
+	if at := o.lastAt.Load(); at != 0 {
+		st.SinceSync = time.Since(time.Unix(0, at))
+	}
+	for _, set := range st.Summary.Config.Sets {
+		copy(set, n.withAddrs(set))
+	}
+	return st, err
+}
+
+// NewEpoch implements rpc.Service (F2).
+func (n *Node) NewEpoch(ctx context.Context, h rpc.Header) (rpc.PromiseReply, error) {
+	var r rpc.PromiseReply
+	o, err := n.owner(h.Journal)
+	if err != nil {
+		return r, err
+	}
+	err = o.do(ctx, func(j *journal.Journal) error { r, err = j.NewEpoch(h); return err })
+	if err == nil {
+		o.log.Info("promised", "epoch", h.Claim.Epoch, "writer", h.Claim.Writer, "newest", r.Newest)
+	}
+	return r, err
+}
+
+// Prepare implements rpc.Service (R1).
+func (n *Node) Prepare(ctx context.Context, h rpc.Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
+	var a recovery.Answer
+	o, err := n.owner(h.Journal)
+	if err != nil {
+		return a, err
+	}
+	err = o.do(ctx, func(j *journal.Journal) error { a, err = j.Prepare(h, s, digests); return err })
+	return a, err
+}
+
+// Accept implements rpc.Service (R4). The content is fetched outside the owner, and the gate is passed
+// again with it.
+func (n *Node) Accept(ctx context.Context, h rpc.Header, req recovery.AcceptRequest, relay rpc.ChunkStream) error {
+	o, err := n.owner(h.Journal)
+	if err != nil {
+		return err
+	}
+	req.Claim = h.Claim
+	var plan journal.AcceptPlan
+	err = o.do(ctx, func(j *journal.Journal) error { plan, err = j.BeginAccept(h, req); return err })
+	if err != nil || !plan.Fetch {
+		return err
+	}
+	if err := n.fetch(ctx, h.Journal, req, relay, plan.Incoming); err != nil {
+		return errors.Join(err, n.abort(o, plan.Incoming))
+	}
+	err = o.do(ctx, func(j *journal.Journal) error { return j.FinishAccept(h, req, plan.Incoming) })
+	if err == nil {
+		o.log.Info("accepted", "epoch", h.Claim.Epoch, "end", req.End)
+	}
+	return err
+}
+
+func (n *Node) abort(o *owner, inc *store.Incoming) error {
+	ctx, cancel := n.context(n.opts.PeerTimeout)
+	defer cancel()
+	return o.do(ctx, func(*journal.Journal) error { return inc.Abort() })
+}
+
+// fetch fills an incoming copy from whoever can serve: relayed frames first, then the sources.
+func (n *Node) fetch(ctx context.Context, id segments.JournalID, req recovery.AcceptRequest, relay rpc.ChunkStream, inc *store.Incoming) error {
+	take := func(frames []segments.Frame) error {
+		for _, f := range frames {
+			if f.Last() <= inc.Position().TxID {
+				continue // a source before this one got that far
+			}
+			if f.Last() > req.End.Last {
+				return fmt.Errorf("%w: source goes beyond the end (got %d, want %d)", rpc.ErrNoSource, f.Last(), req.End.Last)
+			}
+			if err := inc.Append(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := []error{rpc.ErrNoSource}
+	if relay != nil {
+		errs = append(errs, receiveFrames(relay, take))
+	}
+	for _, src := range req.Sources {
+		if inc.Position() == req.End.Position() {
+			return nil
+		}
+		if src == n.opts.ID {
+			continue
+		}
+		err := n.readFrom(ctx, src, rpc.ReadRequest{
+			Journal: id, Segment: req.End.First, From: inc.Position().TxID + 1, UpTo: req.End.Last,
+			Durable: true, Epoch: req.Epoch,
+		}, take)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", src, err))
+		}
+	}
+	if inc.Position() == req.End.Position() {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// Finalize implements rpc.Service (R7).
+func (n *Node) Finalize(ctx context.Context, h rpc.Header, end segments.End) error {
+	o, err := n.owner(h.Journal)
+	if err != nil {
+		return err
+	}
+	return o.do(ctx, func(j *journal.Journal) error { return j.Finalize(h, end) })
+}
+
+// Segments implements rpc.Service.
+func (n *Node) Segments(ctx context.Context, id segments.JournalID) ([]rpc.SegmentInfo, error) {
+	o, err := n.owner(id)
+	if err != nil {
+		return nil, err
+	}
+	var out []rpc.SegmentInfo
+	err = o.do(ctx, func(j *journal.Journal) error { out = j.Segments(); return nil })
+	return out, err
+}
+
+// ReadSegment implements rpc.Service.
+func (n *Node) ReadSegment(ctx context.Context, req rpc.ReadRequest, send func(rpc.Chunk) error) error {
+	o, err := n.owner(req.Journal)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := n.untilStop(ctx)
+	defer cancel(nil)
+	return o.j.Read(ctx, req, send)
+}
+
+// Tail implements rpc.Service.
+func (n *Node) Tail(ctx context.Context, req rpc.TailRequest, send func(rpc.Chunk) error) error {
+	o, err := n.owner(req.Journal)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := n.untilStop(ctx)
+	defer cancel(nil)
+	return o.j.Tail(ctx, req, send)
+}
+
+// untilStop ends a stream when the node stops.
+func (n *Node) untilStop(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := make(chan struct{})
+	go func() {
+		select {
+		case <-n.stopping:
+			cancel(rpc.ErrClosed)
+		case <-stop:
+		}
+	}()
+	return ctx, func(err error) { close(stop); cancel(err) }
+}
