@@ -1,0 +1,322 @@
+package libqjm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/recovery"
+)
+
+// CreateJournal makes a journal on the cluster's nodes. It returns when a majority has it; the others
+// get it when they are met. Errors: ErrJournalExists; ErrJournalDeleted while the tombstone of a journal
+// of that name stands; ErrBadRequest for a name that cannot be one; ErrNoQuorum.
+func (c *Client) CreateJournal(ctx context.Context, name string) error {
+	id, err := c.journalID(name)
+	if err != nil {
+		return err
+	}
+	ids := c.nodeIDs()
+	made, exists := 0, 0
+	nq := &recovery.NoQuorumError{Step: "creating the journal"}
+	var deleted error
+	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) (struct{}, error) {
+		return struct{}{}, n.CreateJournal(ctx, rpc.JournalSummary{ID: id, Name: name})
+	}, func(r reply[struct{}]) bool {
+		switch {
+		case r.err == nil:
+			made++
+		case errors.Is(r.err, ErrJournalExists):
+			exists++
+		case errors.Is(r.err, ErrJournalDeleted):
+			deleted = r.err
+		default:
+			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
+		}
+		return false // all: the more nodes have it from the start the better
+	})
+	switch {
+	case deleted != nil:
+		return fmt.Errorf("%w: %s", ErrJournalDeleted, name)
+	case made+exists <= len(ids)/2:
+		return nq
+	case exists > len(ids)/2:
+		return fmt.Errorf("%w: %s", ErrJournalExists, name)
+	}
+	return nil
+}
+
+// DeleteJournal removes a journal's data and leaves its tombstone, which keeps the name. It returns when
+// a majority has done so. Errors: ErrNoJournal, ErrJournalDeleted, ErrNoQuorum.
+func (c *Client) DeleteJournal(ctx context.Context, name string) error {
+	ref, _, err := c.states(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	gone := map[quorum.NodeID]bool{}
+	nq := &recovery.NoQuorumError{Step: "deleting the journal"}
+	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) (struct{}, error) {
+		return struct{}{}, n.DeleteJournal(ctx, rpc.JournalSummary{ID: ref.id, Name: name})
+	}, func(r reply[struct{}]) bool {
+		if gone[r.node] = r.err == nil; r.err != nil {
+			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
+		}
+		return false
+	})
+	if !ref.cfg.Majority(func(m quorum.Member) bool { return gone[m.ID] }) {
+		return nq
+	}
+	return nil
+}
+
+// JournalInfo is one line of the list of journals.
+type JournalInfo struct {
+	Name    string
+	ID      string
+	Members []string
+	Version uint64 // of its config
+	Deleted bool   // only the tombstone is left
+}
+
+// Journals lists the cluster's journals, by name. It returns what the nodes that answer know; an error
+// only where none does.
+func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
+	byName := map[string]JournalInfo{}
+	answered := false
+	nq := &recovery.NoQuorumError{Step: "the list of journals"}
+	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) ([]rpc.JournalSummary, error) {
+		return n.Journals(ctx)
+	}, func(r reply[[]rpc.JournalSummary]) bool {
+		if r.err != nil {
+			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
+			return false
+		}
+		answered = true
+		for _, s := range r.val {
+			if old, ok := byName[s.Name]; ok && old.Version >= s.Config.Version {
+				continue
+			}
+			info := JournalInfo{Name: s.Name, ID: s.ID.String(), Version: s.Config.Version, Deleted: s.Deleted}
+			for _, m := range s.Config.Members() {
+				info.Members = append(info.Members, string(m.ID))
+			}
+			byName[s.Name] = info
+		}
+		return false
+	})
+	if !answered {
+		return nil, nq
+	}
+	var out []JournalInfo
+	for _, i := range byName {
+		out = append(out, i)
+	}
+	slices.SortFunc(out, func(a, b JournalInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Fence takes a higher epoch without becoming the writer (F7): the writer there is, if any, can commit
+// nothing more. It returns the new epoch. Errors: ErrNoJournal, ErrNoQuorum.
+func (c *Client) Fence(ctx context.Context, name string) (Epoch, error) {
+	ref, _, err := c.states(ctx, name, false)
+	if err != nil {
+		return 0, err
+	}
+	res, err := c.win(ctx, ref, recovery.Options{FenceOnly: true})
+	return res.Claim.Epoch, err
+}
+
+// Recovery is the outcome of Recover.
+type Recovery struct {
+	Epoch   Epoch
+	LastTx  TxID
+	Digest  string // chain digest at LastTx
+	Segment TxID   // first txid of the segment that was looked at; 0: the journal is empty
+	Empty   bool   // it held nothing
+	Sources []string
+	Missing []string // nodes worth hearing that did not answer (N2a)
+}
+
+// Recover fences whoever writes, decides how the newest segment ends and finalizes it, without becoming
+// the writer. Errors: ErrNoJournal, ErrNoQuorum, ErrDivergence, *recovery.FloorError.
+func (c *Client) Recover(ctx context.Context, name string) (Recovery, error) {
+	ref, _, err := c.states(ctx, name, false)
+	if err != nil {
+		return Recovery{}, err
+	}
+	res, err := c.win(ctx, ref, recovery.Options{})
+	if err != nil {
+		return Recovery{}, err
+	}
+	r := Recovery{
+		Epoch: res.Claim.Epoch, LastTx: res.Prev.Last, Digest: res.Prev.Digest.String(),
+		Segment: res.Recovered.End.First, Empty: res.Recovered.Empty,
+	}
+	for _, n := range res.Recovered.Sources {
+		r.Sources = append(r.Sources, string(n))
+	}
+	for _, n := range res.Missing {
+		r.Missing = append(r.Missing, string(n))
+	}
+	return r, nil
+}
+
+// NodeStatus is how one node stands in a journal.
+type NodeStatus struct {
+	Node        string
+	State       string // in-sync, behind, fenced-behind, unknown, damaged, poisoned, absent, unreachable
+	Incarnation string
+	Promised    Epoch
+	Newest      TxID // first txid of its newest segment
+	SegState    string
+	SegEpoch    Epoch
+	Last        TxID
+	Digest      string
+	Committed   TxID // its committed floor
+	SyncMillis  float64
+	Problems    []string
+	Err         error
+}
+
+// JournalStatus is how a journal stands.
+type JournalStatus struct {
+	Name      string
+	ID        string
+	Version   uint64 // of the config
+	Epoch     Epoch  // the highest one promised
+	Writer    string // its writer id
+	Committed TxID   // the highest txid known to be committed
+	Segment   TxID   // the newest segment
+	Quorum    bool   // a majority answered and counts
+	Nodes     []NodeStatus
+}
+
+// Degraded reports whether anything is less than it should be.
+func (s JournalStatus) Degraded() bool {
+	return slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State != "in-sync" })
+}
+
+// Status asks all nodes how a journal stands. A quorum that is missing is told in the status, not as an
+// error; errors are ErrNoJournal, ErrJournalDeleted, ErrBadRequest.
+func (c *Client) Status(ctx context.Context, name string) (JournalStatus, error) {
+	ref, got, err := c.states(ctx, name, true)
+	if err != nil && !errors.Is(err, ErrNoQuorum) {
+		return JournalStatus{}, err
+	}
+	st := JournalStatus{Name: name, ID: ref.id.String(), Version: ref.cfg.Version, Quorum: err == nil}
+	var claim fencing.Claim
+	for _, r := range got {
+		if r.err != nil {
+			continue
+		}
+		if r.val.Promised.Epoch > claim.Epoch {
+			claim = r.val.Promised
+		}
+		st.Committed = max(st.Committed, committedBy(r.val))
+		if r.val.DataKnown {
+			st.Segment = max(st.Segment, r.val.Answer.Newest)
+		}
+	}
+	if !claim.IsZero() {
+		st.Epoch, st.Writer = claim.Epoch, claim.Writer.String()
+	}
+	for _, r := range got {
+		st.Nodes = append(st.Nodes, nodeStatus(r, st))
+	}
+	return st, nil
+}
+
+// committedBy is the highest txid that one node's answer proves committed.
+func committedBy(s rpc.JournalState) TxID {
+	t := s.Answer.Floor.At.TxID
+	if s.DataKnown && s.Answer.Copy.State == recovery.Finalized {
+		t = max(t, s.Answer.Copy.Last.TxID)
+	}
+	if s.DataKnown && s.Answer.Copy.State == recovery.InProgress {
+		t = max(t, s.Answer.Copy.Prev.Last)
+	}
+	return t
+}
+
+func nodeStatus(r reply[rpc.JournalState], st JournalStatus) NodeStatus {
+	n := NodeStatus{Node: string(r.node), Err: r.err}
+	switch {
+	case errors.Is(r.err, ErrNoJournal):
+		n.State = "absent"
+		return n
+	case errors.Is(r.err, rpc.ErrUnknownNode):
+		n.State = "unknown"
+		return n
+	case r.err != nil:
+		n.State = "unreachable"
+		return n
+	}
+	s := r.val
+	n.Incarnation, n.Promised, n.Newest = s.Incarnation.String(), s.Promised.Epoch, s.Answer.Newest
+	n.SegState, n.SegEpoch = s.Answer.Copy.State.String(), s.Answer.Copy.Epoch
+	n.Last, n.Digest, n.Committed = s.Answer.Copy.Last.TxID, s.Answer.Copy.Last.Digest.String(), s.Answer.Floor.At.TxID
+	n.SyncMillis = float64(s.LastSync.Microseconds()) / 1000
+	for _, d := range s.Damaged {
+		n.Problems = append(n.Problems, fmt.Sprintf("segment %d: %s", d.Segment, d.Text))
+	}
+	switch {
+	case !s.Member:
+		n.State = "unknown"
+	case s.Poisoned != "":
+		n.State = "poisoned"
+		n.Problems = append(n.Problems, s.Poisoned)
+	case len(s.Damaged) > 0:
+		n.State = "damaged"
+	case s.Promised.Epoch < st.Epoch || s.Answer.Newest < st.Segment || n.Last < st.Committed:
+		n.State = "behind"
+	default:
+		n.State = "in-sync"
+	}
+	return n
+}
+
+// SegmentInfo is one segment on one node.
+type SegmentInfo struct {
+	Node    string
+	First   TxID
+	Last    TxID
+	State   string
+	Epoch   Epoch
+	Digest  string
+	Bytes   int64
+	Problem string
+}
+
+// Segments lists what each node holds of a journal, by node and first txid.
+func (c *Client) Segments(ctx context.Context, name string) ([]SegmentInfo, error) {
+	ref, _, err := c.states(ctx, name, false)
+	if err != nil && !errors.Is(err, ErrNoQuorum) {
+		return nil, err
+	}
+	var out []SegmentInfo
+	answered := false
+	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) ([]rpc.SegmentInfo, error) {
+		return n.Segments(ctx, ref.id)
+	}, func(r reply[[]rpc.SegmentInfo]) bool {
+		answered = answered || r.err == nil
+		for _, s := range r.val {
+			out = append(out, SegmentInfo{
+				Node: string(r.node), First: s.First, Last: s.Last.TxID, State: s.State.String(), Epoch: s.Epoch,
+				Digest: s.Last.Digest.String(), Bytes: s.Bytes, Problem: s.Problem,
+			})
+		}
+		return false
+	})
+	if !answered {
+		return nil, err
+	}
+	slices.SortFunc(out, func(a, b SegmentInfo) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.First, b.First))
+	})
+	return out, nil
+}

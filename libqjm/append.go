@@ -1,0 +1,282 @@
+package libqjm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// batch is what is gathered into one frame. All callers of one batch wait on one channel.
+type batch struct {
+	b     segments.Builder
+	first TxID
+	count int
+	bytes int // of its transactions
+	done  chan struct{}
+	err   error // set before done is closed
+	flown bool  // handed to the core: bound to its txids (W6); guarded by Writer.mu
+}
+
+// Future is an append under way. The zero Future is of no use.
+type Future struct {
+	w     *Writer
+	b     *batch
+	first TxID
+	last  TxID
+}
+
+// Done is closed when the outcome is known.
+func (f Future) Done() <-chan struct{} { return f.b.done }
+
+// Wait waits for the outcome. It returns the last txid of what was appended, or an *AppendError. Where
+// the context ends first the append goes on, and the error says that it may have committed.
+func (f Future) Wait(ctx context.Context) (TxID, error) {
+	select {
+	case <-f.b.done:
+	default:
+		select {
+		case <-f.b.done:
+		case <-ctx.Done():
+			return 0, &AppendError{Handed: true, First: f.first, Last: f.last, Err: context.Cause(ctx)}
+		}
+	}
+	if f.b.err != nil {
+		if !f.b.flown {
+			return 0, &AppendError{Err: f.b.err}
+		}
+		return 0, &AppendError{Handed: true, First: f.first, Last: f.last, Err: f.b.err}
+	}
+	return f.last, nil
+}
+
+// Append appends one transaction and returns its txid when it is committed: synced on a majority. The
+// bytes are copied before it returns. See MayHaveCommitted for what an error means.
+func (w *Writer) Append(ctx context.Context, txn []byte) (TxID, error) {
+	f, err := w.add(ctx, txn)
+	if err != nil {
+		return 0, err
+	}
+	return f.Wait(ctx)
+}
+
+// AppendBatch appends several transactions, in order, with nothing of other callers between them, and
+// returns the first and last txid when all are committed. They may be spread over several frames: after
+// a crash of the writer, a part of them from the front may be there without the rest.
+func (w *Writer) AppendBatch(ctx context.Context, txns [][]byte) (first, last TxID, err error) {
+	f, err := w.AppendBatchAsync(ctx, txns)
+	if err != nil {
+		return 0, 0, err
+	}
+	if last, err = f.Wait(ctx); err != nil {
+		return 0, 0, err
+	}
+	return f.first, last, nil
+}
+
+// AppendAsync hands one transaction over and returns at once, unless the queue is full: then it waits
+// for room until the context ends. The bytes are copied before it returns. Transactions get txids in
+// the order of the calls.
+func (w *Writer) AppendAsync(ctx context.Context, txn []byte) (Future, error) {
+	return w.add(ctx, txn)
+}
+
+// AppendBatchAsync is AppendBatch without the wait for the outcome. The future is done when the last of
+// the transactions is; all before it are committed then, too.
+func (w *Writer) AppendBatchAsync(ctx context.Context, txns [][]byte) (Future, error) {
+	return w.add(ctx, txns...)
+}
+
+// add puts transactions into the batch being filled. Nothing has been handed to a node when it returns
+// an error, so each error is a definite refusal, and uses up no txid (W6).
+func (w *Writer) add(ctx context.Context, txns ...[]byte) (Future, error) {
+	size, err := w.check(txns)
+	if err != nil {
+		return Future{}, &AppendError{Err: err}
+	}
+	for {
+		w.mu.Lock()
+		if err := w.usable(); err != nil {
+			w.mu.Unlock()
+			return Future{}, &AppendError{Err: err}
+		}
+		if w.queued == 0 || w.queued+size <= w.opts.QueueBytes {
+			break // mu stays held
+		}
+		if w.room == nil {
+			w.room = make(chan struct{})
+		}
+		room := w.room
+		w.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return Future{}, &AppendError{Err: fmt.Errorf("%w (%d bytes wait, at most %d may): %w", ErrQueueFull, w.opts.QueueBytes, w.opts.QueueBytes, context.Cause(ctx))}
+		}
+	}
+	defer w.mu.Unlock()
+	f := Future{w: w, first: w.next}
+	for _, txn := range txns {
+		f.b = w.fill(txn)
+	}
+	f.last = w.next - 1
+	w.advance()
+	return f, nil
+}
+
+func (w *Writer) check(txns [][]byte) (size int, err error) {
+	if len(txns) == 0 {
+		return 0, ErrEmpty
+	}
+	for _, t := range txns {
+		if len(t) == 0 {
+			return 0, ErrEmpty
+		}
+		if len(t) > w.opts.MaxTxnBytes {
+			return 0, fmt.Errorf("%w: transaction of %d bytes, the limit is %d", ErrTooLarge, len(t), w.opts.MaxTxnBytes)
+		}
+		size += len(t)
+	}
+	return size, nil
+}
+
+// fill adds one transaction to the last batch, or to a new one. The caller holds mu.
+func (w *Writer) fill(txn []byte) *batch {
+	var b *batch
+	if n := len(w.building); n > 0 {
+		b = w.building[n-1]
+	}
+	if b == nil || b.b.Size()+len(txn) > w.opts.FrameBytes && b.count > 0 || b.count >= segments.MaxFrameTxns {
+		b = &batch{first: w.next, done: make(chan struct{})}
+		b.b.Reset(w.next, w.recovered.Claim.Epoch)
+		w.building = append(w.building, b)
+	}
+	if err := b.b.Add(txn); err != nil {
+		// check has bounded it: the builder's own limits are far above. A batch that cannot take it
+		// fails as a whole rather than losing one silently.
+		b.err = err
+	}
+	b.count++
+	b.bytes += len(txn)
+	w.queued += len(txn)
+	w.next++
+	return b
+}
+
+// advance moves the write path along after anything changed: seals batches while frames may go out,
+// completes committed ones, rolls. The caller holds mu.
+func (w *Writer) advance() {
+	if w.err == nil && w.core.Err() != nil {
+		w.end(w.core.Err())
+	}
+	if w.err != nil {
+		return
+	}
+	w.complete()
+	w.rollOn()
+	for w.mayFly() {
+		w.seal()
+	}
+	w.kick()
+}
+
+// mayFly: the next batch may become a frame. While few are under way they leave at once, so a single
+// caller never waits; when many callers come they gather behind the frames under way.
+func (w *Writer) mayFly() bool {
+	return len(w.building) > 0 && len(w.flying) < w.opts.FramesInFlight && w.core.Writing() && !w.core.Full()
+}
+
+// seal encodes the oldest batch, once, and hands it to the core.
+func (w *Writer) seal() {
+	b := w.building[0]
+	w.building = slices.Delete(w.building, 0, 1)
+	f, err := b.b.Seal(w.core.Last().Digest, segments.SealOptions{Zstd: w.opts.Compress})
+	if err == nil {
+		err = b.err
+	}
+	if err == nil {
+		err = w.core.Add(f)
+	}
+	if err != nil { // not reachable by input: every bound was checked when it was added
+		b.err = err
+		close(b.done)
+		w.end(fmt.Errorf("libqjm: sealing a frame: %w", err))
+		return
+	}
+	b.flown = true
+	w.flying = append(w.flying, b)
+	w.queued -= b.bytes
+	if w.room != nil {
+		close(w.room)
+		w.room = nil
+	}
+	if w.opened.IsZero() {
+		w.opened = time.Now()
+	}
+	if w.core.SegmentBytes() >= w.opts.SegmentBytes && !w.rolling {
+		w.rolling = w.core.Roll()
+	}
+}
+
+// complete wakes the callers of everything that is committed.
+func (w *Writer) complete() {
+	committed := w.core.Committed().TxID
+	n := 0
+	for n < len(w.flying) && w.flying[n].last() <= committed {
+		close(w.flying[n].done)
+		n++
+	}
+	if n > 0 {
+		w.flying = slices.Delete(w.flying, 0, n)
+		w.changed()
+	}
+}
+
+// rollOn starts the next segment once the last is finalized on a majority (W8).
+func (w *Writer) rollOn() {
+	if !w.rolling {
+		return
+	}
+	if _, done := w.core.Finished(); !done {
+		return
+	}
+	w.rolling = false
+	w.rolls++
+	w.opened = time.Time{}
+	if !w.closing || len(w.building) > 0 {
+		w.core.OpenNext()
+	}
+	w.changed()
+}
+
+// changed wakes whoever awaits something.
+func (w *Writer) changed() {
+	if w.moved != nil {
+		close(w.moved)
+		w.moved = nil
+	}
+}
+
+// end fails everything that waits. Batches that were handed to the core may have committed; the others
+// have not. The caller holds mu.
+func (w *Writer) end(err error) {
+	if w.err != nil {
+		return
+	}
+	w.err = err
+	for _, b := range slices.Concat(w.flying, w.building) {
+		b.err = err
+		close(b.done)
+	}
+	w.flying, w.building, w.queued = nil, nil, 0
+	if w.room != nil {
+		close(w.room)
+		w.room = nil
+	}
+	w.changed()
+	w.kick()
+}
+
+func (b *batch) last() TxID { return b.first + TxID(b.count) - 1 }

@@ -1,0 +1,320 @@
+package libqjm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/wire"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// Defaults of Options.
+const (
+	DefaultRequestTimeout = 5 * time.Second
+	DefaultAcceptTimeout  = 2 * time.Minute
+	DefaultPatience       = 2 * time.Second
+)
+
+// Options of a Client. Endpoints are needed; zero values of the rest are the defaults.
+type Options struct {
+	// Endpoints are addresses of nodes, host:port. One that answers is enough: the others are learned
+	// from it.
+	Endpoints []string
+	// RequestTimeout bounds one small request to one node.
+	RequestTimeout time.Duration
+	// AcceptTimeout bounds the copying of one segment to one node in recovery.
+	AcceptTimeout time.Duration
+	// Patience is how long recovery waits for the last nodes where it should hear them all (N2a).
+	Patience time.Duration
+	// Logger; nil discards.
+	Logger *slog.Logger
+	// Dialer connects to nodes; nil: gRPC without TLS.
+	Dialer rpc.Dialer
+}
+
+func (o Options) withDefaults() Options {
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, DefaultRequestTimeout)
+	o.AcceptTimeout = cmp.Or(o.AcceptTimeout, DefaultAcceptTimeout)
+	o.Patience = cmp.Or(o.Patience, DefaultPatience)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dialer == nil {
+		o.Dialer = &wire.Dialer{}
+	}
+	return o
+}
+
+// Client knows a cluster. It is safe for concurrent use.
+type Client struct {
+	opts    Options
+	log     *slog.Logger
+	cluster rpc.ClusterID
+
+	mu    sync.Mutex
+	addrs map[quorum.NodeID]string // guarded by mu
+	conns map[string]rpc.Node      // by address; guarded by mu
+
+	// background work (stragglers of a recovery) ends with the client.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// Dial connects to a cluster: it returns when one endpoint has answered that its cluster is founded.
+// Errors: ErrUnavailable where none did before the context ended; ErrOtherCluster where endpoints
+// belong to different ones.
+func Dial(ctx context.Context, opts Options) (*Client, error) {
+	opts = opts.withDefaults()
+	if len(opts.Endpoints) == 0 {
+		return nil, fmt.Errorf("%w: no endpoints given", ErrBadRequest)
+	}
+	c := &Client{opts: opts, log: opts.Logger, addrs: map[quorum.NodeID]string{}, conns: map[string]rpc.Node{}}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		done, err := c.discover(ctx)
+		if done {
+			return c, nil
+		}
+		if errors.Is(err, ErrOtherCluster) {
+			return nil, errors.Join(err, c.Close())
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("%w: no endpoint of %v answered: %w", ErrUnavailable, opts.Endpoints, cmp.Or(err, context.Cause(ctx))), c.Close())
+		}
+	}
+}
+
+// discover asks the endpoints who they are.
+func (c *Client) discover(ctx context.Context) (bool, error) {
+	type answer struct {
+		addr string
+		info rpc.NodeInfo
+		err  error
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
+	defer cancel()
+	answers := make(chan answer, len(c.opts.Endpoints))
+	for _, addr := range c.opts.Endpoints {
+		go func() {
+			n, err := c.conn(addr)
+			if err != nil {
+				answers <- answer{addr, rpc.NodeInfo{}, err}
+				return
+			}
+			info, err := n.Info(ctx)
+			answers <- answer{addr, info, err}
+		}()
+	}
+	var errs []error
+	var grace <-chan time.Time // once one has answered, the others get a moment: they may disagree
+	for range c.opts.Endpoints {
+		select {
+		case a := <-answers:
+			if err := c.learn(a.addr, a.info, a.err); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", a.addr, err))
+			} else if grace == nil {
+				grace = time.After(100 * time.Millisecond)
+			}
+		case <-grace:
+			return true, nil
+		}
+		if err := errors.Join(errs...); errors.Is(err, ErrOtherCluster) {
+			return false, err
+		}
+	}
+	return !c.cluster.IsZero(), errors.Join(errs...)
+}
+
+// learn takes in what an endpoint says of itself and its cluster.
+func (c *Client) learn(addr string, info rpc.NodeInfo, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case info.Phase != rpc.Founded:
+		return fmt.Errorf("%w: node %s is %s", rpc.ErrNotFounded, info.ID, info.Phase)
+	case !c.cluster.IsZero() && c.cluster != info.Cluster:
+		return fmt.Errorf("%w: %s is of cluster %x, another endpoint of %x", ErrOtherCluster, addr, info.Cluster, c.cluster)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cluster = info.Cluster
+	for _, m := range info.Founders {
+		if _, ok := c.addrs[m.ID]; !ok && m.Addr != "" {
+			c.addrs[m.ID] = m.Addr
+		}
+	}
+	c.addrs[info.ID] = addr
+	return nil
+}
+
+// conn returns the connection to an address.
+func (c *Client) conn(addr string) (rpc.Node, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.conns[addr]; n != nil {
+		return n, nil
+	}
+	if c.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	n, err := c.opts.Dialer.Dial(addr)
+	if err != nil {
+		return nil, fmt.Errorf("libqjm: dial %s: %w", addr, err)
+	}
+	c.conns[addr] = n
+	return n, nil
+}
+
+// node returns the connection to a member.
+func (c *Client) node(m quorum.Member) (rpc.Node, error) {
+	c.mu.Lock()
+	addr, ok := c.addrs[m.ID]
+	c.mu.Unlock()
+	if !ok {
+		addr = m.Addr
+	}
+	if addr == "" {
+		return nil, fmt.Errorf("%w: no address is known of node %s", ErrUnavailable, m.ID)
+	}
+	return c.conn(addr)
+}
+
+// Close ends all connections. Writers and readers of the client should be closed before.
+func (c *Client) Close() error {
+	c.cancel()
+	c.work.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, n := range c.conns {
+		errs = append(errs, n.Close())
+	}
+	clear(c.conns)
+	return errors.Join(errs...)
+}
+
+// ClusterID returns the cluster's id in hexadecimal.
+func (c *Client) ClusterID() string { return fmt.Sprintf("%x", c.cluster) }
+
+// nodeIDs lists the nodes that are known, sorted.
+func (c *Client) nodeIDs() []quorum.NodeID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ids []quorum.NodeID
+	for id := range c.addrs {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// reply is what one node answered.
+type reply[T any] struct {
+	node quorum.NodeID
+	val  T
+	err  error
+}
+
+// ask sends one request to each of the nodes at the same time and hands every answer to take, one at a
+// time, until take says that it has enough, or all have answered. A node that does not answer within
+// RequestTimeout answers with an error.
+func ask[T any](ctx context.Context, c *Client, ids []quorum.NodeID, call func(context.Context, rpc.Node) (T, error), take func(reply[T]) (enough bool)) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
+	defer cancel()
+	answers := make(chan reply[T], len(ids))
+	for _, id := range ids {
+		go func() {
+			r := reply[T]{node: id}
+			var n rpc.Node
+			if n, r.err = c.node(quorum.Member{ID: id}); r.err == nil {
+				r.val, r.err = call(ctx, n)
+			}
+			answers <- r
+		}()
+	}
+	for range ids {
+		if take(<-answers) {
+			return
+		}
+	}
+}
+
+// journalRef is a journal and the newest config heard of it (M7).
+type journalRef struct {
+	id   segments.JournalID
+	name string
+	cfg  quorum.Config
+}
+
+func (c *Client) journalID(name string) (segments.JournalID, error) {
+	if err := rpc.CheckJournalName(name); err != nil {
+		return segments.JournalID{}, err
+	}
+	return rpc.JournalIDOf(c.cluster, name), nil
+}
+
+// states asks all nodes how a journal stands. It returns when a majority of the newest config has
+// answered, or with all set, when every node has answered or failed.
+func (c *Client) states(ctx context.Context, name string, all bool) (journalRef, []reply[rpc.JournalState], error) {
+	ref := journalRef{name: name}
+	var err error
+	if ref.id, err = c.journalID(name); err != nil {
+		return ref, nil, err
+	}
+	var got []reply[rpc.JournalState]
+	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) (rpc.JournalState, error) {
+		return n.State(ctx, ref.id)
+	}, func(r reply[rpc.JournalState]) bool {
+		got = append(got, r)
+		if r.err == nil && r.val.Summary.Config.Version > ref.cfg.Version {
+			ref.cfg = r.val.Summary.Config
+		}
+		return !all && !ref.cfg.IsZero() && ref.cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) })
+	})
+	slices.SortFunc(got, func(a, b reply[rpc.JournalState]) int { return cmp.Compare(a.node, b.node) })
+	return ref, got, judge(name, ref.cfg, got)
+}
+
+// countsAs: the member itself answered, with its own storage, as a member (D6, N1).
+func countsAs(got []reply[rpc.JournalState], m quorum.Member) bool {
+	return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
+		return r.err == nil && r.node == m.ID && r.val.Incarnation == m.Incarnation && r.val.Member
+	})
+}
+
+// judge says why the answers are not enough to go on with.
+func judge(name string, cfg quorum.Config, got []reply[rpc.JournalState]) error {
+	if cfg.IsEmpty() {
+		return fmt.Errorf("%w: %s", ErrJournalDeleted, name)
+	}
+	if !cfg.IsZero() && cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }) {
+		return nil
+	}
+	missing := 0
+	nq := &recovery.NoQuorumError{Step: "the journal's state"}
+	for _, r := range got {
+		switch {
+		case errors.Is(r.err, ErrNoJournal):
+			missing++
+		case r.err == nil:
+			continue
+		}
+		nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
+	}
+	if cfg.IsZero() && missing > len(got)/2 {
+		return fmt.Errorf("%w: %s", ErrNoJournal, name)
+	}
+	return nq
+}

@@ -1,0 +1,22 @@
+// Package libqjm writes and reads journals: replicated, epoch-fenced write-ahead logs for services that
+// keep their state in memory and must not lose it. One process writes, standbys follow, and when the
+// writer dies another takes over without losing one acknowledged transaction, and without the old one
+// being able to write again.
+//
+// Start here:
+//
+//	client, err := libqjm.Dial(ctx, libqjm.Options{Endpoints: []string{"10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400"}})
+//	err = client.CreateJournal(ctx, "namespace")
+//
+//	w, err := client.OpenWriter(ctx, "namespace", libqjm.WriterOptions{})   // fences, recovers, is ready
+//	txid, err := w.Append(ctx, []byte("mkdir /a"))                          // returns when committed
+//
+//	r, err := client.OpenReader(ctx, "namespace", libqjm.ReaderOptions{From: 1, Follow: true})
+//	for txn, err := range r.All(ctx) { ... }
+//
+// What a return from Append means: nil, the transaction is on the disks of a majority of the journal's
+// nodes, synced, and every later writer and reader finds it. An error: MayHaveCommitted(err) says
+// whether it may be in the journal all the same (a deadline passed while it was under way, say), or is
+// definitely not. A writer that lost its quorum is not dead: appends wait until their context ends, and
+// go on when nodes return. A writer that was fenced is: every call returns the same *fencing.FencedError.
+package libqjm

@@ -1,0 +1,79 @@
+package libqjm
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// TxID numbers transactions, from 1. Epoch numbers writers' reigns.
+type (
+	TxID  = segments.TxID
+	Epoch = fencing.Epoch
+)
+
+// The classes of errors, for errors.Is.
+var (
+	// ErrFenced: another writer, or an operator, took a higher epoch. The facts are in
+	// *fencing.FencedError.
+	ErrFenced = fencing.ErrFenced
+	// ErrLostRace: another writer holds this epoch on so many nodes that this one cannot go on.
+	ErrLostRace = fencing.ErrLostRace
+	// ErrNoQuorum: fewer than a majority of the journal's nodes answered. *recovery.NoQuorumError says
+	// why, node by node.
+	ErrNoQuorum = recovery.ErrNoQuorum
+	// ErrDivergence: nodes hold contents that cannot both be right; *recovery.DivergenceError names them.
+	ErrDivergence = recovery.ErrDivergence
+	// ErrNoJournal, ErrJournalExists, ErrJournalDeleted: what the names say.
+	ErrNoJournal      = rpc.ErrNoJournal
+	ErrJournalExists  = rpc.ErrJournalExists
+	ErrJournalDeleted = rpc.ErrJournalDeleted
+	// ErrBadRequest: a name or value that no node would take.
+	ErrBadRequest = rpc.ErrBadRequest
+	// ErrUnavailable: no endpoint answered.
+	ErrUnavailable = rpc.ErrUnavailable
+	// ErrPastEnd: a reader asked for a txid beyond what is committed.
+	ErrPastEnd = rpc.ErrPastEnd
+	// ErrTooLarge: a transaction over the limit, which the text names.
+	ErrTooLarge = rpc.ErrTooLarge
+	// ErrOtherCluster: endpoints answer as different clusters.
+	ErrOtherCluster = errors.New("libqjm: endpoints belong to different clusters")
+	// ErrEmpty: an append of nothing.
+	ErrEmpty = errors.New("libqjm: empty transaction")
+	// ErrClosed: the writer, reader or client was closed.
+	ErrClosed = errors.New("libqjm: closed")
+	// ErrQueueFull: as many bytes wait as may; the context ended before there was room.
+	ErrQueueFull = errors.New("libqjm: write queue is full")
+	// ErrCorrupt: frames that cannot be read, on every node that was tried.
+	ErrCorrupt = segments.ErrCorrupt
+)
+
+// AppendError is why an append did not return a txid.
+type AppendError struct {
+	// Handed is true where the transaction was, or will be, handed to a node: it may be in the journal.
+	Handed bool
+	First  TxID // the txids it stands under if it is; 0 where it is not
+	Last   TxID
+	Err    error
+}
+
+func (e *AppendError) Error() string {
+	if e.Handed {
+		return fmt.Sprintf("libqjm: append of txids %d to %d may have committed: %v", e.First, e.Last, e.Err)
+	}
+	return fmt.Sprintf("libqjm: append refused: %v", e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *AppendError) Unwrap() error { return e.Err }
+
+// MayHaveCommitted reports whether the transaction that err is about may be in the journal. It is false
+// for nil (then it is there for certain), and for definite refusals: those used up no txid (W6).
+func MayHaveCommitted(err error) bool {
+	a, ok := errors.AsType[*AppendError](err)
+	return ok && a.Handed
+}

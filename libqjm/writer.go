@@ -1,0 +1,308 @@
+package libqjm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/replication"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// Defaults and bounds of WriterOptions.
+const (
+	DefaultMaxTxnBytes    = segments.DefaultMaxTxnBytes
+	DefaultFrameBytes     = 1 << 20
+	DefaultQueueBytes     = 64 << 20
+	DefaultFramesInFlight = 2
+	DefaultSegmentBytes   = 64 << 20
+	DefaultSegmentAge     = 2 * time.Minute
+	DefaultCloseTimeout   = 10 * time.Second
+)
+
+// WriterOptions of one writer. Zero values are the defaults.
+type WriterOptions struct {
+	// MaxTxnBytes bounds one transaction.
+	MaxTxnBytes int
+	// FrameBytes is how large a batch of gathered transactions may grow. A single transaction that is
+	// larger is a frame of its own.
+	FrameBytes int
+	// QueueBytes bounds the transactions that wait to be sent; beyond it, appends wait (W7).
+	QueueBytes int
+	// FramesInFlight is how many frames may be under way at once. Few make larger frames, so fewer
+	// syncs; one caller never waits either way.
+	FramesInFlight int
+	// RingBytes of frames are kept for nodes that fall behind (W5).
+	RingBytes int
+	// SegmentBytes and SegmentAge are when a segment is rolled. Age counts from its first transaction.
+	SegmentBytes int64
+	SegmentAge   time.Duration
+	// Compress makes frames smaller with zstd where that helps.
+	Compress bool
+}
+
+func (o WriterOptions) withDefaults() WriterOptions {
+	o.MaxTxnBytes = cmp.Or(o.MaxTxnBytes, DefaultMaxTxnBytes)
+	o.FrameBytes = cmp.Or(o.FrameBytes, DefaultFrameBytes)
+	o.QueueBytes = cmp.Or(o.QueueBytes, DefaultQueueBytes)
+	o.FramesInFlight = cmp.Or(o.FramesInFlight, DefaultFramesInFlight)
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, DefaultSegmentBytes)
+	o.SegmentAge = cmp.Or(o.SegmentAge, DefaultSegmentAge)
+	return o
+}
+
+func (o WriterOptions) validate() error {
+	switch {
+	case o.MaxTxnBytes < 1 || o.MaxTxnBytes > segments.MaxFramePayload-16:
+		return fmt.Errorf("%w: MaxTxnBytes (got %d, want 1 to %d)", ErrBadRequest, o.MaxTxnBytes, segments.MaxFramePayload-16)
+	case o.FrameBytes < 1 || o.FrameBytes > segments.MaxFramePayload/2:
+		return fmt.Errorf("%w: FrameBytes (got %d, want 1 to %d)", ErrBadRequest, o.FrameBytes, segments.MaxFramePayload/2)
+	case o.QueueBytes < o.FrameBytes || o.FramesInFlight < 1 || o.SegmentBytes < 1 || o.SegmentAge < 0:
+		return fmt.Errorf("%w: a bound of the writer is too small", ErrBadRequest)
+	}
+	return nil
+}
+
+// Writer is the one writer of a journal. It is safe for concurrent use.
+type Writer struct {
+	c    *Client
+	ref  journalRef
+	opts WriterOptions
+
+	ctx      context.Context // of the streams; ends with the writer
+	cancel   context.CancelFunc
+	channels sync.WaitGroup
+
+	mu       sync.Mutex
+	core     *replication.Core // guarded by mu, like all below
+	next     TxID              // the txid the next transaction gets
+	building []*batch          // batches that are not frames yet; the last one is being filled
+	queued   int               // bytes in building
+	flying   []*batch          // frames handed to the core, oldest first
+	room     chan struct{}     // closed when room was made; nil while nobody waits
+	moved    chan struct{}     // closed when committed, a roll or the end moved; nil while nobody waits
+	opened   time.Time         // when the open segment got its first transaction; zero: empty
+	rolls    uint64            // segments finished
+	rolling  bool
+	closing  bool
+	err      error // why nothing more can be appended
+	kicks    []chan struct{}
+
+	// Epoch and recovery, constant.
+	recovered recovery.Result
+}
+
+// OpenWriter makes the caller the journal's writer: it fences whoever wrote before, recovers what they
+// left, starts a segment on a majority, and is then ready. It waits for a quorum until the context
+// ends. Errors: ErrNoJournal, ErrJournalDeleted, ErrNoQuorum, ErrDivergence, *recovery.FloorError,
+// *recovery.SupersededError where other writers kept winning.
+func (c *Client) OpenWriter(ctx context.Context, name string, opts WriterOptions) (*Writer, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	ref, err := c.waitForJournal(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.win(ctx, ref, recovery.Options{})
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{
+		c: c, ref: ref, opts: opts, next: res.Prev.Next(), recovered: res,
+		core: replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
+	}
+	w.ctx, w.cancel = context.WithCancel(c.ctx)
+	w.start()
+	if err := w.waitReady(ctx); err != nil {
+		w.abandon(err)
+		return nil, err
+	}
+	c.log.Info("writer open", "journal", name, "epoch", res.Claim.Epoch, "last", res.Prev.Last)
+	return w, nil
+}
+
+// waitForJournal finds the journal's config, waiting for a quorum to tell it.
+func (c *Client) waitForJournal(ctx context.Context, name string) (journalRef, error) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		ref, _, err := c.states(ctx, name, false)
+		if err == nil || !errors.Is(err, ErrNoQuorum) {
+			return ref, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ref, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+	}
+}
+
+// waitReady waits until a majority has started the segment.
+func (w *Writer) waitReady(ctx context.Context) error {
+	return w.await(ctx, func() (bool, error) { return w.core.Ready(), w.err })
+}
+
+// await waits until done, which is called with mu held, says so or fails.
+func (w *Writer) await(ctx context.Context, done func() (bool, error)) error {
+	for {
+		w.mu.Lock()
+		ok, err := done()
+		if ok || err != nil {
+			w.mu.Unlock()
+			return err
+		}
+		if w.moved == nil {
+			w.moved = make(chan struct{})
+		}
+		moved := w.moved
+		w.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("libqjm: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// Epoch returns the writer's epoch.
+func (w *Writer) Epoch() Epoch { return w.recovered.Claim.Epoch }
+
+// FirstTxID returns the txid that the writer's first transaction gets, or got: everything below was
+// recovered.
+func (w *Writer) FirstTxID() TxID { return w.recovered.Prev.Next() }
+
+// Missing names nodes that cut a torn tail made worth hearing in recovery, and that did not answer
+// (N2a).
+func (w *Writer) Missing() []string {
+	var out []string
+	for _, n := range w.recovered.Missing {
+		out = append(out, string(n))
+	}
+	return out
+}
+
+// Committed returns the last committed txid.
+func (w *Writer) Committed() TxID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.Committed().TxID
+}
+
+// Err returns why the writer ended, or nil while it can go on.
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// ChannelStatus is how the writer stands with one node.
+type ChannelStatus struct {
+	Node    string
+	InSync  bool // connected, in the open segment, nothing missing
+	Acked   TxID
+	LastErr error
+}
+
+// WriterStatus is how a writer stands.
+type WriterStatus struct {
+	Epoch     Epoch
+	Segment   TxID
+	Assigned  TxID // last txid given out
+	Committed TxID
+	Channels  []ChannelStatus
+}
+
+// Status returns how the writer stands.
+func (w *Writer) Status() WriterStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	st := WriterStatus{Epoch: w.Epoch(), Segment: w.core.Segment(), Assigned: w.next - 1, Committed: w.core.Committed().TxID}
+	for _, n := range w.core.Status() {
+		st.Channels = append(st.Channels, ChannelStatus{
+			Node: string(n.Member.ID), InSync: n.Linked && n.Started && !n.Filling, Acked: n.Acked,
+			LastErr: cmp.Or(n.Refused, n.LastErr),
+		})
+	}
+	return st
+}
+
+// Roll finalizes the open segment and starts the next one. It returns when a majority has finalized it;
+// appends made meanwhile wait and go into the next one. An empty segment is left as it is.
+func (w *Writer) Roll(ctx context.Context) error {
+	w.mu.Lock()
+	if err := w.usable(); err != nil {
+		w.mu.Unlock()
+		return err
+	}
+	target := w.rolls + 1
+	if w.rolling {
+		target++ // the one under way began before this call
+	} else if !w.core.Roll() {
+		if len(w.building) == 0 {
+			w.mu.Unlock()
+			return nil
+		}
+	} else {
+		w.rolling = true
+	}
+	w.advance()
+	w.mu.Unlock()
+	return w.await(ctx, func() (bool, error) {
+		if w.err == nil && w.rolls < target && !w.rolling {
+			w.rolling = w.core.Roll()
+			w.advance()
+		}
+		return w.rolls >= target, w.err
+	})
+}
+
+// Close waits until everything appended is committed, finalizes the segment on a majority and ends the
+// writer; later calls return ErrClosed. Where the context ends first, the writer is ended all the same
+// and the error says what is left in doubt: the next writer, or Recover, decides it.
+func (w *Writer) Close(ctx context.Context) error {
+	w.mu.Lock()
+	if w.err != nil || w.closing {
+		err := w.err
+		w.mu.Unlock()
+		w.cancel()
+		w.channels.Wait()
+		if errors.Is(err, ErrClosed) {
+			return nil
+		}
+		return err
+	}
+	w.closing = true
+	w.advance()
+	w.mu.Unlock()
+	err := w.await(ctx, func() (bool, error) {
+		if len(w.building) == 0 && !w.rolling && w.core.Roll() {
+			w.rolling = true
+			w.advance()
+		}
+		return len(w.building) == 0 && len(w.flying) == 0 && !w.rolling, w.err
+	})
+	w.abandon(cmp.Or(err, ErrClosed))
+	return err
+}
+
+// abandon ends the writer at once.
+func (w *Writer) abandon(err error) {
+	w.mu.Lock()
+	w.end(err)
+	w.mu.Unlock()
+	w.cancel()
+	w.channels.Wait()
+}
+
+// usable is why nothing can be appended, or nil. The caller holds mu.
+func (w *Writer) usable() error {
+	if w.err == nil && w.closing {
+		return ErrClosed
+	}
+	return w.err
+}
