@@ -1,0 +1,2 @@
+// Package model is an explicit-state model of the data-plane rules.
+package model
