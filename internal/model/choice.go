@@ -16,7 +16,7 @@ func (c *Config) dataAnswers(answers *[nodeCount]*node, quorum nodeSet) (nodeSet
 			continue
 		}
 		data = data.with(i)
-		if answers[i].cutAt != 0 {
+		if answers[i].cut.at != 0 {
 			cut = cut.with(i)
 		}
 	}

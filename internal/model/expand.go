@@ -71,7 +71,7 @@ func (x *expansion) antiEntropy(i int) {
 			n := &x.fork().node[i]
 			n.seg[seg-1] = *theirs
 			n.acc[seg-1] = record{}
-			n.filled(theirs.last)
+			n.filled(seg, theirs.last)
 			x.emit(action{verb: pullsFinalized, node: int8(i), peer: int8(j), first: seg})
 		}
 	}
@@ -106,7 +106,7 @@ func (x *expansion) losePower(i int, seg txid) {
 	}
 	s := x.fork()
 	n := &s.node[i].seg[seg-1]
-	n.data = n.data.cut(seg, n.synced)
+	n.data = n.data.part(seg, n.synced)
 	n.last = n.synced
 	s.ghost.lostPowerUnsynced = true
 	x.emit(action{verb: losesPower, node: int8(i), first: seg})
@@ -124,7 +124,7 @@ func (x *expansion) rot(i int, seg txid) {
 	if x.cfg.Rules.N2aFloorIsDamage && n.floor.last >= sg.last {
 		n.unknown = true
 	} else {
-		n.cutAt = sg.last
+		n.cut = cut{seg: seg, at: sg.last}
 		sg.data[sg.last-1] = 0
 		sg.last--
 		sg.synced = min(sg.synced, sg.last)

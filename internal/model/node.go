@@ -56,9 +56,6 @@ func (c *Config) startSegment(n *node, seg txid, e epoch, step int) outcome {
 		return crashed
 	}
 	*s = segment{state: inProgress, epoch: e, last: seg - 1, synced: seg - 1}
-	if n.cutAt >= seg {
-		n.cutAt = 0 // the cut copy is aside, and the writer chose without it
-	}
 	return done
 }
 
@@ -102,13 +99,14 @@ func (c *Config) admitAccept(n *node, ch *choice, e epoch) outcome {
 
 func (n *node) putCopy(ch *choice) {
 	n.seg[ch.seg-1] = segment{state: inProgress, epoch: ch.epoch, last: ch.end, synced: ch.end, data: ch.data}
-	n.filled(ch.end)
+	n.filled(ch.seg, ch.end)
 }
 
-// filled forgets a cut that was made good up to t.
-func (n *node) filled(t txid) {
-	if n.cutAt <= t {
-		n.cutAt = 0
+// filled forgets the cut of seg once the copy reaches beyond it again. Beginning the segment anew
+// is not enough, nor is anything done to another segment.
+func (n *node) filled(seg, last txid) {
+	if n.cut.seg == seg && n.cut.at <= last {
+		n.cut = cut{}
 	}
 }
 
@@ -131,7 +129,7 @@ func (n *node) finalize(seg, end txid, e epoch, data *contents) outcome {
 	s.synced = s.last
 	s.state = finalized
 	n.acc[seg-1] = record{}
-	n.filled(end)
+	n.filled(seg, end)
 	return done
 }
 

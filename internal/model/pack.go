@@ -57,7 +57,7 @@ func (n *node) pack() [nodeWords]uint64 {
 	p, q := packer{w[0], 40}, packer{w[1], 40}
 	p.put(uint64(n.floor.last)|uint64(n.floor.seg)<<2|uint64(n.floor.epoch)<<4, 8)
 	p.contents(&n.floor.data)
-	q.put(uint64(n.promised)|uint64(n.lastWriter)<<4|uint64(n.cutAt)<<8, 10)
+	q.put(uint64(n.promised)|uint64(n.lastWriter)<<4|uint64(n.cut.seg)<<8|uint64(n.cut.at)<<10, 12)
 	q.flag(n.unknown)
 	q.flag(n.wiped)
 	w[0], w[1] = p.word, q.word
@@ -77,7 +77,8 @@ func (n *node) unpack(w []uint64) {
 	}
 	n.floor.last, n.floor.seg, n.floor.epoch = txid(u[0].get(2)), txid(u[0].get(2)), epoch(u[0].get(4))
 	n.floor.data = u[0].contents()
-	n.promised, n.lastWriter, n.cutAt = epoch(u[1].get(4)), epoch(u[1].get(4)), txid(u[1].get(2))
+	n.promised, n.lastWriter = epoch(u[1].get(4)), epoch(u[1].get(4))
+	n.cut.seg, n.cut.at = txid(u[1].get(2)), txid(u[1].get(2))
 	n.unknown, n.wiped = u[1].flag(), u[1].flag()
 }
 

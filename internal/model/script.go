@@ -15,10 +15,10 @@ func (e *UnavailableError) Error() string {
 	return fmt.Sprintf("model: no action %q after %d steps", e.Line, len(e.Done))
 }
 
-// ParseScript splits "a; b; c" into lines.
+// ParseScript splits a script at semicolons and line ends.
 func ParseScript(s string) []string {
 	var lines []string
-	for _, line := range strings.Split(s, ";") {
+	for _, line := range strings.FieldsFunc(s, func(r rune) bool { return r == ';' || r == '\n' }) {
 		if line = strings.TrimSpace(line); line != "" {
 			lines = append(lines, line)
 		}

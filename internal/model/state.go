@@ -35,8 +35,8 @@ func agree(a, b *contents, first, last txid) bool {
 	return true
 }
 
-// cut returns the values of first..last and nothing else.
-func (c *contents) cut(first, last txid) contents {
+// part returns the values of first..last and nothing else.
+func (c *contents) part(first, last txid) contents {
 	var out contents
 	for t := first; t <= last; t++ {
 		out[t-1] = c[t-1]
@@ -99,6 +99,9 @@ type floor struct {
 	data      contents
 }
 
+// cut is N2a's cut_at: seg lost its tail from this txid on, and was not yet filled again. 0: none.
+type cut struct{ seg, at txid }
+
 // node is what one storage incarnation holds on disk; nothing of it is volatile. Its segments and
 // records are at first txid - 1.
 type node struct {
@@ -107,7 +110,7 @@ type node struct {
 	seg        [maxTxIDs]segment
 	acc        [maxTxIDs]record
 	floor      floor
-	cutAt      txid // the tail was cut from this txid on, and not yet filled again
+	cut        cut
 	unknown    bool // segments unreadable, fence whole
 	wiped      bool // a new, empty incarnation
 }

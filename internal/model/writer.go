@@ -236,7 +236,7 @@ func (n *node) appendNext(seg txid, data *contents, sync bool) txid {
 	if sync {
 		s.synced = s.last
 	}
-	n.filled(s.last)
+	n.filled(seg, s.last)
 	return s.last
 }
 
@@ -304,7 +304,7 @@ func (x *expansion) finalizeAt(wi, k, i int) {
 	if end == 0 {
 		return
 	}
-	data := w.data.cut(seg, end)
+	data := w.data.part(seg, end)
 	if s := x.fork(); s.node[i].finalize(seg, end, e, &data) == done {
 		s.writer[wi].ended[k] = w.ended[k].with(i)
 		x.emitChanged(action{verb: finalizesAt, writer: e, node: int8(i), first: seg, last: end})
@@ -321,7 +321,7 @@ func (x *expansion) floorAt(wi, i int) {
 	}
 	s := x.fork()
 	s.node[i].promised = e
-	s.node[i].floor = floor{last: w.committed, seg: seg, epoch: e, data: w.data.cut(seg, w.committed)}
+	s.node[i].floor = floor{last: w.committed, seg: seg, epoch: e, data: w.data.part(seg, w.committed)}
 	x.emit(action{verb: tellsFloor, writer: e, node: int8(i), last: w.committed})
 }
 
