@@ -26,6 +26,7 @@ const (
 	rolls
 	pullsFinalized
 	losesPower
+	writesIdleMark
 	rots
 	turnsUnknown
 	isWiped
@@ -99,6 +100,8 @@ func (a action) nodeString(n, p string) string {
 		return fmt.Sprintf("%s pulls finalized %d from %s", n, a.first, p)
 	case losesPower:
 		return fmt.Sprintf("%s loses power: unsynced tail of %d gone", n, a.first)
+	case writesIdleMark:
+		return fmt.Sprintf("%s writes its idle mark in %d", n, a.first)
 	case rots:
 		return fmt.Sprintf("%s last frame of %d rots, restart", n, a.first)
 	case turnsUnknown:

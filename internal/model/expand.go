@@ -112,22 +112,27 @@ func (x *expansion) losePower(i int, seg txid) {
 	x.emit(action{verb: losesPower, node: int8(i), first: seg})
 }
 
-// rot makes the last frame of the newest segment unreadable and restarts the node.
+// rot makes the last frame of the newest segment unreadable and restarts the node. Until then the
+// node may have been idle for long enough to write its mark again.
 func (x *expansion) rot(i int, seg txid) {
 	old := &x.from.node[i]
 	if old.seg[seg-1].state != inProgress || old.seg[seg-1].last < seg || old.newest() != seg {
 		return
 	}
+	if !old.seg[seg-1].marked {
+		x.fork().node[i].seg[seg-1].marked = true
+		x.emit(action{verb: writesIdleMark, node: int8(i), first: seg})
+	}
 	s := x.fork()
 	n := &s.node[i]
 	sg := &n.seg[seg-1]
-	if x.cfg.Rules.N2aFloorIsDamage && n.floor.last >= sg.last {
+	if x.cfg.Rules.N2aSyncedMark && sg.marked {
 		n.unknown = true
 	} else {
 		n.cut = cut{seg: seg, at: sg.last}
 		sg.data[sg.last-1] = 0
 		sg.last--
-		sg.synced = min(sg.synced, sg.last)
+		sg.synced, sg.marked = min(sg.synced, sg.last), false
 	}
 	s.ghost.rotten = true
 	x.emit(action{verb: rots, node: int8(i), first: seg})

@@ -65,7 +65,7 @@ func (c *Config) accept(n *node, ch *choice, e epoch) outcome {
 	if o := c.admitAccept(n, ch, e); o != done || n.seg[ch.seg-1].state == finalized {
 		return o
 	}
-	n.putCopy(ch)
+	c.putCopy(n, ch)
 	if c.Rules.R4AcceptedRecord {
 		n.acc[ch.seg-1] = record{epoch: e, last: ch.end, data: ch.data}
 	}
@@ -78,7 +78,7 @@ func (c *Config) acceptInPlace(n *node, ch *choice, e epoch) outcome {
 	if o := c.admitAccept(n, ch, e); o != done || n.seg[ch.seg-1].state == finalized {
 		return o
 	}
-	n.putCopy(ch)
+	c.putCopy(n, ch)
 	return crashed
 }
 
@@ -97,8 +97,8 @@ func (c *Config) admitAccept(n *node, ch *choice, e epoch) outcome {
 	return done
 }
 
-func (n *node) putCopy(ch *choice) {
-	n.seg[ch.seg-1] = segment{state: inProgress, epoch: ch.epoch, last: ch.end, synced: ch.end, data: ch.data}
+func (c *Config) putCopy(n *node, ch *choice) {
+	n.seg[ch.seg-1] = segment{state: inProgress, epoch: ch.epoch, last: ch.end, synced: ch.end, marked: c.Faults.Rot, data: ch.data}
 	n.filled(ch.seg, ch.end)
 }
 
@@ -127,7 +127,7 @@ func (n *node) finalize(seg, end txid, e epoch, data *contents) outcome {
 		return refusedNoCopy
 	}
 	s.synced = s.last
-	s.state = finalized
+	s.state, s.marked = finalized, false
 	n.acc[seg-1] = record{}
 	n.filled(seg, end)
 	return done

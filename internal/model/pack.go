@@ -6,7 +6,10 @@ import "math/bits"
 // some 700, and the same words feed the hash. Every field fits: epochs of live writers and values
 // are below 16, txids below 4, except a writer's own segments, which may be maxTxIDs+1.
 
-const nodeWords = 3
+const (
+	nodeWords   = 3
+	segmentBits = 41
+)
 
 type packer struct {
 	word uint64
@@ -45,16 +48,17 @@ func (u *unpacker) contents() contents {
 
 func (n *node) pack() [nodeWords]uint64 {
 	var w [nodeWords]uint64
-	for k := range maxTxIDs { // 40 bits a word for the segment and its record
+	for k := range maxTxIDs { // segmentBits of each word are the segment and its record
 		var p packer
 		s, a := &n.seg[k], &n.acc[k]
 		p.put(uint64(s.state)|uint64(s.epoch)<<2|uint64(s.last)<<6|uint64(s.synced)<<8, 10)
 		p.contents(&s.data)
+		p.flag(s.marked)
 		p.put(uint64(a.epoch)|uint64(a.last)<<4, 6)
 		p.contents(&a.data)
 		w[k] = p.word
 	}
-	p, q := packer{w[0], 40}, packer{w[1], 40}
+	p, q := packer{w[0], segmentBits}, packer{w[1], segmentBits}
 	p.put(uint64(n.floor.last)|uint64(n.floor.seg)<<2|uint64(n.floor.epoch)<<4, 8)
 	p.contents(&n.floor.data)
 	q.put(uint64(n.promised)|uint64(n.lastWriter)<<4|uint64(n.cut.seg)<<8|uint64(n.cut.at)<<10, 12)
@@ -72,6 +76,7 @@ func (n *node) unpack(w []uint64) {
 		s.state, s.epoch = segState(u[k].get(2)), epoch(u[k].get(4))
 		s.last, s.synced = txid(u[k].get(2)), txid(u[k].get(2))
 		s.data = u[k].contents()
+		s.marked = u[k].flag()
 		a.epoch, a.last = epoch(u[k].get(4)), txid(u[k].get(2))
 		a.data = u[k].contents()
 	}

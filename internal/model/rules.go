@@ -13,8 +13,9 @@ import (
 type Rules struct {
 	// N1Incarnation: a wiped disk is a new incarnation and counts in no quorum. Else it answers "nothing".
 	N1Incarnation bool
-	// N2aFloorIsDamage: a tail lost at or below the node's own committed floor is damage, not a torn write.
-	N2aFloorIsDamage bool
+	// N2aSyncedMark: a tail lost at or below the node's own synced mark is damage, not a torn write. The mark
+	// lies one append behind the tail until the idle one is written.
+	N2aSyncedMark bool
 	// N2aCutAtWaits: an answer that admits a cut tail counts only beside data answers from all nodes. Else it
 	// is an answer like any other; that is also what a coordinator falls back on when its wait runs out.
 	N2aCutAtWaits bool

@@ -84,16 +84,13 @@ func (b *search) trace(n uint32) []string {
 	var s state
 	var out []string
 	for _, key := range b.seen.path(n) {
-		var found *step
 		steps, _ := successors(b.cfg, &s)
-		if k := slices.IndexFunc(steps, func(st step) bool { return st.next.key(b.cfg.Writers) == key }); k >= 0 {
-			found = &steps[k]
-		}
-		if found == nil {
+		k := slices.IndexFunc(steps, func(st step) bool { return st.next.key(b.cfg.Writers) == key })
+		if k < 0 {
 			return append(out, "(trace lost: two states share a key)")
 		}
-		out = append(out, found.by.String())
-		s = found.next
+		out = append(out, steps[k].by.String())
+		s = steps[k].next
 	}
 	return out
 }

@@ -82,6 +82,7 @@ type segment struct {
 	state        segState
 	epoch        epoch // writer epoch of this copy
 	last, synced txid
+	marked       bool // the synced mark covers last, not only what came before; kept with Faults.Rot only
 	data         contents
 }
 

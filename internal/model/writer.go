@@ -232,6 +232,7 @@ func (x *expansion) appendAt(wi, k, i int) {
 func (n *node) appendNext(seg txid, data *contents, sync bool) txid {
 	s := &n.seg[seg-1]
 	s.last++
+	s.marked = false
 	s.data[s.last-1] = data[s.last-1]
 	if sync {
 		s.synced = s.last
