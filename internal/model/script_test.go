@@ -178,6 +178,39 @@ func TestR4InPlaceCrash(t *testing.T) {
 	require.Nil(t, res.Violation)
 }
 
+// TestLateAcceptOfOlderSegment is a state that an earlier check of decided ends took for a loss: an
+// Accept of segment 1 reaches its majority after segment 2 was decided.
+func TestLateAcceptOfOlderSegment(t *testing.T) {
+	lines := ParseScript(w1OnAB + `
+		w1 Append(1) at B
+		w1 decides to finalize 1..1
+		w1 Finalize(1..1) at A
+		w1 Finalize(1..1) at B
+		w1 rolls to segment 2
+		w1 StartSegment(2) at A
+		w1 sends txid 2
+		w1 Append(2) at A
+		w2 NewEpoch+Prepare(2) at B
+		w2 NewEpoch+Prepare(2) at C
+		w2 chooses segment 1 ends 1 (answers BC)
+		w2 Accept(1..1) at A
+		w3 NewEpoch+Prepare(3) at A
+		w3 NewEpoch+Prepare(3) at B
+		w3 chooses segment 2 ends 2 (answers AB)
+		w3 Accept(2..2) at A
+		w3 Accept(2..2) at B
+		w2 Accept(1..1) at C
+		w2 has accepts from a majority
+		w2 Finalize(1..1) at C`)
+	cfg := Config{Writers: 3, TxIDs: 2, Rules: Strong()}
+	res, err := Replay(cfg, lines)
+	require.NoError(t, err)
+	require.Nil(t, res.Violation)
+
+	_, err = Replay(cfg, append(lines, "w2 recovery done"))
+	requireEnd(t, err, "w2 recovery done")
+}
+
 func TestReplayNamesWhatIsUnavailable(t *testing.T) {
 	_, err := Replay(Config{Writers: 1, TxIDs: 1, Rules: Strong()}, ParseScript("w1 NewEpoch; w1 sends txid 1"))
 	require.EqualError(t, err, `model: no action "w1 sends txid 1" after 1 steps`)
