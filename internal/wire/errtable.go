@@ -1,0 +1,92 @@
+package wire
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// row maps one class of errors. Reasons are never reused for another meaning.
+type row struct {
+	reason string
+	code   codes.Code // for tools and proxies that know nothing of reasons
+	class  error
+	shapes []shape // structs of this class that carry facts; none: the class is all there is
+}
+
+// table is set at init: the shapes of errors that hold errors lead back to it.
+var table []row
+
+func init() { table = rows() }
+
+// rows is the one place that says how errors travel. The first row that matches gives the status its
+// code and reason, so those that can contain others come first.
+func rows() []row {
+	return []row{
+		// Gathered from several nodes.
+		{"NO_QUORUM", codes.Unavailable, recovery.ErrNoQuorum, []shape{noQuorumShape}},
+		{"SUPERSEDED", codes.Aborted, recovery.ErrSuperseded, []shape{supersededShape}},
+		{"NOT_COMPARABLE", codes.Aborted, recovery.ErrNotComparable, nil},
+
+		// Who may write.
+		{"FENCED", codes.FailedPrecondition, fencing.ErrFenced, []shape{fencedShape}},
+		{"LOST_RACE", codes.Aborted, fencing.ErrLostRace, []shape{lostRaceShape}},
+		{"NOT_PROMISED", codes.FailedPrecondition, fencing.ErrNotPromised, []shape{notPromisedShape}},
+		{"ZERO_EPOCH", codes.InvalidArgument, fencing.ErrZeroEpoch, nil},
+
+		// The node and the request.
+		{"BAD_REQUEST", codes.InvalidArgument, rpc.ErrBadRequest, nil},
+		{"NO_JOURNAL", codes.NotFound, rpc.ErrNoJournal, nil},
+		{"JOURNAL_EXISTS", codes.AlreadyExists, rpc.ErrJournalExists, nil},
+		{"JOURNAL_DELETED", codes.FailedPrecondition, rpc.ErrJournalDeleted, nil},
+		{"WRONG_NODE", codes.FailedPrecondition, rpc.ErrWrongNode, []shape{wrongNodeShape}},
+		{"CONFIG_VERSION", codes.Aborted, rpc.ErrConfig, []shape{configShape}},
+		{"UNKNOWN_NODE", codes.FailedPrecondition, rpc.ErrUnknownNode, nil},
+		{"NOT_FOUNDED", codes.FailedPrecondition, rpc.ErrNotFounded, nil},
+		{"POISONED", codes.Internal, rpc.ErrPoisoned, nil},
+		{"STALLED", codes.Unavailable, rpc.ErrStalled, nil},
+		{"CLOSED", codes.Unavailable, rpc.ErrClosed, nil},
+		{"NO_SOURCE", codes.Aborted, rpc.ErrNoSource, nil},
+		{"OUT_OF_SYNC", codes.Aborted, rpc.ErrOutOfSync, nil},
+		{"NOT_FOUND", codes.NotFound, rpc.ErrNotFound, nil},
+		{"PAST_END", codes.OutOfRange, rpc.ErrPastEnd, nil},
+		{"TOO_LARGE", codes.ResourceExhausted, rpc.ErrTooLarge, nil},
+
+		// What recovery found.
+		{"DIVERGENCE", codes.DataLoss, recovery.ErrDivergence, []shape{divergenceShape}},
+		{"BELOW_FLOOR", codes.FailedPrecondition, recovery.ErrBelowFloor, []shape{floorShape}},
+		{"BREACH", codes.FailedPrecondition, recovery.ErrBreach, []shape{breachShape}},
+		{"MISMATCH", codes.FailedPrecondition, recovery.ErrMismatch, []shape{copyMismatchShape}},
+		{"UNKNOWN_DATA", codes.DataLoss, recovery.ErrUnknownData, nil},
+
+		// What is on the disk.
+		{"SEGMENT_CORRUPT", codes.DataLoss, segments.ErrCorrupt, []shape{corruptionShape, fieldShape}},
+		{"SEGMENT_TORN", codes.DataLoss, segments.ErrTorn, []shape{tornShape, fieldShape}},
+		{"SEGMENT_ZEROED", codes.DataLoss, segments.ErrZeroed, []shape{fieldShape}},
+		{"SEGMENT_GAP", codes.Aborted, segments.ErrGap, []shape{gapShape, fieldShape}},
+		{"SEGMENT_UNSUPPORTED", codes.Unimplemented, segments.ErrUnsupported, []shape{fieldShape}},
+		{"SEGMENT_TOO_LARGE", codes.ResourceExhausted, segments.ErrTooLarge, []shape{fieldShape}},
+		{"SEGMENT_NOT_FOUND", codes.NotFound, segments.ErrNotFound, []shape{fieldShape}},
+		{"NO_SPACE", codes.ResourceExhausted, vfs.ErrNoSpace, nil},
+
+		// The outcome is unknown. A node meets these when it asks a peer on somebody's behalf.
+		{"UNAVAILABLE", codes.Unavailable, rpc.ErrUnavailable, nil},
+		{"DEADLINE_EXCEEDED", codes.DeadlineExceeded, context.DeadlineExceeded, nil},
+		{"CANCELED", codes.Canceled, context.Canceled, nil},
+	}
+}
+
+func rowOf(reason string) (row, bool) {
+	for _, r := range table {
+		if r.reason == reason {
+			return r, true
+		}
+	}
+	return row{}, false
+}

@@ -1,0 +1,190 @@
+package wire
+
+import (
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+func infoToProto(n rpc.NodeInfo) *qjmv1.GetInfoResponse {
+	return &qjmv1.GetInfoResponse{
+		NodeId:      text(string(n.ID)),
+		Incarnation: n.Incarnation[:],
+		ClusterId:   idOrNone(n.Cluster),
+		Phase:       qjmv1.Phase(n.Phase) + qjmv1.Phase_PHASE_BLANK,
+		Founders:    membersToProto(n.Founders),
+		Version:     text(n.Version),
+	}
+}
+
+func infoFromProto(p *qjmv1.GetInfoResponse) (rpc.NodeInfo, error) {
+	var d decoder
+	if p.Phase < qjmv1.Phase_PHASE_BLANK || p.Phase > qjmv1.Phase_PHASE_FOUNDED {
+		d.fail("unknown phase %d", p.Phase)
+	}
+	return rpc.NodeInfo{
+		ID:          d.nodeID(p.NodeId),
+		Incarnation: d.id("incarnation", p.Incarnation),
+		Cluster:     d.idOrNone("cluster id", p.ClusterId),
+		Phase:       rpc.Phase(p.Phase - qjmv1.Phase_PHASE_BLANK),
+		Founders:    d.members("founders", p.Founders, foundersMax),
+		Version:     p.Version,
+	}, d.done()
+}
+
+func journalToProto(j rpc.JournalSummary) *qjmv1.Journal {
+	return &qjmv1.Journal{
+		JournalId: j.ID[:],
+		Name:      text(j.Name),
+		Config:    configToProto(j.Config),
+		Deleted:   j.Deleted,
+	}
+}
+
+// journal reads a summary. A node that cannot read a journal's files has no name to tell.
+func (d *decoder) journal(p *qjmv1.Journal) rpc.JournalSummary {
+	if p == nil {
+		d.fail("journal is missing")
+		return rpc.JournalSummary{}
+	}
+	if p.Name != "" && d.err == nil {
+		d.err = rpc.CheckJournalName(p.Name)
+	}
+	return rpc.JournalSummary{
+		ID:      d.id("journal id", p.JournalId),
+		Name:    p.Name,
+		Config:  d.config(p.Config),
+		Deleted: p.Deleted,
+	}
+}
+
+func journalsToProto(js []rpc.JournalSummary) *qjmv1.ListJournalsResponse {
+	p := &qjmv1.ListJournalsResponse{Journals: make([]*qjmv1.Journal, len(js))}
+	for i, j := range js {
+		p.Journals[i] = journalToProto(j)
+	}
+	return p
+}
+
+func journalsFromProto(p *qjmv1.ListJournalsResponse) ([]rpc.JournalSummary, error) {
+	var d decoder
+	var js []rpc.JournalSummary
+	for _, j := range p.Journals {
+		js = append(js, d.journal(j))
+	}
+	return js, d.done()
+}
+
+// createFromProto reads what CreateJournal is asked for: there a name is required.
+func createFromProto(p *qjmv1.CreateJournalRequest) (rpc.JournalSummary, error) {
+	var d decoder
+	j := d.journal(p.Journal)
+	if d.err == nil {
+		d.err = rpc.CheckJournalName(j.Name)
+	}
+	return j, d.done()
+}
+
+func deleteFromProto(p *qjmv1.DeleteJournalRequest) (rpc.JournalSummary, error) {
+	var d decoder
+	return d.journal(p.Journal), d.done()
+}
+
+// journalIDFromProto reads the id of a request that carries nothing else.
+func journalIDFromProto(b []byte) (segments.JournalID, error) {
+	var d decoder
+	return d.id("journal id", b), d.done()
+}
+
+func stateToProto(s rpc.JournalState) *qjmv1.GetStateResponse {
+	p := &qjmv1.GetStateResponse{
+		NodeId:         text(string(s.Node)),
+		Incarnation:    s.Incarnation[:],
+		Journal:        journalToProto(s.Summary),
+		Promised:       claimToProto(s.Promised),
+		DataKnown:      s.DataKnown,
+		Member:         s.Member,
+		Answer:         answerToProto(s.Answer),
+		WrittenTxid:    uint64(s.Written),
+		LastSyncNanos:  nanos(s.LastSync),
+		SinceSyncNanos: nanos(s.SinceSync),
+		Poisoned:       text(s.Poisoned),
+	}
+	for _, x := range s.Damaged {
+		p.Damaged = append(p.Damaged, &qjmv1.Damage{Segment: uint64(x.Segment), Text: text(x.Text)})
+	}
+	return p
+}
+
+func stateFromProto(p *qjmv1.GetStateResponse) (rpc.JournalState, error) {
+	var d decoder
+	s := rpc.JournalState{
+		Node:        d.nodeID(p.NodeId),
+		Incarnation: d.id("incarnation", p.Incarnation),
+		Summary:     d.journal(p.Journal),
+		Promised:    d.claim(p.Promised),
+		DataKnown:   p.DataKnown,
+		Member:      p.Member,
+		Written:     segments.TxID(p.WrittenTxid),
+		LastSync:    d.duration("last sync", p.LastSyncNanos),
+		SinceSync:   d.duration("time since the last sync", p.SinceSyncNanos),
+		Poisoned:    p.Poisoned,
+	}
+	// A node that has no data answer may leave it blank; one that has must say whose it is.
+	if p.DataKnown || p.GetAnswer().GetNodeId() != "" {
+		s.Answer = d.answer(p.Answer)
+	} else {
+		s.Answer = d.answerOf(p.Answer)
+	}
+	for _, x := range p.Damaged {
+		s.Damaged = append(s.Damaged, rpc.Damage{Segment: segments.TxID(x.GetSegment()), Text: x.GetText()})
+	}
+	return s, d.done()
+}
+
+func segmentsToProto(list []rpc.SegmentInfo) *qjmv1.ListSegmentsResponse {
+	p := &qjmv1.ListSegmentsResponse{Segments: make([]*qjmv1.Segment, len(list))}
+	for i, s := range list {
+		p.Segments[i] = &qjmv1.Segment{
+			FirstTxid: uint64(s.First),
+			State:     copyStateToProto(s.State),
+			Last:      positionToProto(s.Last),
+			Epoch:     uint64(s.Epoch),
+			Prev:      endToProto(s.Prev),
+			Bytes:     uint64(max(s.Bytes, 0)),
+			Problem:   text(s.Problem),
+		}
+	}
+	return p
+}
+
+func segmentsFromProto(p *qjmv1.ListSegmentsResponse) ([]rpc.SegmentInfo, error) {
+	var d decoder
+	var list []rpc.SegmentInfo
+	for _, s := range p.Segments {
+		list = append(list, rpc.SegmentInfo{
+			First:   segments.TxID(s.GetFirstTxid()),
+			State:   d.copyState(s.GetState()),
+			Last:    d.position(s.GetLast()),
+			Epoch:   fencing.Epoch(s.GetEpoch()),
+			Prev:    d.end(s.GetPrev()),
+			Bytes:   d.int64("size of a segment", s.GetBytes()),
+			Problem: s.GetProblem(),
+		})
+	}
+	return list, d.done()
+}
+
+func copyStateToProto(s recovery.CopyState) qjmv1.CopyState {
+	return qjmv1.CopyState(s) + qjmv1.CopyState_COPY_STATE_ABSENT
+}
+
+func (d *decoder) copyState(s qjmv1.CopyState) recovery.CopyState {
+	if s < qjmv1.CopyState_COPY_STATE_ABSENT || s > qjmv1.CopyState_COPY_STATE_UNKNOWN {
+		d.fail("unknown copy state %d", s)
+		return recovery.Unknown
+	}
+	return recovery.CopyState(s - qjmv1.CopyState_COPY_STATE_ABSENT)
+}

@@ -1,0 +1,122 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+func helloToProto(h rpc.Header) *qjmv1.WriteRequest {
+	return &qjmv1.WriteRequest{Body: &qjmv1.WriteRequest_Hello{Hello: headerToProto(h)}}
+}
+
+func helloFromProto(p *qjmv1.WriteRequest) (rpc.Header, error) {
+	var d decoder
+	if p.GetHello() == nil {
+		d.fail("write stream does not start with hello")
+		return rpc.Header{}, d.done()
+	}
+	return d.header(p.GetHello()), d.done()
+}
+
+// writeToProto encodes a message that shares the frames' bytes. Errors: rpc.ErrBadRequest for more than
+// one body, rpc.ErrTooLarge for frames that fit into no message. Nothing was sent then.
+func writeToProto(r rpc.WriteRequest) (*qjmv1.WriteRequest, error) {
+	p := &qjmv1.WriteRequest{Seq: r.Seq, Floor: floorToProto(r.Floor)}
+	bodies := 0
+	if r.Start != nil {
+		bodies++
+		p.Body = &qjmv1.WriteRequest_Start{Start: &qjmv1.Start{Prev: endToProto(*r.Start)}}
+	}
+	if len(r.Frames) > 0 {
+		bodies++
+		p.Body = &qjmv1.WriteRequest_Batch{Batch: batchToProto(r.Frames)}
+	}
+	if r.Finalize != nil {
+		bodies++
+		p.Body = &qjmv1.WriteRequest_Finalize{Finalize: &qjmv1.Finish{End: endToProto(*r.Finalize)}}
+	}
+	if r.Fill != nil {
+		bodies++
+		p.Body = &qjmv1.WriteRequest_Fill{Fill: &qjmv1.Fill{
+			Segment: uint64(r.Fill.Segment),
+			Target:  positionToProto(r.Fill.Target),
+			Sources: nodeIDsToProto(r.Fill.Sources),
+		}}
+	}
+	if bodies > 1 {
+		return nil, fmt.Errorf("%w: write message has too many bodies (got %d, want at most 1)", rpc.ErrBadRequest, bodies)
+	}
+	return p, framesFit(r.Frames)
+}
+
+// framesFit refuses what no message can carry, before the transport does: there the refusal would end
+// the stream.
+func framesFit(frames []segments.Frame) error {
+	const around = 128 // the message's own fields
+	n := around
+	for _, f := range frames {
+		n += f.Size() + 8 // tag and length
+	}
+	if n > rpc.MessageBytesMax {
+		return fmt.Errorf("%w: frames of one message (got %d bytes, want at most %d)", rpc.ErrTooLarge, n, rpc.MessageBytesMax)
+	}
+	return nil
+}
+
+// writeFromProto reads the messages behind hello. The frames share the message's bytes.
+func writeFromProto(p *qjmv1.WriteRequest) (rpc.WriteRequest, error) {
+	var d decoder
+	r := rpc.WriteRequest{Seq: p.Seq, Floor: d.floor(p.Floor)}
+	switch b := p.Body.(type) {
+	case nil: // a heartbeat
+	case *qjmv1.WriteRequest_Start:
+		prev := d.end(b.Start.GetPrev())
+		r.Start = &prev
+	case *qjmv1.WriteRequest_Batch:
+		r.Frames = d.frames(b.Batch)
+	case *qjmv1.WriteRequest_Finalize:
+		end := d.end(b.Finalize.GetEnd())
+		r.Finalize = &end
+	case *qjmv1.WriteRequest_Fill:
+		r.Fill = &rpc.Fill{
+			Segment: segments.TxID(b.Fill.GetSegment()),
+			Target:  d.position(b.Fill.GetTarget()),
+			Sources: d.nodeIDs("sources", b.Fill.GetSources(), sourcesMax),
+		}
+	default:
+		d.fail("hello in the middle of a write stream")
+	}
+	return r, d.done()
+}
+
+func writeReplyToProto(r rpc.WriteReply) *qjmv1.WriteResponse {
+	return &qjmv1.WriteResponse{
+		Kind:          qjmv1.ReplyKind(r.Kind) + qjmv1.ReplyKind_REPLY_KIND_ALIVE,
+		Segment:       uint64(r.Segment),
+		Epoch:         uint64(r.Epoch),
+		ConfigVersion: r.ConfigVersion,
+		Incarnation:   idOrNone(r.Incarnation),
+		At:            positionToProto(r.At),
+		Err:           text(r.Err),
+	}
+}
+
+func writeReplyFromProto(p *qjmv1.WriteResponse) (rpc.WriteReply, error) {
+	var d decoder
+	if p.Kind < qjmv1.ReplyKind_REPLY_KIND_ALIVE || p.Kind > qjmv1.ReplyKind_REPLY_KIND_FILL_FAILED {
+		d.fail("unknown kind of reply %d", p.Kind)
+	}
+	return rpc.WriteReply{
+		Kind:          rpc.ReplyKind(p.Kind - qjmv1.ReplyKind_REPLY_KIND_ALIVE),
+		Segment:       segments.TxID(p.Segment),
+		Epoch:         fencing.Epoch(p.Epoch),
+		ConfigVersion: p.ConfigVersion,
+		Incarnation:   d.idOrNone("incarnation", p.Incarnation),
+		At:            d.position(p.At),
+		Err:           p.Err,
+	}, d.done()
+}
