@@ -192,7 +192,7 @@ func (w *Writer) mayFly() bool {
 func (w *Writer) seal() {
 	b := w.building[0]
 	w.building = slices.Delete(w.building, 0, 1)
-	f, err := b.b.Seal(w.core.Last().Digest, segments.SealOptions{Zstd: w.opts.Compress})
+	f, err := b.b.Seal(w.core.Last().Digest, segments.SealOptions{Compress: w.opts.Compress})
 	if err == nil {
 		err = b.err
 	}
