@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/segments"
@@ -128,19 +129,30 @@ func (ch *channel) session() error {
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
 	w.mu.Lock()
 	w.core.Linked(ch.member.ID)
 	w.mu.Unlock()
-	go func() { ended <- ch.receive(stream) }()
+	ended := make(chan struct{})
+	var said error // what the node said; set before ended is closed
+	go func() {
+		defer close(ended)
+		said = ch.receive(stream)
+	}()
 	err = ch.send(ctx, stream, ended)
+	select {
+	case <-ended:
+		return said // rather than what sending ran into
+	default:
+	}
 	stream.Close()
-	cancel()
-	if rerr, ok := <-ended; ok && rerr != nil && !errors.Is(rerr, context.Canceled) {
-		err = rerr // what the node said, not what sending ran into
+	<-ended
+	if errors.Is(err, errStreamEnded) || errors.Is(said, fencing.ErrFenced) || errors.Is(said, fencing.ErrLostRace) {
+		return said
 	}
 	return err
 }
+
+var errStreamEnded = errors.New("libqjm: stream ended")
 
 // open connects; a member that never had the journal is given it first.
 func (ch *channel) open(ctx context.Context) (rpc.WriteStream, error) {
@@ -196,7 +208,7 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 }
 
 // send sends what is next, and heartbeats when there is nothing for a while.
-func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-chan error) error {
+func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-chan struct{}) error {
 	w, id := ch.w, ch.member.ID
 	idle := time.NewTimer(heartbeatEvery)
 	defer idle.Stop()
@@ -230,6 +242,8 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 		case <-ch.kick:
 			continue
 		case <-idle.C:
+		case <-ended:
+			return errStreamEnded
 		case <-ctx.Done():
 			return ctx.Err()
 		}
