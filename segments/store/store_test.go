@@ -64,6 +64,14 @@ func TestN2a_MarkRidesWithTheGroup(t *testing.T) {
 	require.NoError(t, w.append(1))
 	require.NoError(t, w.w.MarkIdle())
 	require.Len(t, w.fs.Log(), 2, "never ahead of a waiting append")
+	require.NoError(t, w.commit())
+	w.fs.ResetLog()
+	require.NoError(t, w.close())
+	require.Len(t, w.fs.Log(), 2, "at a clean stop")
+	require.Contains(t, w.fs.Log()[0], "+64")
+	report, err := w.openTail(1)
+	require.NoError(t, err)
+	require.Equal(t, report.Last, report.MarkedUp)
 }
 
 // D2: nothing of a group is seen before its sync.
@@ -197,6 +205,46 @@ func TestN2a_CutIsReportedUntilFilled(t *testing.T) {
 	_, report, err = w.d.OpenTail(1)
 	require.NoError(t, err)
 	require.Nil(t, report.CutAt)
+}
+
+// An unfinished finalize is no cut, and leaves nothing behind in the way of what is appended next.
+func TestN2a_OldFooterIsNoCut(t *testing.T) {
+	w := started(t, smallOptions, []int{100, 200}, []int{300})
+	w.fs.Inject(faultfs.Rule{Op: faultfs.OpRename})
+	require.ErrorIs(t, w.finalize(), ErrPoisoned)
+	w.boot(w.disk.CrashClone(memfs.CrashOptions{}))
+	require.NoError(t, w.open())
+	for range 3 {
+		report, err := w.openTail(1)
+		require.NoError(t, err)
+		require.Nil(t, report.CutAt)
+		require.NoError(t, report.Cut)
+		require.NoError(t, w.append(1))
+		require.NoError(t, w.commit())
+		w.boot(w.disk.CrashClone(memfs.CrashOptions{}))
+		require.NoError(t, w.open())
+	}
+	require.NotContains(t, names(t, w.disk), "torn")
+}
+
+// Whoever finds damage elsewhere says so here.
+func TestMarkDamaged(t *testing.T) {
+	w := started(t, smallOptions, []int{100})
+	boom := &segments.CorruptionError{Segment: 1, Err: errors.New("boom")}
+	w.d.MarkDamaged(1, boom)
+	w.d.MarkDamaged(7, boom)
+	_, err := w.d.Reader(1, 1)
+	require.ErrorIs(t, err, segments.ErrCorrupt)
+	_, err = w.w.Finalize(w.one(1).end())
+	require.ErrorIs(t, err, segments.ErrCorrupt)
+	i, err := w.d.Info(1)
+	require.NoError(t, err)
+	require.Equal(t, StateDamaged, i.State)
+	require.Equal(t, error(boom), i.Err)
+	require.NoError(t, w.w.Close())
+	require.NoError(t, w.d.SetAside(1, segments.ReasonDamaged))
+	_, err = w.d.Info(1)
+	require.ErrorIs(t, err, segments.ErrNotFound)
 }
 
 // T3, N2, N2a: every flipped byte of what is at or below the last mark is found when the segment is
@@ -361,7 +409,11 @@ func TestNoSpaceDropsTheGroupOnly(t *testing.T) {
 	w := started(t, smallOptions, []int{100}, []int{200})
 	w.disk.SetCapacity(0)
 	require.NoError(t, w.append(3000)) // within the preallocation; written ahead of Commit
+	w.fs.ResetLog()
 	err := w.append(30_000)
+	log := w.fs.Log()
+	require.Contains(t, log[len(log)-2], "write ", "what was written is zeroed")
+	require.Contains(t, log[len(log)-1], "sync ", "and does not come back")
 	require.ErrorIs(t, err, vfs.ErrNoSpace)
 	require.NotErrorIs(t, err, ErrPoisoned)
 	require.NoError(t, w.d.Poisoned())
@@ -415,6 +467,8 @@ func TestNoSyncAfterAFailedOne(t *testing.T) {
 	first := w.commit()
 	require.ErrorIs(t, first, ErrPoisoned)
 	require.ErrorIs(t, first, faultfs.ErrInjected)
+	require.Equal(t, w.one(1).position(1), w.w.Synced())
+	require.Len(t, w.framesOf(1), 1)
 	require.Equal(t, first, w.w.Append())
 	require.Equal(t, first, w.commit())
 	require.Equal(t, first, w.w.MarkIdle())
