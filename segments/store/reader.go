@@ -235,8 +235,11 @@ func (c *content) digestAt(f io.ReaderAt, txid segments.TxID) (segments.Digest, 
 	}
 	s := segments.NewScanner(f, end, c.header, c.find(txid))
 	for s.Next() {
-		if pos := s.Position(); pos.TxID >= txid {
-			return pos.Digest, pos.TxID == txid, nil
+		switch pos := s.Position(); {
+		case pos.TxID == txid:
+			return pos.Digest, true, nil
+		case pos.TxID > txid: // inside a frame
+			return segments.Digest{}, false, nil
 		}
 	}
 	return segments.Digest{}, false, s.WholeTo(last)
