@@ -134,9 +134,11 @@ func (n *Node) State(ctx context.Context, id segments.JournalID) (rpc.JournalSta
 	if at := o.lastAt.Load(); at != 0 {
 		st.SinceSync = time.Since(time.Unix(0, at))
 	}
-	for _, set := range st.Summary.Config.Sets {
-		copy(set, n.withAddrs(set))
+	sets := slices.Clone(st.Summary.Config.Sets) // the journal's own must not change
+	for i := range sets {
+		sets[i] = n.withAddrs(sets[i])
 	}
+	st.Summary.Config.Sets = sets
 	return st, err
 }
 
