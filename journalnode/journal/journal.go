@@ -544,3 +544,21 @@ func (j *Journal) Usable() error {
 	defer j.viewMu.Unlock()
 	return j.unusable
 }
+
+// Self returns the storage that the journal lives on. Anyone.
+func (j *Journal) Self() Self { return j.self }
+
+// Answer is what Prepare would answer, without a promise: for reads that count (D4) and for checks.
+// Owner only.
+func (j *Journal) Answer(s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
+	return j.answer(s, digests)
+}
+
+// FinalizedEnd returns the end of segment s if it is finalized here, or the zero End. Owner only.
+func (j *Journal) FinalizedEnd(s segments.TxID) segments.End {
+	c := j.copyOf(s)
+	if c.State != recovery.Finalized {
+		return segments.End{}
+	}
+	return segments.End{First: s, Last: c.Last.TxID, Digest: c.Last.Digest}
+}
