@@ -27,7 +27,7 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// classes names every exported error class of the packages whose errors travel.
+// classNames lists every exported error class of the packages whose errors travel.
 var classNames = map[string]error{
 	"fencing.ErrFenced": fencing.ErrFenced, "fencing.ErrLostRace": fencing.ErrLostRace,
 	"fencing.ErrNotPromised": fencing.ErrNotPromised, "fencing.ErrZeroEpoch": fencing.ErrZeroEpoch,

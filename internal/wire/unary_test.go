@@ -6,11 +6,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -362,4 +365,25 @@ func TestMethodOfALaterVersion(t *testing.T) {
 	err := fromStatus("n1:1", status.Error(codes.Unimplemented, "unknown method Foo"))
 	require.EqualError(t, err, "unknown method Foo")
 	require.NotErrorIs(t, err, rpc.ErrUnavailable)
+}
+
+func TestDialOverTCP(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := grpc.NewServer(ServerOptions(nil)...)
+	Register(srv, &fakeService{info: rpc.NodeInfo{ID: "n1"}})
+	var served sync.WaitGroup
+	served.Go(func() { _ = srv.Serve(lis) })
+	defer served.Wait()
+	defer srv.Stop()
+	_, port, err := net.SplitHostPort(lis.Addr().String())
+	require.NoError(t, err)
+	for _, addr := range []string{lis.Addr().String(), "localhost:" + port} {
+		n, err := Dialer{}.Dial(addr)
+		require.NoError(t, err)
+		info, err := n.Info(within(t))
+		require.NoError(t, err)
+		require.EqualValues(t, "n1", info.ID)
+		require.NoError(t, n.Close())
+	}
 }
