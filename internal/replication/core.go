@@ -242,6 +242,25 @@ func (c *Core) refuse(n *node, err error) {
 	}
 }
 
+// Blocked returns the refusal that keeps the writer from a quorum, while it has none: a node that
+// promised this epoch to another writer, or a higher one. The writer can open anew then (F5, F6). Nil
+// where nodes are merely out of reach, or a majority is there.
+func (c *Core) Blocked() error {
+	if c.over != nil {
+		return c.over
+	}
+	if c.cfg.Majority(func(m quorum.Member) bool { n := c.node(m.ID); return n.linked && n.startSent }) {
+		return nil
+	}
+	var why error
+	for _, n := range c.nodes {
+		if errors.Is(n.refused, fencing.ErrFenced) || why == nil && errors.Is(n.refused, fencing.ErrLostRace) {
+			why = n.refused
+		}
+	}
+	return why
+}
+
 // progress moves the segment's end along: drained, then finalized by a majority.
 func (c *Core) progress() {
 	if c.phase == draining && c.committed == c.Last() {
