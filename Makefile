@@ -59,3 +59,9 @@ proto-lint: ## lint proto/
 
 proto-breaking: ## compare proto/ with the base branch
 	proto/breaking.sh
+
+fuzz: ## every fuzz target, FUZZTIME=10s each
+	tools/fuzz.sh $(or $(FUZZTIME),10s)
+
+bench: build ## first figures, see docs/benchmarks.md
+	tools/bench.sh
