@@ -32,16 +32,23 @@ type channel struct {
 // start runs a channel to each member, and the clock that rolls segments by age.
 func (w *Writer) start() {
 	for _, m := range w.ref.cfg.Members() {
-		ch := &channel{w: w, member: m, kick: make(chan struct{}, 1)}
-		w.kicks = append(w.kicks, ch.kick)
-		w.channels.Go(ch.run)
+		w.connect(m)
 	}
 	if w.opts.SegmentAge > 0 {
 		w.channels.Go(w.rollByAge)
 	}
 }
 
-// kick wakes all channels.
+// connect runs the channel to one member.
+func (w *Writer) connect(m quorum.Member) {
+	ch := &channel{w: w, member: m, kick: make(chan struct{}, 1)}
+	w.mu.Lock()
+	w.kicks = append(w.kicks, ch.kick)
+	w.mu.Unlock()
+	w.channels.Go(ch.run)
+}
+
+// kick wakes all channels. The caller holds mu.
 func (w *Writer) kick() {
 	for _, k := range w.kicks {
 		select {
