@@ -87,8 +87,7 @@ func parseIdentity(b []byte) (identity, error) {
 // loadIdentity reads the identity, or makes a blank one with the given incarnation, durable before it
 // returns (N1: before the node listens).
 func loadIdentity(fsys vfs.FS, dir string, id quorum.NodeID, fresh quorum.Incarnation) (identity, error) {
-	name := path.Join(dir, identityFile)
-	b, _, err := durable.Load(fsys, name, identityMagic, formatVersion)
+	got, err := readIdentity(fsys, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := mustBeBlank(fsys, dir); err != nil {
 			return identity{}, err
@@ -97,16 +96,21 @@ func loadIdentity(fsys vfs.FS, dir string, id quorum.NodeID, fresh quorum.Incarn
 		return blank, saveIdentity(fsys, dir, blank)
 	}
 	if err != nil {
-		return identity{}, fmt.Errorf("journalnode: %s: %w", name, err)
-	}
-	got, err := parseIdentity(b)
-	if err != nil {
 		return identity{}, err
 	}
 	if got.ID != id {
 		return identity{}, fmt.Errorf("%w (got %s, want %s)", ErrOtherNode, got.ID, id)
 	}
 	return got, nil
+}
+
+// readIdentity reads the identity of a directory that has one.
+func readIdentity(fsys vfs.FS, dir string) (identity, error) {
+	b, _, err := durable.Load(fsys, path.Join(dir, identityFile), identityMagic, formatVersion)
+	if err != nil {
+		return identity{}, fmt.Errorf("journalnode: identity: %w", err)
+	}
+	return parseIdentity(b)
 }
 
 // mustBeBlank: a directory that lost its identity but not its data is damaged, not new.

@@ -39,6 +39,8 @@ type Node struct {
 	id   identity // guarded by idMu; ID and Incarnation never change
 	out  error    // why this storage is not admitted; guarded by idMu
 
+	createMu sync.Mutex // one journal is made at a time; taken before mu
+
 	mu       sync.Mutex
 	manifest manifest                         // guarded by mu
 	owners   map[segments.JournalID]*owner    // guarded by mu
@@ -127,7 +129,7 @@ func (n *Node) openJournals() error {
 	return nil
 }
 
-// openJournal starts the owner of one journal. The caller holds mu, or is the only one yet.
+// openJournal starts the owner of one journal.
 func (n *Node) openJournal(id segments.JournalID) error {
 	dir := n.journalDir(id)
 	if _, err := n.fs.Stat(dir); err != nil {
@@ -138,7 +140,10 @@ func (n *Node) openJournal(id segments.JournalID) error {
 	if err != nil {
 		return err
 	}
-	n.owners[id] = newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
+	o := newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
+	n.mu.Lock()
+	n.owners[id] = o
+	n.mu.Unlock()
 	return nil
 }
 

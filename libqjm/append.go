@@ -23,7 +23,8 @@ type batch struct {
 // Future is an append under way. The zero Future is of no use.
 type Future struct {
 	w     *Writer
-	b     *batch
+	head  *batch // what its first transaction is in
+	b     *batch // what its last one is in
 	first TxID
 	last  TxID
 }
@@ -44,7 +45,7 @@ func (f Future) Wait(ctx context.Context) (TxID, error) {
 		}
 	}
 	if f.b.err != nil {
-		if !f.b.flown {
+		if !f.head.flown { // nothing of it was handed over: frames leave in order
 			return 0, &AppendError{Err: f.b.err}
 		}
 		return 0, &AppendError{Handed: true, First: f.first, Last: f.last, Err: f.b.err}
@@ -120,6 +121,9 @@ func (w *Writer) add(ctx context.Context, txns ...[]byte) (Future, error) {
 	f := Future{w: w, first: w.next}
 	for _, txn := range txns {
 		f.b = w.fill(txn)
+		if f.head == nil {
+			f.head = f.b
+		}
 	}
 	f.last = w.next - 1
 	w.advance()

@@ -149,7 +149,7 @@ func (c *client) do(e recovery.Effect) {
 func (c *client) failed(err error) {
 	w := c.w
 	w.note("writer %d: attempt failed: %v", c.at, err)
-	if errors.Is(err, recovery.ErrDivergence) || errors.Is(err, recovery.ErrBreach) {
+	if errors.Is(err, recovery.ErrDivergence) {
 		w.fail(err)
 		return
 	}

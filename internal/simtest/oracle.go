@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/replication"
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -18,6 +19,7 @@ import (
 // oracle knows what was acknowledged and decided, and checks that it stays so.
 type oracle struct {
 	w       *world
+	ackedBy fencing.Epoch                                  // who acknowledged it
 	acked   segments.Position                              // the highest acknowledged position: it names the whole prefix
 	sealed  map[segments.Position]bool                     // every frame end that a writer made
 	decided map[segments.TxID]segments.End                 // how segments end
@@ -64,7 +66,7 @@ func (o *oracle) ack(core *replication.Core) {
 		return
 	}
 	o.w.note("acked %s by epoch %d", p, core.Claim().Epoch)
-	o.acked = p
+	o.acked, o.ackedBy = p, core.Claim().Epoch
 }
 
 // decide: a majority agreed how a segment ends.
@@ -75,9 +77,10 @@ func (o *oracle) decide(end segments.End) {
 	o.decided[end.First] = end
 }
 
-// recovered: an attempt is done; nothing acknowledged may lie behind its end.
+// recovered: an attempt is done; nothing that a lower epoch acknowledged may lie behind its end. (A
+// higher epoch may have acknowledged more by the time this one learns that it chose: it is fenced then.)
 func (o *oracle) recovered(r recovery.Result) {
-	if r.Prev.Last < o.acked.TxID {
+	if r.Claim.Epoch > o.ackedBy && r.Prev.Last < o.acked.TxID {
 		o.w.fail(fmt.Errorf("epoch %d recovered %s, but %s was acknowledged", r.Claim.Epoch, r.Prev, o.acked))
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -93,7 +92,6 @@ func TestReaderThatStopsReading(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.Recv()
 	require.NoError(t, err)
-	time.Sleep(50 * time.Millisecond) // the window fills, and the node waits
 	_, err = n.Info(within(t))
 	require.ErrorIs(t, err, ErrMalformedReply, "others on the connection are served (the fake's info is blank)")
 	r.Close()
@@ -293,7 +291,6 @@ func TestCloseFreesBothSides(t *testing.T) {
 		ends <- err
 	}()
 	go func() { _, err := w.Recv(); ends <- err }()
-	time.Sleep(50 * time.Millisecond)
 	w.Close()
 	for range 2 {
 		err := <-ends
@@ -319,7 +316,6 @@ func TestWriterThatStopsReading(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.Recv() // it is being served
 	require.NoError(t, err)
-	time.Sleep(50 * time.Millisecond)
 	require.NoError(t, n.CreateJournal(within(t), summary), "others on the connection are served")
 	w.Close()
 	require.Error(t, <-served)

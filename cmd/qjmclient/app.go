@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/libqjm"
+)
+
+// app is one run of the program: the flags that all commands share.
+type app struct {
+	endpoints []string
+	format    cli.Format
+	timeout   time.Duration
+	verbose   bool
+	dryRun    bool
+	yes       bool
+
+	subject cli.Subject
+}
+
+const defaultTimeout = 30 * time.Second
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "qjmclient",
+		Short: "Write, read and look after quorum journals",
+		Long: `qjmclient writes, reads and looks after quorum journals.
+
+Every flag can be set by an environment variable: --endpoints by QJM_ENDPOINTS,
+--timeout by QJM_TIMEOUT, and so on. Data goes to stdout, all else to stderr.`,
+		Example: `  export QJM_ENDPOINTS=127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402
+  qjmclient journal create orders
+  seq 1000 | qjmclient journal append orders
+  qjmclient journal tail orders --from 990
+  qjmclient journal status orders -o json`,
+		Version: cli.VersionString(),
+	}
+	pf := root.PersistentFlags()
+	pf.StringSliceVar(&a.endpoints, "endpoints", nil, "addresses of nodes, host:port,host:port; one that answers is enough")
+	pf.VarP(&a.format, "output", "o", "how data is printed")
+	pf.DurationVar(&a.timeout, "timeout", defaultTimeout, "bounds connecting and each command")
+	pf.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does, on stderr")
+	root.AddCommand(a.journalCmd(), a.writerCmd(), a.benchCmd(), a.debugCmd())
+	return root
+}
+
+func (a *app) journalCmd() *cobra.Command {
+	c := &cobra.Command{Use: "journal", Short: "Create, write, read and repair journals"}
+	c.AddCommand(a.createCmd(), a.listCmd(), a.statusCmd(), a.segmentsCmd(), a.deleteCmd(), a.appendCmd(), a.tailCmd(), a.recoverCmd())
+	return c
+}
+
+// mutating adds the flag that commands have which change something.
+func (a *app) mutating(c *cobra.Command) *cobra.Command {
+	c.Flags().BoolVar(&a.dryRun, "dry-run", false, "print the plan and change nothing")
+	return c
+}
+
+// withClient connects, runs do within --timeout, and closes.
+func (a *app) withClient(cmd *cobra.Command, journal string, do func(context.Context, *libqjm.Client) error) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
+	defer cancel()
+	c, err := a.dial(ctx, cmd.ErrOrStderr(), journal)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(ctx, c), c.Close())
+}
+
+// dial connects within the context.
+func (a *app) dial(ctx context.Context, stderr io.Writer, journal string) (*libqjm.Client, error) {
+	a.subject.Journal = journal
+	opts, err := a.clientOptions(stderr)
+	if err != nil {
+		return nil, err
+	}
+	return libqjm.Dial(ctx, opts)
+}
+
+func (a *app) clientOptions(stderr io.Writer) (libqjm.Options, error) {
+	a.subject.Endpoints = a.endpoints
+	if len(a.endpoints) == 0 {
+		return libqjm.Options{}, cli.Usagef("no endpoints given: use --endpoints host:port,... or QJM_ENDPOINTS")
+	}
+	for _, e := range a.endpoints {
+		if _, port, err := net.SplitHostPort(e); err != nil || port == "" {
+			return libqjm.Options{}, cli.Usagef("endpoint %q is not host:port", e)
+		}
+	}
+	opts := libqjm.Options{Endpoints: a.endpoints}
+	if a.verbose {
+		opts.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return opts, nil
+}
+
+// print prints the object as JSON, or calls table for people.
+func (a *app) print(cmd *cobra.Command, v any, table func(io.Writer) error) error {
+	if a.format == cli.Table {
+		return table(cmd.OutOrStdout())
+	}
+	return cli.PrintJSON(cmd.OutOrStdout(), v)
+}
+
+// plan prints what a command would do.
+func (a *app) plan(cmd *cobra.Command, action, journal, format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	return a.print(cmd, planJSON{cli.Schema("plan"), action, journal, text, true}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "plan (nothing was changed): %s\n", text)
+		return err
+	})
+}
+
+type planJSON struct {
+	Schema  string `json:"schema"`
+	Action  string `json:"action"`
+	Journal string `json:"journal"`
+	Plan    string `json:"plan"`
+	DryRun  bool   `json:"dry_run"`
+}
+
+// say prints a message on stderr.
+func say(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintln(w, cli.Line("qjmclient", fmt.Sprintf(format, args...), ""))
+}
+
+func nodeNames(c *libqjm.Client) string {
+	var out []string
+	for _, n := range c.Nodes() {
+		out = append(out, n.Node)
+	}
+	return strings.Join(out, ", ")
+}
+
+// short is the beginning of a digest or id, for tables.
+func short(id string) string { return id[:min(8, len(id))] }
+
+// num prints a number for a table; zero is "nothing".
+func num[T ~uint64](v T) string {
+	if v == 0 {
+		return "-"
+	}
+	return cli.U64(v)
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/libqjm"
+)
+
+// resultJSON is what create and delete answer.
+type resultJSON struct {
+	Schema  string `json:"schema"`
+	Journal string `json:"journal"`
+	Result  string `json:"result"`
+}
+
+func (a *app) createCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "create NAME", Short: "Create a journal on the cluster's nodes", Args: cobra.ExactArgs(1),
+		Example: "  qjmclient journal create orders",
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		name := args[0]
+		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
+			if a.dryRun {
+				return a.planCreate(ctx, cmd, cl, name)
+			}
+			if err := cl.CreateJournal(ctx, name); err != nil {
+				return err
+			}
+			return a.print(cmd, resultJSON{cli.Schema("journal-create"), name, "created"}, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "journal %q created on %s\n", name, nodeNames(cl))
+				return err
+			})
+		})
+	}
+	return a.mutating(c)
+}
+
+func (a *app) planCreate(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string) error {
+	st, err := cl.Status(ctx, name)
+	switch {
+	case errors.Is(err, libqjm.ErrNoJournal):
+		return a.plan(cmd, "create", name, "create journal %q on %s", name, nodeNames(cl))
+	case err != nil:
+		return err
+	case !st.Quorum:
+		return noQuorum(st, "creating the journal")
+	}
+	return fmt.Errorf("%w: %s", libqjm.ErrJournalExists, name)
+}
+
+func (a *app) deleteCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "delete NAME", Short: "Delete a journal and all its data, for good", Args: cobra.ExactArgs(1),
+		Long: "Delete a journal and all its data, for good. Its name stays taken: a tombstone keeps a node\n" +
+			"that was away from bringing the journal back. Asks on a terminal; elsewhere it needs --yes.",
+		Example: "  qjmclient journal delete orders --dry-run\n  qjmclient journal delete orders --yes",
+	}
+	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		name := args[0]
+		if !a.yes && !a.dryRun && !cli.IsTerminal(cmd.InOrStdin()) {
+			return cli.Usagef("delete needs --yes where there is no terminal to ask on")
+		}
+		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
+			st, err := cl.Status(ctx, name)
+			switch {
+			case err != nil:
+				return err
+			case !st.Quorum:
+				return noQuorum(st, "deleting the journal")
+			case a.dryRun:
+				return a.plan(cmd, "delete", name, "%s", deletion(st))
+			}
+			if !a.yes && !confirmed(cmd, st) {
+				return &cli.RefusedError{Text: "not confirmed, nothing was deleted"}
+			}
+			// The time that somebody took to answer does not count.
+			ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
+			defer cancel()
+			if err := cl.DeleteJournal(ctx, name); err != nil {
+				return err
+			}
+			return a.print(cmd, resultJSON{cli.Schema("journal-delete"), name, "deleted"}, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "journal %q deleted\n", name)
+				return err
+			})
+		})
+	}
+	return a.mutating(c)
+}
+
+func deletion(st libqjm.JournalStatus) string {
+	var nodes []string
+	for _, n := range st.Nodes {
+		nodes = append(nodes, n.Node)
+	}
+	return fmt.Sprintf("delete journal %q with txids up to %d on %s; its name stays taken", st.Name, st.Committed, strings.Join(nodes, ", "))
+}
+
+func confirmed(cmd *cobra.Command, st libqjm.JournalStatus) bool {
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "About to %s.\nType the journal's name to confirm: ", deletion(st))
+	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	return (err == nil || errors.Is(err, io.EOF)) && strings.TrimSpace(line) == st.Name
+}
+
+type listJSON struct {
+	Schema   string     `json:"schema"`
+	Cluster  string     `json:"cluster"`
+	Journals []infoJSON `json:"journals"`
+}
+
+type infoJSON struct {
+	Schema        string   `json:"schema,omitempty"`
+	Name          string   `json:"name"`
+	ID            string   `json:"id"`
+	Members       []string `json:"members"`
+	ConfigVersion string   `json:"config_version"`
+	Deleted       bool     `json:"deleted"`
+}
+
+func (a *app) listCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the journals", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(cmd, "", func(ctx context.Context, cl *libqjm.Client) error {
+				journals, err := cl.Journals(ctx)
+				if err != nil {
+					return err
+				}
+				return a.printList(cmd, cl.ClusterID(), journals)
+			})
+		},
+	}
+}
+
+func (a *app) printList(cmd *cobra.Command, cluster string, journals []libqjm.JournalInfo) error {
+	out := listJSON{Schema: cli.Schema("journal-list"), Cluster: cluster, Journals: []infoJSON{}}
+	rows := [][]string{{"NAME", "STATE", "MEMBERS", "CONFIG", "ID"}}
+	for _, j := range journals {
+		i := infoJSON{Name: j.Name, ID: j.ID, Members: j.Members, ConfigVersion: cli.U64(j.Version), Deleted: j.Deleted}
+		if i.Members == nil {
+			i.Members = []string{}
+		}
+		state := "live"
+		if j.Deleted {
+			state = "deleted"
+		}
+		rows = append(rows, []string{j.Name, state, strings.Join(j.Members, ","), i.ConfigVersion, short(j.ID)})
+		if a.format == cli.JSONL {
+			i.Schema = cli.Schema("journal")
+			if err := cli.PrintJSON(cmd.OutOrStdout(), i); err != nil {
+				return err
+			}
+		}
+		out.Journals = append(out.Journals, i)
+	}
+	switch {
+	case a.format == cli.JSONL:
+		return nil
+	case a.format == cli.Table && len(journals) == 0:
+		say(cmd.ErrOrStderr(), "there is no journal yet (create one: qjmclient journal create NAME)")
+		return nil
+	}
+	return a.print(cmd, out, func(w io.Writer) error { return cli.PrintTable(w, rows) })
+}
+
+type recoverJSON struct {
+	Schema   string   `json:"schema"`
+	Journal  string   `json:"journal"`
+	Epoch    string   `json:"epoch"`
+	Segment  string   `json:"segment"`
+	LastTxID string   `json:"last_txid"`
+	Digest   string   `json:"digest"`
+	Source   string   `json:"source"`
+	Sources  []string `json:"sources"`
+	Missing  []string `json:"missing"`
+	Empty    bool     `json:"empty"`
+}
+
+func (a *app) recoverCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "recover NAME", Short: "Fence the writer and finalize what it left", Args: cobra.ExactArgs(1),
+		Long: "Fence whoever writes, decide how the newest segment ends and finalize it, without becoming the\n" +
+			"writer. `journal append` and every other writer do the same when they start.",
+		Example: "  qjmclient journal recover orders -o json",
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		name := args[0]
+		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
+			if a.dryRun {
+				return a.planTakeover(ctx, cmd, cl, name, "recover")
+			}
+			r, err := cl.Recover(ctx, name)
+			if err != nil {
+				return err
+			}
+			return a.printRecovery(cmd, name, r)
+		})
+	}
+	return a.mutating(c)
+}
+
+func (a *app) printRecovery(cmd *cobra.Command, name string, r libqjm.Recovery) error {
+	out := recoverJSON{
+		Schema: cli.Schema("journal-recover"), Journal: name, Epoch: cli.U64(r.Epoch), Segment: cli.U64(r.Segment), LastTxID: cli.U64(r.LastTx),
+		Digest: r.Digest, Sources: append([]string{}, r.Sources...), Missing: append([]string{}, r.Missing...), Empty: r.Empty,
+	}
+	if len(r.Sources) > 0 {
+		out.Source = r.Sources[0]
+	}
+	return a.print(cmd, out, func(w io.Writer) error {
+		what := fmt.Sprintf("the last txid is %d, digest %s", r.LastTx, short(r.Digest))
+		if r.LastTx == 0 {
+			what = "it is empty"
+		}
+		if len(r.Sources) > 0 {
+			what += ", taken from " + strings.Join(r.Sources, ", ")
+		}
+		if len(r.Missing) > 0 {
+			what += "; not heard: " + strings.Join(r.Missing, ", ")
+		}
+		_, err := fmt.Fprintf(w, "journal %q recovered in epoch %d: %s\n", name, r.Epoch, what)
+		return err
+	})
+}
+
+func (a *app) planTakeover(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name, action string) error {
+	st, err := cl.Status(ctx, name)
+	switch {
+	case err != nil:
+		return err
+	case !st.Quorum:
+		return noQuorum(st, "taking an epoch")
+	}
+	what := fmt.Sprintf("take an epoch above %d in journal %q: its writer, if there is one, can commit nothing more", st.Epoch, name)
+	if action == "recover" {
+		what += "; then finalize its newest segment"
+		if st.Segment > 0 {
+			what += fmt.Sprintf(", which starts at txid %d; txids up to %d are known to be committed", st.Segment, st.Committed)
+		}
+	}
+	return a.plan(cmd, action, name, "%s", what)
+}
+
+type fenceJSON struct {
+	Schema  string `json:"schema"`
+	Journal string `json:"journal"`
+	Epoch   string `json:"epoch"`
+}
+
+func (a *app) writerCmd() *cobra.Command {
+	c := &cobra.Command{Use: "writer", Short: "Act on a journal's writer"}
+	fence := &cobra.Command{
+		Use: "fence NAME", Short: "Fence the writer without becoming one", Args: cobra.ExactArgs(1),
+		Example: "  qjmclient writer fence orders",
+	}
+	fence.RunE = func(cmd *cobra.Command, args []string) error {
+		name := args[0]
+		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
+			if a.dryRun {
+				return a.planTakeover(ctx, cmd, cl, name, "fence")
+			}
+			epoch, err := cl.Fence(ctx, name)
+			if err != nil {
+				return err
+			}
+			return a.print(cmd, fenceJSON{cli.Schema("writer-fence"), name, cli.U64(epoch)}, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "journal %q fenced: epoch %d is taken, no earlier writer can commit\n", name, epoch)
+				return err
+			})
+		})
+	}
+	c.AddCommand(a.mutating(fence))
+	return c
+}

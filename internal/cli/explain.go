@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode"
+	"github.com/quorumjournal/qjm/libqjm"
+	"github.com/quorumjournal/qjm/recovery"
+)
+
+// Subject is what a command was about, for its error messages.
+type Subject struct {
+	Program   string
+	Endpoints []string
+	Journal   string
+	Usage     string // the command's usage line
+	HelpOf    string // the command whose --help tells more
+}
+
+// Explain says what an error means and what to do about it; hint may be empty.
+func (s Subject) Explain(err error) (what, hint string) {
+	_, class := classOf(err)
+	switch class {
+	case "usage":
+		return err.Error(), s.usageHint()
+	case "no quorum":
+		return noQuorum(err), "wait until a majority of the nodes runs; " + s.statusHint()
+	case "fenced", "append fenced":
+		return fenced(err), "only one writer at a time; " + s.statusHint()
+	case "superseded":
+		return brief(err, 200), "another writer is taking over at the same time; run it again if you are the one who should win"
+	case "unreachable", "deadline":
+		return s.unreachable(err, class)
+	case "no journal":
+		return fmt.Sprintf("there is no journal %q", s.Journal), fmt.Sprintf("create it: %s journal create %s", s.Program, s.Journal)
+	case "journal exists":
+		return fmt.Sprintf("journal %q exists already", s.Journal), ""
+	case "journal deleted":
+		return fmt.Sprintf("journal %q was deleted", s.Journal), "its name stays taken; choose another one"
+	case "other cluster":
+		return "the endpoints belong to different clusters: " + strings.Join(s.Endpoints, ", "), "name nodes of one cluster only"
+	case "divergence", "corruption":
+		return trim(err.Error()), fmt.Sprintf("see which node: %s journal segments NAME, or %s debug verify-dir DIR on each node", s.Program, s.Program)
+	case "past the end":
+		return trim(err.Error()), "--follow waits for transactions to come"
+	case "refused by a rule":
+		e, _ := errors.AsType[*RefusedError](err)
+		return e.Text, e.Hint
+	case "data directory in use":
+		return trim(err.Error()), "another journalnode runs on it"
+	case "data directory of another node":
+		return trim(err.Error()), "check --id and --data-dir; a new node needs an empty directory"
+	case "bad request":
+		return trim(strings.TrimPrefix(err.Error(), rpc.ErrBadRequest.Error()+": ")), ""
+	case "canceled", "interrupted":
+		return "interrupted", ""
+	case "auth":
+		return trim(err.Error()), "check credentials"
+	}
+	return other(err)
+}
+
+func other(err error) (what, hint string) {
+	switch what = trim(err.Error()); {
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "another process listens there: stop it, or choose another port"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "check who owns it"
+	case errors.Is(err, vfs.ErrNoSpace):
+		hint = "make room on the disk"
+	case errors.Is(err, journalnode.ErrNotAdmitted):
+		hint = "this storage is new to its cluster"
+	}
+	return what, hint
+}
+
+func (s Subject) usageHint() string {
+	switch {
+	case s.Usage != "":
+		return fmt.Sprintf("usage: %s; more: %s --help", s.Usage, s.HelpOf)
+	case s.HelpOf != "":
+		return fmt.Sprintf("see %s --help", s.HelpOf)
+	}
+	return ""
+}
+
+func (s Subject) statusHint() string {
+	name := s.Journal
+	if name == "" {
+		name = "NAME"
+	}
+	return fmt.Sprintf("see: %s journal status %s", s.Program, name)
+}
+
+func (s Subject) unreachable(err error, class string) (what, hint string) {
+	if class == "deadline" {
+		return "no answer within the time limit: " + brief(err, 200), "--timeout makes it longer"
+	}
+	if errors.Is(err, rpc.ErrNotFounded) {
+		return "the cluster is not founded yet", "all nodes of the initial cluster must run once; look at their logs"
+	}
+	return fmt.Sprintf("cannot connect: none of %s answered (%s)", strings.Join(s.Endpoints, ", "), Cause(err)),
+		"is the cluster running? endpoints come from --endpoints or QJM_ENDPOINTS"
+}
+
+func noQuorum(err error) string {
+	e, ok := errors.AsType[*recovery.NoQuorumError](err)
+	if !ok {
+		return brief(err, 200)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "no quorum for %s", e.Step)
+	for i, c := range e.Causes {
+		sep := ", "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%s %s", sep, c.Node, Cause(c.Err))
+	}
+	return b.String()
+}
+
+func fenced(err error) string {
+	if e, ok := errors.AsType[*fencing.FencedError](err); ok {
+		return fmt.Sprintf("fenced: epoch %d was taken by another writer or an operator; this writer had epoch %d", e.Promised.Epoch, e.Got.Epoch)
+	}
+	if e, ok := errors.AsType[*fencing.LostRaceError](err); ok {
+		return fmt.Sprintf("fenced: another writer holds epoch %d", e.Got.Epoch)
+	}
+	return "fenced: " + brief(err, 200)
+}
+
+// Cause says in a few words why a node does not count.
+func Cause(err error) string {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "connection refused"):
+		return "connection refused"
+	case strings.Contains(text, "no such host"):
+		return "no such host"
+	case errors.Is(err, rpc.ErrNotFounded):
+		return "cluster not founded yet"
+	case errors.Is(err, libqjm.ErrNoJournal):
+		return "does not have the journal"
+	case errors.Is(err, rpc.ErrClosed):
+		return "shutting down"
+	case errors.Is(err, rpc.ErrStalled):
+		return "disk is stalled"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.Is(err, libqjm.ErrUnavailable):
+		return "unreachable"
+	}
+	return brief(err, 80)
+}
+
+// trim takes the package name off the front: it tells a user nothing.
+func trim(text string) string {
+	for {
+		head, rest, ok := strings.Cut(text, ": ")
+		switch {
+		case !ok:
+			return text
+		case head == "qjm" || head == "libqjm" || head == "recovery" || head == "segments" || head == "journalnode" ||
+			head == "vfs" || head == "osfs" || head == "store" || head == "journal" || head == "fencing" || head == "durable":
+			text = rest
+		default:
+			return text
+		}
+	}
+}
+
+// brief is an error's text on one line of bounded length.
+func brief(err error, most int) string {
+	text := strings.Join(strings.Fields(trim(err.Error())), " ")
+	if len(text) > most {
+		text = text[:most] + "..."
+	}
+	return text
+}
