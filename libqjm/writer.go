@@ -22,6 +22,7 @@ const (
 	DefaultSegmentBytes   = 64 << 20
 	DefaultSegmentAge     = 2 * time.Minute
 	DefaultReopenAfter    = 2 * time.Second
+	DefaultCloseTimeout   = 10 * time.Second // what a program that ends gives Close
 )
 
 // WriterOptions of one writer. Zero values are the defaults.

@@ -512,6 +512,8 @@ func TestDigestAt(t *testing.T) {
 		} else {
 			require.NoError(t, err)
 			require.True(t, f.Range().Contains(max(from, 1)))
+			require.Equal(t, f.First()-1, r.Before().TxID)
+			require.NoError(t, f.Verify(r.Before().Digest))
 		}
 		require.NoError(t, r.Close())
 	}
