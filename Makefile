@@ -45,3 +45,17 @@ model-large: ## the model as far as it goes: about 15 minutes, up to 6.4 GB
 
 clean: ## remove what was built
 	rm -rf bin
+
+sim: ## the simulation: make sim SEEDS=1000 SEED=1
+	go test ./internal/simtest -run TestSimulation -count=1 -timeout 0 -v -args -seeds=$(or $(SEEDS),200) -seed=$(or $(SEED),1)
+
+proto: ## generate proto/ (the first run compiles buf: minutes)
+	$(TOOL) buf format -w
+	$(TOOL) buf generate
+
+proto-lint: ## lint proto/
+	$(TOOL) buf lint
+	$(TOOL) buf format -d --exit-code
+
+proto-breaking: ## compare proto/ with the base branch
+	proto/breaking.sh
