@@ -26,6 +26,7 @@ func run(t *testing.T, opts testcluster.Options, f func(b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		opts.Mem = true
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // fake, and last: what is under way on the network ends
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		f(&bed{Cluster: testcluster.Start(t, opts), T: t, ctx: ctx})

@@ -3,6 +3,8 @@ package libqjm_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +28,7 @@ func run(t *testing.T, opts testcluster.Options, f func(b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		opts.Mem = true
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // fake, and last: what is under way on the network ends
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		b := &bed{Cluster: testcluster.Start(t, opts), T: t, ctx: ctx}
@@ -156,4 +159,29 @@ func (b *bed) within(d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(b.ctx, d)
 	b.Cleanup(cancel)
 	return ctx
+}
+
+func pad(id libqjm.TxID) string { return fmt.Sprintf("%020d", id) }
+
+// dice is a seeded random source for hooks, which are called from many goroutines.
+type dice struct {
+	mu sync.Mutex
+	r  *rand.Rand
+}
+
+func newDice(seed uint64) *dice { return &dice{r: rand.New(rand.NewPCG(seed, 0))} }
+
+// roll is true in percent of all cases.
+func (d *dice) roll(percent int) bool { return d.intn(100) < percent }
+
+func (d *dice) intn(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.r.IntN(n)
+}
+
+func (d *dice) perm(n int) []int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.r.Perm(n)
 }

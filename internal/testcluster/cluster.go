@@ -179,6 +179,12 @@ func (c *Cluster) CrashNode(i int, opts memfs.CrashOptions) {
 	c.Disks[i] = disk
 }
 
+// WipeNode stops a node in memory and gives it an empty disk.
+func (c *Cluster) WipeNode(i int) {
+	c.StopNode(i)
+	c.Disks[i] = memfs.New()
+}
+
 // KillNode ends a node in memory as kill -9 does: what was written is there, synced or not.
 func (c *Cluster) KillNode(i int) {
 	c.Net.Down(string(c.peers[i].ID))
