@@ -26,20 +26,76 @@ type repairLog struct {
 }
 
 // repairLoop is anti-entropy (A0, A1): it pulls finalized segments that this node lacks, has only
-// unfinished, or cannot read. It never shortens or deletes anything because a peer does not have it.
+// unfinished, or cannot read, and whole journals that it missed the creation or the deletion of. It
+// never shortens or deletes anything because a peer does not have it.
 func (n *Node) repairLoop() {
 	tick := time.NewTicker(n.opts.RepairEvery)
 	defer tick.Stop()
+	var learned time.Time
 	for {
 		select {
 		case <-tick.C:
 		case <-n.stopping:
 			return
 		}
+		if time.Since(learned) >= n.opts.CompareEvery && n.admitted() == nil {
+			n.learnJournals()
+			learned = time.Now()
+		}
 		for _, o := range n.allOwners() {
 			n.repairOnce(o)
 		}
 	}
+}
+
+// learnJournals asks the peers which journals there are: this node may have been away when one was
+// created or deleted. A tombstone is a config like any other, and goes on from node to node (M0, M8).
+func (n *Node) learnJournals() {
+	for _, p := range n.opts.InitialCluster {
+		if p.ID == n.opts.ID {
+			continue
+		}
+		ctx, cancel := n.context(n.opts.PeerTimeout)
+		for _, s := range n.journalsOf(ctx, p.ID) {
+			if err := n.learnJournal(ctx, s); err != nil {
+				n.log.Warn("cannot take over a journal from a peer", "journal", s.Name, "peer", p.ID, "err", err)
+			}
+		}
+		cancel()
+	}
+}
+
+func (n *Node) journalsOf(ctx context.Context, id quorum.NodeID) []rpc.JournalSummary {
+	peer, err := n.peers.node(id)
+	if err != nil {
+		return nil
+	}
+	js, err := peer.Journals(ctx)
+	if err != nil {
+		return nil // it is asked again soon
+	}
+	return js
+}
+
+// learnJournal makes a journal that is missing here, and deletes one that was deleted.
+func (n *Node) learnJournal(ctx context.Context, s rpc.JournalSummary) error {
+	o, err := n.owner(s.ID)
+	if errors.Is(err, rpc.ErrNoJournal) {
+		err = n.CreateJournal(ctx, s)
+		if err != nil && !errors.Is(err, rpc.ErrJournalExists) {
+			return err
+		}
+		o, err = n.owner(s.ID)
+	}
+	switch {
+	case errors.Is(err, rpc.ErrUnknownNode):
+		return nil // damaged here, which is told elsewhere
+	case err != nil:
+		return err
+	case !s.Deleted || o.j.Summary().Deleted:
+		return nil
+	}
+	return n.DeleteJournal(ctx, s)
 }
 
 func (n *Node) allOwners() []*owner {
