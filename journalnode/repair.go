@@ -32,6 +32,7 @@ func (n *Node) repairLoop() {
 	tick := time.NewTicker(n.opts.RepairEvery)
 	defer tick.Stop()
 	var learned time.Time
+	missed := map[segments.JournalID]bool{}
 	for {
 		select {
 		case <-tick.C:
@@ -39,7 +40,7 @@ func (n *Node) repairLoop() {
 			return
 		}
 		if time.Since(learned) >= n.opts.CompareEvery && n.admitted() == nil {
-			n.learnJournals()
+			missed = n.learnJournals(missed)
 			learned = time.Now()
 		}
 		for _, o := range n.allOwners() {
@@ -49,20 +50,36 @@ func (n *Node) repairLoop() {
 }
 
 // learnJournals asks the peers which journals there are: this node may have been away when one was
-// created or deleted. A tombstone is a config like any other, and goes on from node to node (M0, M8).
-func (n *Node) learnJournals() {
+// created or deleted. A tombstone is a config like any other, and goes on from node to node (M0, M8). A
+// journal is taken over when it was missed in the last round, too: a client that creates one asks every
+// node itself, and is told that it exists already if another one was faster.
+func (n *Node) learnJournals(before map[segments.JournalID]bool) (missed map[segments.JournalID]bool) {
+	missed = map[segments.JournalID]bool{}
 	for _, p := range n.opts.InitialCluster {
 		if p.ID == n.opts.ID {
 			continue
 		}
 		ctx, cancel := n.context(n.opts.PeerTimeout)
 		for _, s := range n.journalsOf(ctx, p.ID) {
-			if err := n.learnJournal(ctx, s); err != nil {
+			o, err := n.owner(s.ID)
+			switch {
+			case errors.Is(err, rpc.ErrNoJournal) && !before[s.ID]:
+				missed[s.ID] = true
+				continue
+			case errors.Is(err, rpc.ErrNoJournal):
+				err = n.takeOver(ctx, s)
+			case err == nil && s.Deleted && !o.j.Summary().Deleted:
+				err = n.DeleteJournal(ctx, s)
+			case errors.Is(err, rpc.ErrUnknownNode):
+				continue // damaged here, which is told elsewhere
+			}
+			if err != nil {
 				n.log.Warn("cannot take over a journal from a peer", "journal", s.Name, "peer", p.ID, "err", err)
 			}
 		}
 		cancel()
 	}
+	return missed
 }
 
 func (n *Node) journalsOf(ctx context.Context, id quorum.NodeID) []rpc.JournalSummary {
@@ -77,23 +94,10 @@ func (n *Node) journalsOf(ctx context.Context, id quorum.NodeID) []rpc.JournalSu
 	return js
 }
 
-// learnJournal makes a journal that is missing here, and deletes one that was deleted.
-func (n *Node) learnJournal(ctx context.Context, s rpc.JournalSummary) error {
-	o, err := n.owner(s.ID)
-	if errors.Is(err, rpc.ErrNoJournal) {
-		err = n.CreateJournal(ctx, s)
-		if err != nil && !errors.Is(err, rpc.ErrJournalExists) {
-			return err
-		}
-		o, err = n.owner(s.ID)
-	}
-	switch {
-	case errors.Is(err, rpc.ErrUnknownNode):
-		return nil // damaged here, which is told elsewhere
-	case err != nil:
+// takeOver makes a journal that is missing here, or only its tombstone.
+func (n *Node) takeOver(ctx context.Context, s rpc.JournalSummary) error {
+	if err := n.CreateJournal(ctx, s); err != nil || !s.Deleted {
 		return err
-	case !s.Deleted || o.j.Summary().Deleted:
-		return nil
 	}
 	return n.DeleteJournal(ctx, s)
 }

@@ -33,6 +33,9 @@ func run(t *testing.T, opts testcluster.Options, f func(b *bed)) {
 		defer cancel()
 		b := &bed{Cluster: testcluster.Start(t, opts), T: t, ctx: ctx}
 		b.cl = b.Client()
+		for _, n := range b.Nodes {
+			b.Until(time.Minute, "the cluster is founded", func() bool { return n.Ready() == nil })
+		}
 		require.NoError(t, b.cl.CreateJournal(ctx, "j"))
 		f(b)
 	})

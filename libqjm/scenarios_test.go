@@ -589,6 +589,7 @@ func TestScenario87_BatchesAreFrames(t *testing.T) {
 		b.inSync(w, "n1", "n2", "n3")
 		b.Net.ResetCalls()
 		b.write(w, 1, 2)
+		b.holds(w, "n2", 2)
 		b.write(w, 3, 3)
 		b.holds(w, "n2", 3)
 		require.Equal(b, 2, b.Net.Count("client", "n2", "Write.Frames"))
