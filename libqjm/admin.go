@@ -23,13 +23,22 @@ func (c *Client) CreateJournal(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		// The endpoint that was heard may be a moment ahead of the others in founding the cluster.
-		if err = c.createOnce(ctx, id, name); !errors.Is(err, rpc.ErrNotFounded) {
+	return c.settle(ctx, func() error { return c.createOnce(ctx, id, name) })
+}
+
+// settle tries f again for a moment while too few nodes answer: the endpoint that was heard first may be
+// ahead of the others, which are still being connected to, or founding the cluster.
+func (c *Client) settle(ctx context.Context, f func() error) error {
+	over := time.After(min(settleTime, c.opts.RequestTimeout))
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		err := f()
+		if !errors.Is(err, ErrNoQuorum) {
 			return err
 		}
 		select {
 		case <-time.After(wait):
+		case <-over:
+			return err
 		case <-ctx.Done():
 			return err
 		}
