@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path"
 	"sync"
@@ -38,6 +39,8 @@ type Node struct {
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
 	out  error    // why this storage is not admitted; guarded by idMu
+
+	createMu sync.Mutex // one journal is made at a time; taken before mu
 
 	mu       sync.Mutex
 	manifest manifest                         // guarded by mu
@@ -81,7 +84,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 
 func (n *Node) open(ctx context.Context) error {
 	dir := n.opts.DataDir
-	if err := n.fs.MkdirAll(dir); err != nil {
+	if err := makeDataDir(n.fs, dir); err != nil {
 		return fmt.Errorf("journalnode: data directory %s: %w", dir, err)
 	}
 	var err error
@@ -102,6 +105,34 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(n.foundCluster)
 	n.work.Go(n.repairLoop)
 	n.work.Go(n.scrubLoop)
+	return nil
+}
+
+// makeDataDir makes the directory, and its place in the directories above durable: else a power cut would
+// take the whole node away, its promises too. Where it was there before, it was this node's or the
+// operator's doing; its parent is synced all the same, because the process that made it may have died
+// right after.
+func makeDataDir(fsys vfs.FS, dir string) error {
+	var made []string
+	for d := path.Clean(dir); ; d = path.Dir(d) {
+		if _, err := fsys.Stat(d); err == nil || d == path.Dir(d) {
+			break
+		}
+		made = append(made, path.Dir(d))
+	}
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	if len(made) == 0 {
+		if err := fsys.SyncDir(path.Dir(path.Clean(dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	for _, parent := range made {
+		if err := fsys.SyncDir(parent); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -127,7 +158,7 @@ func (n *Node) openJournals() error {
 	return nil
 }
 
-// openJournal starts the owner of one journal. The caller holds mu, or is the only one yet.
+// openJournal starts the owner of one journal.
 func (n *Node) openJournal(id segments.JournalID) error {
 	dir := n.journalDir(id)
 	if _, err := n.fs.Stat(dir); err != nil {
@@ -138,7 +169,10 @@ func (n *Node) openJournal(id segments.JournalID) error {
 	if err != nil {
 		return err
 	}
-	n.owners[id] = newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
+	o := newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
+	n.mu.Lock()
+	n.owners[id] = o
+	n.mu.Unlock()
 	return nil
 }
 

@@ -153,39 +153,52 @@ func (o *owner) stalled() bool {
 	return since != 0 && time.Since(time.Unix(0, since)) > o.opts.StallAfter
 }
 
-// do runs f in the owner and waits for it. Where the context ends first, f may still run.
-func (o *owner) do(ctx context.Context, f func(*journal.Journal) error) error {
-	if o.stalled() {
-		return rpc.ErrStalled
+// ask runs f in the owner and returns what it returns. Where the context ends first, f may still run,
+// and its result is lost.
+func ask[T any](ctx context.Context, o *owner, f func(*journal.Journal) (T, error)) (T, error) {
+	type result struct {
+		val T
+		err error
 	}
-	done := make(chan error, 1)
+	var none T
+	if o.stalled() {
+		return none, rpc.ErrStalled
+	}
+	done := make(chan result, 1)
 	t := task{do: func(j *journal.Journal) {
 		if j == nil {
-			done <- rpc.ErrClosed
+			done <- result{err: rpc.ErrClosed}
 			return
 		}
-		done <- f(j)
+		val, err := f(j)
+		done <- result{val, err}
 	}}
 	select {
 	case o.tasks <- t:
 	case <-o.stop:
-		return rpc.ErrClosed
+		return none, rpc.ErrClosed
 	case <-ctx.Done():
-		return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+		return none, fmt.Errorf("journalnode: %w", context.Cause(ctx))
 	}
 	select {
-	case err := <-done:
-		return err
+	case r := <-done:
+		return r.val, r.err
 	case <-o.stopped: // it may have been drained just before
 		select {
-		case err := <-done:
-			return err
+		case r := <-done:
+			return r.val, r.err
 		default:
-			return rpc.ErrClosed
+			return none, rpc.ErrClosed
 		}
 	case <-ctx.Done():
-		return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+		return none, fmt.Errorf("journalnode: %w", context.Cause(ctx))
 	}
+}
+
+// do is ask for what has no result.
+func (o *owner) do(ctx context.Context, f func(*journal.Journal) error) error {
+	_, err := ask(ctx, o, func(j *journal.Journal) (struct{}, error) { return struct{}{}, f(j) })
+	return err
 }
 
 // submit queues a message of a write stream, waiting while too many bytes wait.

@@ -72,21 +72,20 @@ func (n *Node) CreateJournal(_ context.Context, s rpc.JournalSummary) error {
 	if s.ID != want {
 		return fmt.Errorf("%w: id of journal %q in this cluster (got %s, want %s)", rpc.ErrBadRequest, s.Name, s.ID, want)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if o := n.owners[want]; o != nil {
-		if o.j.Summary().Deleted {
-			return fmt.Errorf("%w: %s", rpc.ErrJournalDeleted, s.Name)
-		}
+	n.createMu.Lock() // mu is not held over the disk
+	defer n.createMu.Unlock()
+	switch o, err := n.owner(want); {
+	case err == nil && o.j.Summary().Deleted:
+		return fmt.Errorf("%w: %s", rpc.ErrJournalDeleted, s.Name)
+	case err == nil:
 		return fmt.Errorf("%w: %s", rpc.ErrJournalExists, s.Name)
-	}
-	if err := n.failed[want]; err != nil {
-		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, err)
+	case !errors.Is(err, rpc.ErrNoJournal):
+		return err
 	}
 	return n.build(want, s.Name, quorum.NewConfig(1, n.withAddrs(id.Founders)...))
 }
 
-// build makes a journal. The caller holds mu.
+// build makes a journal. The caller holds createMu.
 func (n *Node) build(id segments.JournalID, name string, cfg quorum.Config) error {
 	dir := n.journalDir(id)
 	if err := journal.Create(n.fs, dir, id, name, cfg); err != nil {
@@ -95,12 +94,17 @@ func (n *Node) build(id segments.JournalID, name string, cfg quorum.Config) erro
 	if err := n.fs.SyncDir(path.Dir(dir)); err != nil {
 		return fmt.Errorf("journalnode: %w", err)
 	}
-	if !n.manifest.has(id) {
-		next := append(slices.Clone(n.manifest), id)
+	n.mu.Lock()
+	next := slices.Clone(n.manifest)
+	n.mu.Unlock()
+	if !next.has(id) {
+		next = append(next, id)
 		if err := next.save(n.fs, n.opts.DataDir); err != nil {
 			return err
 		}
+		n.mu.Lock()
 		n.manifest = next
+		n.mu.Unlock()
 	}
 	if err := n.openJournal(id); err != nil {
 		return err
@@ -124,30 +128,30 @@ func (n *Node) DeleteJournal(ctx context.Context, s rpc.JournalSummary) error {
 
 // State implements rpc.Service.
 func (n *Node) State(ctx context.Context, id segments.JournalID) (rpc.JournalState, error) {
-	var st rpc.JournalState
 	o, err := n.owner(id)
 	if err != nil {
-		return st, err
+		return rpc.JournalState{}, err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { st = j.State(); return nil })
+	st, err := ask(ctx, o, func(j *journal.Journal) (rpc.JournalState, error) { return j.State(), nil })
 	st.LastSync = time.Duration(o.lastTook.Load())
 	if at := o.lastAt.Load(); at != 0 {
 		st.SinceSync = time.Since(time.Unix(0, at))
 	}
-	for _, set := range st.Summary.Config.Sets {
-		copy(set, n.withAddrs(set))
+	sets := slices.Clone(st.Summary.Config.Sets) // the journal's own must not change
+	for i := range sets {
+		sets[i] = n.withAddrs(sets[i])
 	}
+	st.Summary.Config.Sets = sets
 	return st, err
 }
 
 // NewEpoch implements rpc.Service (F2).
 func (n *Node) NewEpoch(ctx context.Context, h rpc.Header) (rpc.PromiseReply, error) {
-	var r rpc.PromiseReply
 	o, err := n.owner(h.Journal)
 	if err != nil {
-		return r, err
+		return rpc.PromiseReply{}, err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { r, err = j.NewEpoch(h); return err })
+	r, err := ask(ctx, o, func(j *journal.Journal) (rpc.PromiseReply, error) { return j.NewEpoch(h) })
 	if err == nil {
 		o.log.Info("promised", "epoch", h.Claim.Epoch, "writer", h.Claim.Writer, "newest", r.Newest)
 	}
@@ -156,13 +160,11 @@ func (n *Node) NewEpoch(ctx context.Context, h rpc.Header) (rpc.PromiseReply, er
 
 // Prepare implements rpc.Service (R1).
 func (n *Node) Prepare(ctx context.Context, h rpc.Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
-	var a recovery.Answer
 	o, err := n.owner(h.Journal)
 	if err != nil {
-		return a, err
+		return recovery.Answer{}, err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { a, err = j.Prepare(h, s, digests); return err })
-	return a, err
+	return ask(ctx, o, func(j *journal.Journal) (recovery.Answer, error) { return j.Prepare(h, s, digests) })
 }
 
 // Accept implements rpc.Service (R4). The content is fetched outside the owner, and the gate is passed
@@ -173,8 +175,7 @@ func (n *Node) Accept(ctx context.Context, h rpc.Header, req recovery.AcceptRequ
 		return err
 	}
 	req.Claim = h.Claim
-	var plan journal.AcceptPlan
-	err = o.do(ctx, func(j *journal.Journal) error { plan, err = j.BeginAccept(h, req); return err })
+	plan, err := ask(ctx, o, func(j *journal.Journal) (journal.AcceptPlan, error) { return j.BeginAccept(h, req) })
 	if err != nil || !plan.Fetch {
 		return err
 	}
@@ -250,9 +251,7 @@ func (n *Node) Segments(ctx context.Context, id segments.JournalID) ([]rpc.Segme
 	if err != nil {
 		return nil, err
 	}
-	var out []rpc.SegmentInfo
-	err = o.do(ctx, func(j *journal.Journal) error { out = j.Segments(); return nil })
-	return out, err
+	return ask(ctx, o, func(j *journal.Journal) ([]rpc.SegmentInfo, error) { return j.Segments(), nil })
 }
 
 // ReadSegment implements rpc.Service.

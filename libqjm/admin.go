@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
 )
 
 // CreateJournal makes a journal on the cluster's nodes. It returns when a majority has it; the others
@@ -21,6 +23,20 @@ func (c *Client) CreateJournal(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		// The endpoint that was heard may be a moment ahead of the others in founding the cluster.
+		if err = c.createOnce(ctx, id, name); !errors.Is(err, rpc.ErrNotFounded) {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (c *Client) createOnce(ctx context.Context, id segments.JournalID, name string) error {
 	ids := c.nodeIDs()
 	made, exists := 0, 0
 	nq := &recovery.NoQuorumError{Step: "creating the journal"}

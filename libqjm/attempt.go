@@ -128,7 +128,7 @@ func (r *runner) run(e recovery.Effect) {
 		r.c.work.Go(func() {
 			select {
 			case <-time.After(r.c.opts.Patience):
-				r.post(recovery.PatienceOver{})
+				r.post(recovery.PatienceOver{Step: e.Step})
 			case <-r.done:
 			case <-r.c.ctx.Done():
 			}

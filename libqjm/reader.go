@@ -25,6 +25,11 @@ type ReaderOptions struct {
 	Follow bool
 	// FinalizedOnly leaves out the segment that is being written.
 	FinalizedOnly bool
+	// Linearizable makes a reader that does not follow see everything that was acknowledged before it
+	// was opened (D4). It costs a round to a majority, and OpenReader waits until the end is committed;
+	// ErrUndecided where nobody is there to commit it. Without it the reader sees what nodes know to be
+	// committed, which may lag the last acknowledgements by a moment.
+	Linearizable bool
 }
 
 // Txn is one transaction. Opaque ones stand for the txids from ID to Last; all others have Last = ID.
@@ -86,6 +91,11 @@ func (c *Client) OpenReader(ctx context.Context, name string, opts ReaderOptions
 		}
 	}
 	r.at = max(best, 0)
+	if opts.Linearizable && !opts.FinalizedOnly && !opts.Follow {
+		if end, err = c.linearizableEnd(ctx, name); err != nil {
+			return nil, err
+		}
+	}
 	if opts.Follow {
 		end = ^TxID(0)
 	} else if opts.From > end+1 {

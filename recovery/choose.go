@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -69,7 +70,7 @@ func choose(cfg quorum.Config, s segments.TxID, data []Answer) (Choice, []Query,
 	}
 	copies := slices.DeleteFunc(slices.Clone(data), func(a Answer) bool { return !a.Copy.HasTxns() })
 	if len(copies) == 0 {
-		return emptyChoice(s, data), nil, nil
+		return emptyChoice(s, data)
 	}
 	if err := checkAccepted(s, data); err != nil {
 		return Choice{}, nil, err
@@ -137,17 +138,23 @@ func chooseFinalized(cfg quorum.Config, s segments.TxID, data []Answer) (Choice,
 	return ch, true, nil
 }
 
-// emptyChoice: nobody in a majority holds a transaction of s. The predecessor is known from any
-// header; W8 makes them all equal.
-func emptyChoice(s segments.TxID, data []Answer) Choice {
+// emptyChoice: nobody in a majority holds a transaction of s. The next writer starts s again, and has
+// to name its predecessor. W8 finalized that on a majority before s was started anywhere, so one node at
+// least among any majority knows it: from the header of an empty copy of s, or because it holds the
+// predecessor finalized. Interleaving without this: s was started on A alone; A promises, and its answer
+// to Prepare is lost; B and C hold nothing of s, and the journal would begin anew at "no segment".
+func emptyChoice(s segments.TxID, data []Answer) (Choice, []Query, error) {
 	ch := Choice{Empty: true, End: segments.End{First: s, Last: s - 1}}
 	for _, a := range data {
-		if a.Copy.State == InProgress {
+		if a.Copy.Prev.Last == s-1 && !a.Copy.Prev.IsZero() {
 			ch.Prev = a.Copy.Prev
 		}
 	}
+	if ch.Prev.Next() != s {
+		return Choice{}, nil, fmt.Errorf("%w: nobody tells which segment comes before %d", ErrNotComparable, s)
+	}
 	ch.End.Digest = ch.Prev.Digest
-	return ch
+	return ch, nil, nil
 }
 
 // checkAccepted finds the two breaches of R2a: one epoch that accepted two endings, and one epoch that

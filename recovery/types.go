@@ -73,10 +73,12 @@ type DigestReply struct {
 // decisions start from. Last is the last durable position; a copy without transactions has Last.TxID
 // = Segment-1.
 type Copy struct {
-	Segment  segments.TxID
-	State    CopyState
-	Epoch    fencing.Epoch // writer epoch of this very copy (R1), not of the node
-	Prev     segments.End  // the segment before, as the copy's header names it
+	Segment segments.TxID
+	State   CopyState
+	Epoch   fencing.Epoch // writer epoch of this very copy (R1), not of the node
+	// Prev is the segment before, as the copy's header names it; of an Absent copy, as the node holds it
+	// finalized. Zero: there is none, or the node does not know.
+	Prev     segments.End
 	Last     segments.Position
 	Accepted Accepted
 	// CutAt is set while a torn tail of this copy was cut at open and not filled since (N2a).

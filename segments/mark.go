@@ -99,5 +99,10 @@ func (m Mark) check(b []byte, h Header, offset int64) error {
 }
 
 func markChecksum(journal JournalID, b []byte) uint32 {
-	return crc32.Update(crc32.Update(0, castagnoli, journal[:]), castagnoli, b[:markOffCRC])
+	// crc32.Update would make the id escape to the heap, for every group commit.
+	crc := ^uint32(0)
+	for _, c := range journal {
+		crc = castagnoli[byte(crc)^c] ^ crc>>8
+	}
+	return crc32.Update(^crc, castagnoli, b[:markOffCRC])
 }

@@ -129,7 +129,6 @@ func TestSilentRules(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := Config{Writers: tt.writers, TxIDs: tt.txids, Rules: Strong(), Faults: tt.faults}
 			require.NoError(t, cfg.Rules.Drop(splitNames(tt.drop)...))
-			skipLargeIfShort(t, cfg)
 			got := mustSearch(t, cfg)
 			require.Nil(t, got.Violation)
 			require.True(t, got.Complete)

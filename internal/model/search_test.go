@@ -16,14 +16,6 @@ func mustSearch(t *testing.T, cfg Config) Result {
 	return res
 }
 
-// skipLargeIfShort leaves the searches of seven seconds and more out of go test -short.
-func skipLargeIfShort(t *testing.T, cfg Config) {
-	t.Helper()
-	if testing.Short() && cfg.Writers > 1 && cfg.TxIDs > 1 {
-		t.Skip("over a million states")
-	}
-}
-
 // TestStrongRulesHold searches whole systems under the strong rules. The counts pin the model: a
 // change of any transition shows here, and must be meant.
 func TestStrongRulesHold(t *testing.T) {
@@ -46,7 +38,6 @@ func TestStrongRulesHold(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.cfg.Rules = Strong()
-			skipLargeIfShort(t, tt.cfg)
 			got := mustSearch(t, tt.cfg)
 			require.Nil(t, got.Violation)
 			require.Equal(t, Result{States: tt.states, Transitions: tt.transitions, Depth: tt.depth, Complete: true}, got)

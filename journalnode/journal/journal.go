@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -387,7 +388,24 @@ func (j *Journal) copyOf(s segments.TxID) recovery.Copy {
 	if j.broken[s] != nil || j.badAccepted[s] != nil && c.State != recovery.Finalized {
 		c.State = recovery.Unknown
 	}
+	if c.State == recovery.Absent {
+		c.Prev = j.finalizedBefore(s)
+	}
 	return c
+}
+
+// finalizedBefore returns the finalized segment that ends just before s, if it is here.
+func (j *Journal) finalizedBefore(s segments.TxID) segments.End {
+	infos := j.store.Infos()
+	i := sort.Search(len(infos), func(i int) bool { return infos[i].First >= s })
+	if i == 0 || infos[i-1].Last != s-1 || infos[i-1].State != store.StateFinalized {
+		return segments.End{}
+	}
+	info, err := j.store.Info(infos[i-1].First)
+	if err != nil || info.State != store.StateFinalized {
+		return segments.End{}
+	}
+	return info.End()
 }
 
 // local is copyOf with what the acceptor's rules need besides.
@@ -543,4 +561,22 @@ func (j *Journal) Usable() error {
 	j.viewMu.Lock()
 	defer j.viewMu.Unlock()
 	return j.unusable
+}
+
+// Self returns the storage that the journal lives on. Anyone.
+func (j *Journal) Self() Self { return j.self }
+
+// Answer is what Prepare would answer, without a promise: for reads that count (D4) and for checks.
+// Owner only.
+func (j *Journal) Answer(s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
+	return j.answer(s, digests)
+}
+
+// FinalizedEnd returns the end of segment s if it is finalized here, or the zero End. Owner only.
+func (j *Journal) FinalizedEnd(s segments.TxID) segments.End {
+	c := j.copyOf(s)
+	if c.State != recovery.Finalized {
+		return segments.End{}
+	}
+	return segments.End{First: s, Last: c.Last.TxID, Digest: c.Last.Digest}
 }

@@ -115,7 +115,6 @@ func (j *Journal) stream(ctx context.Context, s, from, limit segments.TxID, view
 		return err
 	}
 	for ctx.Err() == nil {
-		before := r.Before()
 		f, err := r.Next()
 		if errors.Is(err, io.EOF) || err == nil && f.Last() > limit {
 			return sent, flush()
@@ -124,7 +123,7 @@ func (j *Journal) stream(ctx context.Context, s, from, limit segments.TxID, view
 			return sent, errors.Join(flush(), fmt.Errorf("journal: %w", err))
 		}
 		if len(chunk.Frames) == 0 {
-			chunk.Prev = before
+			chunk.Prev = r.Before()
 		}
 		chunk.Frames = append(chunk.Frames, f.Bytes()...)
 		sent = f.Last()

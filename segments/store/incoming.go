@@ -141,10 +141,7 @@ func (in *Incoming) InstallInProgress(reason segments.Reason) error {
 	if err != nil {
 		return err
 	}
-	if err := in.Sync(); err != nil { // before the mark that claims it
-		return err
-	}
-	in.mark()
+	in.mark() // it may stand for what is synced with it: nobody sees either before that
 	if err := in.Sync(); err != nil {
 		return err
 	}

@@ -132,12 +132,13 @@ func (d *Dir) remember(s *segment, c *content) {
 
 // Reader streams the frames of one segment in order, verbatim. It is for one goroutine.
 type Reader struct {
-	d    *Dir
-	v    view
-	from segments.TxID
-	s    *segments.Scanner
-	end  int64 // what the scanner was given
-	err  error
+	d      *Dir
+	v      view
+	from   segments.TxID
+	s      *segments.Scanner
+	before segments.Position // of the frame that Next returned last
+	end    int64             // what the scanner was given
+	err    error
 }
 
 // Reader returns a reader of segment first that begins with the frame that holds from. Of a segment
@@ -166,8 +167,10 @@ func (r *Reader) Header() segments.Header { return r.v.c.header }
 // segment is Damaged from then on (D3).
 func (r *Reader) Next() (segments.Frame, error) {
 	for r.err == nil {
+		before := r.s.Position()
 		if r.s.Next() {
 			if rec := r.s.Record(); rec.Kind == segments.RecordFrame && rec.Frame.Last() >= r.from {
+				r.before = before
 				return rec.Frame, nil
 			}
 			continue
@@ -198,8 +201,9 @@ func (r *Reader) more() bool {
 	return true
 }
 
-// Before returns the position before the frame that Next would return now.
-func (r *Reader) Before() segments.Position { return r.s.Position() }
+// Before returns the position before the frame that Next returned last. Where Next will go on cannot be
+// told before it is called: it may have frames to skip, up to the one that holds from.
+func (r *Reader) Before() segments.Position { return r.before }
 
 // Close releases the file.
 func (r *Reader) Close() error {
@@ -235,8 +239,11 @@ func (c *content) digestAt(f io.ReaderAt, txid segments.TxID) (segments.Digest, 
 	}
 	s := segments.NewScanner(f, end, c.header, c.find(txid))
 	for s.Next() {
-		if pos := s.Position(); pos.TxID >= txid {
-			return pos.Digest, pos.TxID == txid, nil
+		switch pos := s.Position(); {
+		case pos.TxID == txid:
+			return pos.Digest, true, nil
+		case pos.TxID > txid: // inside a frame
+			return segments.Digest{}, false, nil
 		}
 	}
 	return segments.Digest{}, false, s.WholeTo(last)

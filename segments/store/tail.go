@@ -36,12 +36,19 @@ func (d *Dir) Create(h segments.Header) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	seg := &segment{name: segments.Name{Kind: segments.NameInProgress, First: h.First}, bytes: -1}
-	if err := f.Sync(); err != nil {
-		return nil, errors.Join(d.poison("sync new segment", err), f.Close())
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return nil, d.poison("sync new segment", err)
 	}
+	seg := &segment{name: segments.Name{Kind: segments.NameInProgress, First: h.First}, bytes: -1}
 	if err := d.moveIn(temp, seg.name); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, err
+	}
+	d.mu.Lock()
+	d.segs[h.First] = seg
+	d.mu.Unlock()
+	// Opened anew by its own name, which is what errors about it should say.
+	if f, err = d.fs.OpenWrite(d.path(seg.name)); err != nil {
+		return nil, fmt.Errorf("store: open segment %d: %w", h.First, err)
 	}
 	c := &content{header: h, end: segments.HeaderSize, last: h.Start()}
 	return d.newWriter(seg, f, c, h.Start(), d.opts.PreallocateBytes), nil
@@ -94,11 +101,10 @@ func (d *Dir) moveIn(temp, name segments.Name) error {
 	return nil
 }
 
-// newWriter enters an open segment.
+// newWriter opens a segment for readers, and returns its writer.
 func (d *Dir) newWriter(seg *segment, f vfs.File, c *content, marked segments.Position, size int64) *Writer {
 	d.mu.Lock()
 	seg.live, seg.header = c, &c.header
-	d.segs[seg.name.First] = seg
 	d.mu.Unlock()
 	end, last := c.synced()
 	w := &Writer{d: d, seg: seg, f: f, c: c, last: last, marked: marked, written: end, alloc: size}

@@ -1,0 +1,71 @@
+# qjm: see README.md. `make help` lists the targets.
+SHELL   := bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/quorumjournal/qjm/internal/cli.Version=$(VERSION)
+TOOL     = go tool -modfile=tools/go.mod
+BASE    ?= main
+
+# Packages whose tests run with the race detector in `make test`.
+RACE = ./fencing/... ./segments/... ./recovery/... ./journalnode/... ./libqjm/... ./internal/quorum/... \
+       ./internal/replication/... ./internal/wire/... ./internal/durable/... ./tests/...
+
+.PHONY: help build test race lint fmt demo sim model model-large fuzz bench proto proto-lint proto-breaking clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: ## bin/journalnode and bin/qjmclient, static, version stamped
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/journalnode ./cmd/qjmclient
+
+test: ## everything that a change must pass
+	go vet ./...
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt would change these files: make fmt"; exit 1; }
+	go test -timeout 9m ./...
+	go test -timeout 9m -race -short $(RACE)
+
+demo: build ## three nodes, a writer and a standby; kills some; nothing is lost
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./examples/namespace ./examples/namespace/demo
+	bin/demo
+
+race: ## all tests with the race detector
+	go test -race -timeout 30m ./...
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+model: ## the explicit-state model, larger configurations: a few minutes, one core, up to 1.6 GB
+	go build -o bin/qjmmodel ./internal/model/cmd/qjmmodel
+	GOMAXPROCS=1 bin/qjmmodel -writers 2 -txids 2
+	GOMAXPROCS=1 bin/qjmmodel -writers 3 -txids 1 -reader ballot
+	GOMAXPROCS=1 bin/qjmmodel -writers 2 -txids 2 -fault Wipe
+	GOMAXPROCS=1 bin/qjmmodel -writers 2 -txids 2 -fault Unknown
+	GOMAXPROCS=1 bin/qjmmodel -writers 2 -txids 2 -fault Rot
+	GOMAXPROCS=1 bin/qjmmodel -writers 3 -txids 3 -walk 300000 -seed 1
+
+model-large: ## the model as far as it goes: about 15 minutes, up to 6.4 GB
+	go build -o bin/qjmmodel ./internal/model/cmd/qjmmodel
+	GOMAXPROCS=1 bin/qjmmodel -writers 3 -txids 2 -limit 30000000
+	GOMAXPROCS=1 bin/qjmmodel -writers 2 -txids 3 -limit 120000000
+
+clean: ## remove what was built
+	rm -rf bin
+
+sim: ## the simulation: make sim SEEDS=1000 SEED=1
+	go test ./internal/simtest -run TestSimulation -count=1 -timeout 0 -v -args -seeds=$(or $(SEEDS),200) -seed=$(or $(SEED),1)
+
+proto: ## generate proto/ (the first run compiles buf: minutes)
+	$(TOOL) buf format -w
+	$(TOOL) buf generate
+
+proto-lint: ## lint proto/
+	$(TOOL) buf lint
+	$(TOOL) buf format -d --exit-code
+
+proto-breaking: ## compare proto/ with the base branch
+	proto/breaking.sh
+
+fuzz: ## every fuzz target, FUZZTIME=10s each
+	tools/fuzz.sh $(or $(FUZZTIME),10s)
+
+bench: build ## first figures, see docs/benchmarks.md
+	tools/bench.sh

@@ -1,0 +1,82 @@
+// Package scan reads the metadata of a directory tree on disk.
+package scan
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"github.com/quorumjournal/qjm/examples/namespace/tree"
+)
+
+// Walk returns every entry below root, parents before children, with paths as the tree names them. It
+// reads every file in full, for its hash. The first error ends it.
+func Walk(root string) iter.Seq2[tree.Op, error] {
+	return func(yield func(tree.Op, error) bool) {
+		err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+			if err != nil || p == root {
+				return err
+			}
+			op, err := read(root, p, d)
+			if err != nil {
+				return err
+			}
+			if !yield(op, nil) {
+				return filepath.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			yield(tree.Op{}, err)
+		}
+	}
+}
+
+// read returns the operation that makes the entry.
+func read(root, p string, d fs.DirEntry) (tree.Op, error) {
+	rel, err := filepath.Rel(root, p)
+	if err != nil {
+		return tree.Op{}, err
+	}
+	info, err := d.Info()
+	if err != nil {
+		return tree.Op{}, err
+	}
+	op := tree.Op{Kind: tree.Create, Path: "/" + filepath.ToSlash(rel)}
+	op.Entry = tree.Entry{Mode: uint32(info.Mode().Perm()), Size: info.Size(), MTime: info.ModTime().UnixNano()}
+	switch info.Mode().Type() {
+	case fs.ModeDir:
+		op.Kind, op.Entry.Kind, op.Entry.Size = tree.Mkdir, tree.Dir, 0
+	case fs.ModeSymlink:
+		target, err := os.Readlink(p)
+		if err != nil {
+			return tree.Op{}, err
+		}
+		op.Entry.Kind, op.Entry.Hash = tree.Symlink, sha256.Sum256([]byte(target))
+	case 0:
+		op.Entry.Kind = tree.File
+		if op.Entry.Hash, err = hash(p); err != nil {
+			return tree.Op{}, err
+		}
+	default:
+		return tree.Op{}, fmt.Errorf("scan: %s is neither file, directory nor link (%s)", p, info.Mode().Type())
+	}
+	return op, nil
+}
+
+func hash(p string) (sum [32]byte, err error) {
+	f, err := os.Open(p)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return sum, err
+	}
+	return [32]byte(h.Sum(nil)), nil
+}

@@ -1,0 +1,192 @@
+package lint
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/quorumjournal/qjm/"
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+	Dir        string
+	GoFiles    []string
+	Standard   bool
+}
+
+// packages lists the module's packages as the go command sees them.
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Dir,GoFiles", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	var ps []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return ps
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		ps = append(ps, p)
+	}
+}
+
+// layers: a package may import packages of its own line's list, and no others of this module. What is
+// not listed here (cmd, examples, tests) may import anything but cmd, examples and tests.
+var layers = map[string][]string{
+	"fencing":              {},
+	"internal/quorum":      {},
+	"internal/vfs":         {},
+	"internal/vfs/osfs":    {"internal/vfs"},
+	"internal/vfs/memfs":   {"internal/vfs"},
+	"internal/vfs/faultfs": {"internal/vfs"},
+	"internal/vfs/vfstest": {"internal/vfs"},
+	"internal/durable":     {"internal/vfs"},
+	"segments":             {"fencing"},
+	"segments/store":       {"fencing", "segments", "internal/vfs", "internal/durable"},
+	"recovery":             {"fencing", "segments", "internal/quorum"},
+	"internal/rpc":         {"fencing", "segments", "recovery", "internal/quorum"},
+	"internal/replication": {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
+	"proto/qjm/v1":         {},
+	"internal/wire":        {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "proto/qjm/v1"},
+	"journalnode/journal":  {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/durable"},
+	"journalnode":          {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "journalnode/journal"},
+	"libqjm":               {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire"},
+	"internal/model":       {},
+}
+
+func TestImportsRunDownwards(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		allowed, listed := layers[name]
+		for _, imp := range p.Imports {
+			in, own := strings.CutPrefix(imp, module)
+			if !own {
+				continue
+			}
+			switch {
+			case listed:
+				require.Contains(t, allowed, in, "%s must not import %s: imports run downwards only (ARCHITECTURE.md)", name, in)
+			default:
+				for _, top := range []string{"cmd/", "tests/"} {
+					require.False(t, strings.HasPrefix(in, top), "%s must not import %s", name, in)
+				}
+			}
+		}
+	}
+}
+
+// pure packages decide; they do not do.
+var pure = []string{"fencing", "internal/quorum", "segments", "recovery", "internal/replication", "journalnode/journal", "segments/store", "internal/durable"}
+
+func TestCoresHaveNoNetworkFilesOrLogs(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		for _, core := range pure {
+			if name != core {
+				continue
+			}
+			for _, imp := range p.Imports {
+				for _, bad := range []string{"os", "log", "log/slog", "net", "time", "math/rand", "math/rand/v2"} {
+					require.NotEqual(t, bad, imp, "%s is a core: pass values in and return values (got an import of %s)", name, bad)
+				}
+			}
+			for _, dep := range p.Deps {
+				require.False(t, strings.HasPrefix(dep, "google.golang.org/"), "%s is a core and must not depend on %s: see internal/wire", name, dep)
+				require.NotEqual(t, "net", dep, "%s is a core and must not depend on net", name)
+			}
+		}
+	}
+}
+
+func TestOnlyOSFSTouchesTheDisk(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if name != "libqjm" && name != "journalnode" && !strings.HasPrefix(name, "internal/vfs/memfs") {
+			continue
+		}
+		require.NotContains(t, p.Imports, "os", "%s must go through internal/vfs", name)
+	}
+}
+
+// TestEveryPackageHasOneDoc: a newcomer reads doc.go.
+func TestEveryPackageHasOneDoc(t *testing.T) {
+	for _, p := range packages(t) {
+		docs := 0
+		for _, f := range p.GoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil, parser.PackageClauseOnly|parser.ParseComments)
+			require.NoError(t, err)
+			if file.Doc != nil {
+				docs++
+			}
+		}
+		if len(p.GoFiles) > 0 {
+			require.Equal(t, 1, docs, "%s needs exactly one package comment", p.ImportPath)
+		}
+	}
+}
+
+// TestHouseRules looks at every file's syntax.
+func TestHouseRules(t *testing.T) {
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "bin") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, ".pb.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		require.NoError(t, err)
+		test := strings.HasSuffix(path, "_test.go")
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			switch callee(call) {
+			case "time.Sleep":
+				t.Errorf("%s: time.Sleep: wait on a channel, a timer in a select, or synctest", path)
+			case "t.Skip", "t.Skipf", "t.SkipNow":
+				t.Errorf("%s: a skipped test checks nothing", path)
+			case "panic":
+				if !test && !strings.Contains(path, "internal/vfs") && !strings.Contains(path, "internal/simtest") {
+					t.Errorf("%s: panic: return a typed error", path)
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+func callee(c *ast.CallExpr) string {
+	switch f := c.Fun.(type) {
+	case *ast.Ident:
+		return f.Name
+	case *ast.SelectorExpr:
+		if x, ok := f.X.(*ast.Ident); ok {
+			return x.Name + "." + f.Sel.Name
+		}
+	}
+	return ""
+}

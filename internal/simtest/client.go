@@ -1,0 +1,411 @@
+package simtest
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/replication"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// client is a process that wants to write: it fences, recovers, appends, rolls, dies, and comes back as
+// somebody else.
+type client struct {
+	w    *world
+	at   int
+	last bool // the one that finds everything healed
+	life int
+
+	co     *recovery.Coordinator
+	core   *replication.Core
+	links  []*link
+	left   int // frames still to append
+	closed bool
+}
+
+// link is the writer's end of one stream.
+type link struct {
+	c      *client
+	n      *simNode
+	member quorum.Member
+	stream *journal.Stream
+	gen    int
+	up     bool
+	toNode int64 // when the last message to the node arrives: a stream keeps its order
+	toHere int64
+}
+
+// die forgets everything. What is under way stays under way.
+func (c *client) die() {
+	if c.life == 0 && c.co == nil {
+		return
+	}
+	c.w.note("writer %d dies", c.at)
+	c.life++
+	c.co, c.core, c.links = nil, nil, nil
+	if !c.w.calm {
+		c.w.after(20+c.w.rng.Int64N(400), c.begin)
+	}
+}
+
+// begin starts an attempt at becoming the writer.
+func (c *client) begin() {
+	if c.w.calm && !c.last {
+		return
+	}
+	c.life++
+	c.core, c.links = nil, nil
+	opts := recovery.Options{HearAll: c.w.rng.IntN(4) == 0 || c.last}
+	c.co = recovery.NewCoordinator(c.w.members, c.w.writerID(), opts)
+	c.step(recovery.Begin{})
+}
+
+// guard makes a callback that does nothing in another life.
+func guard[T any](c *client, f func(T, error)) func(T, error) {
+	life := c.life
+	return func(v T, err error) {
+		if c.life == life {
+			f(v, err)
+		}
+	}
+}
+
+func (c *client) step(ev recovery.Event) {
+	for _, e := range c.co.Step(ev) {
+		if c.co == nil {
+			return
+		}
+		c.do(e)
+	}
+}
+
+func (c *client) header(n *simNode, claim fencing.Claim) rpc.Header {
+	return rpc.Header{Journal: c.w.journal, ConfigVersion: 1, Incarnation: n.member.Incarnation, Claim: claim}
+}
+
+// settle turns an answer into an event.
+func settle[T any](c *client, id quorum.NodeID, s recovery.Step, ok func(T) recovery.Event) func(T, error) {
+	return guard(c, func(v T, err error) {
+		if c.co == nil {
+			return
+		}
+		if err != nil {
+			c.step(recovery.Failed{Node: id, Step: s, Err: err})
+			return
+		}
+		c.step(ok(v))
+	})
+}
+
+// do carries out one effect.
+func (c *client) do(e recovery.Effect) {
+	w := c.w
+	switch e := e.(type) {
+	case recovery.AskState:
+		call(w, c.at, w.node(e.Node), "state", func(j *journal.Journal, reply func(rpc.JournalState, error)) { reply(j.State(), nil) },
+			settle(c, e.Node, recovery.StepState, func(s rpc.JournalState) recovery.Event {
+				return recovery.Stated{Node: e.Node, Promised: s.Promised.Epoch}
+			}))
+	case recovery.AskPromise:
+		h := c.header(w.node(e.Node), e.Claim)
+		call(w, c.at, w.node(e.Node), "promise", func(j *journal.Journal, reply func(rpc.PromiseReply, error)) { reply(j.NewEpoch(h)) },
+			settle(c, e.Node, recovery.StepPromise, func(r rpc.PromiseReply) recovery.Event {
+				return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest}
+			}))
+	case recovery.AskPrepare:
+		h := c.header(w.node(e.Node), e.Claim)
+		call(w, c.at, w.node(e.Node), "prepare", func(j *journal.Journal, reply func(recovery.Answer, error)) {
+			reply(j.Prepare(h, e.Segment, e.Digests))
+		}, settle(c, e.Node, recovery.StepPrepare, func(a recovery.Answer) recovery.Event { return recovery.Prepared{Answer: a} }))
+	case recovery.AskAccept:
+		n := w.node(e.Node)
+		h := c.header(n, e.Accept.Claim)
+		call(w, c.at, n, "accept", func(j *journal.Journal, reply func(struct{}, error)) { n.accept(j, h, e.Accept, reply) },
+			settle(c, e.Node, recovery.StepAccept, func(struct{}) recovery.Event { return recovery.AcceptedBy{Node: e.Node} }))
+	case recovery.AskFinalize:
+		w.oracle.decide(e.End) // a majority has accepted it
+		h := c.header(w.node(e.Node), e.Claim)
+		call(w, c.at, w.node(e.Node), "finalize", func(j *journal.Journal, reply func(struct{}, error)) { reply(struct{}{}, j.Finalize(h, e.End)) },
+			settle(c, e.Node, recovery.StepFinalize, func(struct{}) recovery.Event { return recovery.FinalizedBy{Node: e.Node} }))
+	case recovery.SetPatience:
+		done := guard(c, func(struct{}, error) {
+			if c.co != nil {
+				c.step(recovery.PatienceOver{})
+			}
+		})
+		w.after(2*timeout, func() { done(struct{}{}, nil) })
+	case recovery.Fail:
+		c.failed(e.Err)
+	case recovery.Done:
+		c.won(e.Result)
+	}
+}
+
+func (c *client) failed(err error) {
+	w := c.w
+	w.note("writer %d: attempt failed: %v", c.at, err)
+	if errors.Is(err, recovery.ErrDivergence) {
+		w.fail(err)
+		return
+	}
+	c.co = nil
+	c.life++
+	w.after(20+w.rng.Int64N(200), c.begin)
+}
+
+// won: the writer writes.
+func (c *client) won(r recovery.Result) {
+	w := c.w
+	w.result.Recoveries++
+	w.note("writer %d has epoch %d behind %s", c.at, r.Claim.Epoch, r.Prev)
+	w.oracle.recovered(r)
+	c.co = nil
+	c.core = replication.New(w.members, r.Claim, r.Prev, replication.Options{
+		RingBytes: 200 + w.rng.IntN(2000), WindowBytes: 4000, MessageBytes: 500,
+	})
+	c.left = 10 + w.rng.IntN(40)
+	c.closed = false
+	for _, n := range w.nodes {
+		l := &link{c: c, n: n, member: n.member}
+		c.links = append(c.links, l)
+		l.connect(c.life)
+	}
+	c.append(c.life)
+}
+
+// append adds a frame now and then, rolls now and then, and closes at the end.
+func (c *client) append(life int) {
+	if c.life != life || c.core == nil {
+		return
+	}
+	w := c.w
+	switch {
+	case c.core.Err() != nil:
+		w.note("writer %d: %v", c.at, c.core.Err())
+		c.core, c.links = nil, nil
+		c.life++
+		w.after(20+w.rng.Int64N(300), c.begin)
+		return
+	case c.left == 0:
+		if end, done := c.core.Finished(); done || c.core.Last().TxID < c.core.Segment() {
+			w.note("writer %d closed at %s", c.at, end)
+			if c.closed = true; !c.last {
+				c.die()
+			}
+			return
+		}
+		c.core.Roll()
+	case c.core.Writing() && !c.core.Full():
+		c.left--
+		w.oracle.assign(c.core, c.seal())
+		if w.rng.IntN(12) == 0 {
+			c.core.Roll()
+		}
+	default:
+		if _, done := c.core.Finished(); done {
+			c.core.OpenNext()
+		}
+	}
+	c.pump()
+	w.after(1+w.rng.Int64N(15), func() { c.append(life) })
+}
+
+func (c *client) seal() segments.Frame {
+	var b segments.Builder
+	b.Reset(c.core.Last().TxID+1, c.core.Claim().Epoch)
+	for i := range 1 + c.w.rng.IntN(4) {
+		if err := b.Add(fmt.Appendf(nil, "%d.%d.%d", c.core.Claim().Epoch, c.core.Last().TxID, i)); err != nil {
+			c.w.fail(err)
+		}
+	}
+	f, err := b.Seal(c.core.Last().Digest, segments.SealOptions{})
+	if err != nil {
+		c.w.fail(err)
+	}
+	return f
+}
+
+// pump sends each node what is next for it.
+func (c *client) pump() {
+	for _, l := range c.links {
+		l.pump()
+	}
+}
+
+// connect opens a stream; it is up when the node has let it in (Hello).
+func (l *link) connect(life int) {
+	c := l.c
+	if c.life != life || c.core == nil || c.core.Err() != nil {
+		return
+	}
+	if !c.core.Wants(l.member.ID) {
+		c.w.after(timeout, func() { l.connect(life) })
+		return
+	}
+	l.gen++
+	gen := l.gen
+	h := c.header(l.n, c.core.Claim())
+	call(c.w, c.at, l.n, "hello", func(j *journal.Journal, reply func(int, error)) { reply(l.n.life, j.Hello(h)) },
+		guard(c, func(nodeLife int, err error) {
+			if l.gen != gen || l.up || c.core == nil {
+				return
+			}
+			if err != nil {
+				l.down(err)
+				return
+			}
+			l.up = true
+			l.stream = &journal.Stream{Header: h,
+				Reply: func(r rpc.WriteReply) { l.toWriter(gen, nodeLife, func() { l.reply(r) }) },
+				Fail:  func(err error) { l.toWriter(gen, nodeLife, func() { l.down(err) }) },
+			}
+			l.watch(gen, nodeLife)
+			c.core.Linked(l.member.ID)
+			l.pump()
+		}))
+}
+
+// watch notices, after a while, that the node of this stream is gone.
+func (l *link) watch(gen, nodeLife int) {
+	life := l.c.life
+	l.c.w.after(timeout, func() {
+		if l.gen != gen || !l.up || l.c.life != life {
+			return
+		}
+		if l.n.j == nil || l.n.life != nodeLife {
+			l.down(rpc.ErrUnavailable)
+			return
+		}
+		if m, ok := l.c.core.Heartbeat(l.member.ID); ok {
+			l.toNodeSend(m)
+		}
+		l.watch(gen, nodeLife)
+	})
+}
+
+func (l *link) down(err error) {
+	c := l.c
+	l.up = false
+	l.gen++
+	c.w.note("writer %d: stream to n%d ended: %v", c.at, l.n.at+1, err)
+	if c.core == nil {
+		return
+	}
+	c.core.Unlinked(l.member.ID, err)
+	life := c.life
+	c.w.after(c.w.delay(), func() { l.connect(life) })
+}
+
+// toWriter carries a reply: in order, or not at all, and then the stream is over.
+func (l *link) toWriter(gen, nodeLife int, f func()) {
+	w, life := l.c.w, l.c.life
+	if l.n.fault.Crashed() || l.n.life != nodeLife || l.c.life != life {
+		return
+	}
+	w.carry(l.n.at, l.c.at, &l.toHere, func(ok bool) {
+		if l.gen != gen || l.c.life != life || l.c.core == nil {
+			return
+		}
+		if !ok {
+			l.down(rpc.ErrUnavailable)
+			return
+		}
+		f()
+	})
+}
+
+// carry is the stream's transport: ordered; a message that is lost ends the stream, which the other end
+// learns a while later.
+func (w *world) carry(from, to int, last *int64, f func(ok bool)) {
+	ok := !w.cut[[2]int{from, to}] && !w.chance(breaking)
+	at := w.now + w.delay()
+	if !ok {
+		at += timeout
+	}
+	*last = max(*last, at)
+	w.after(*last-w.now, func() { f(ok) })
+}
+
+func (l *link) reply(r rpc.WriteReply) {
+	c := l.c
+	moved, err := c.core.Handle(l.member.ID, r)
+	if err != nil {
+		if errors.Is(err, recovery.ErrBreach) {
+			c.w.fail(fmt.Errorf("writer %d: %w", c.at, err))
+		}
+		l.down(err)
+		return
+	}
+	if moved {
+		c.w.oracle.ack(c.core)
+	}
+	c.pump()
+}
+
+func (l *link) pump() {
+	for l.up && l.c.core != nil {
+		m, ok := l.c.core.Next(l.member.ID)
+		if !ok {
+			break
+		}
+		l.toNodeSend(m)
+	}
+	if l.up && l.c.core != nil && l.c.core.Idle(l.member.ID) && l.c.w.rng.IntN(4) == 0 {
+		if m, ok := l.c.core.Heartbeat(l.member.ID); ok {
+			l.toNodeSend(m)
+		}
+	}
+}
+
+func (l *link) toNodeSend(m rpc.WriteRequest) {
+	w, gen, st, nodeLife := l.c.w, l.gen, l.stream, l.n.life
+	life := l.c.life
+	w.carry(l.c.at, l.n.at, &l.toNode, func(ok bool) {
+		if !ok {
+			if l.gen == gen && l.up && l.c.life == life {
+				l.down(rpc.ErrUnavailable)
+			}
+			return
+		}
+		if l.n.life != nodeLife {
+			return
+		}
+		if m.Fill != nil {
+			l.fill(*m.Fill, st, nodeLife)
+			return
+		}
+		l.n.deliver(journal.Item{Stream: st, Request: m})
+	})
+}
+
+// fill is the node's half of W5, as journalnode does it.
+func (l *link) fill(f rpc.Fill, st *journal.Stream, nodeLife int) {
+	n := l.n
+	if n.j == nil {
+		return
+	}
+	pos, err := n.j.OpenPosition(st.Header.Claim.Epoch, f.Segment)
+	if err != nil {
+		st.Fail(err)
+		return
+	}
+	n.fetch(f.Sources, rpc.ReadRequest{
+		Journal: st.Header.Journal, Segment: f.Segment, From: pos.TxID + 1, UpTo: f.Target.TxID, Durable: true, Epoch: st.Header.Claim.Epoch,
+	}, func(frames []segments.Frame, err error) {
+		if n.j == nil || n.life != nodeLife {
+			return
+		}
+		if err != nil {
+			st.Reply(rpc.WriteReply{Kind: rpc.FillFailed, Segment: f.Segment, Epoch: st.Header.Claim.Epoch, ConfigVersion: 1,
+				Incarnation: n.member.Incarnation, Err: err.Error()})
+			st.Fail(rpc.ErrNoSource) // no relay here: the writer starts over with this node
+			return
+		}
+		n.deliver(journal.Item{Stream: st, Request: rpc.WriteRequest{Frames: frames}})
+	})
+}

@@ -1,0 +1,325 @@
+package simtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/internal/vfs/faultfs"
+	"github.com/quorumjournal/qjm/internal/vfs/memfs"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
+)
+
+const dir = "j"
+
+var journalOptions = journal.Options{Store: store.Options{PreallocateBytes: 8 << 10, PreallocateBytesMax: 8 << 10}}
+
+// simNode is a machine: a disk, and while it is up, the real journal on it.
+type simNode struct {
+	w      *world
+	at     int
+	member quorum.Member
+	disk   *memfs.FS
+	fault  *faultfs.FS
+	j      *journal.Journal // nil while down
+	life   int              // counts restarts: what belongs to another life is ignored
+	inbox  []journal.Item   // messages of write streams that wait for the owner
+	owner  bool             // the owner is about to run
+	seen   int64            // disk operations the oracle has looked at
+}
+
+func newSimNode(w *world, at int, m quorum.Member) *simNode {
+	n := &simNode{w: w, at: at, member: m, disk: memfs.New()}
+	if err := errors.Join(journal.Create(n.disk, dir, w.journal, "sim", w.members), n.disk.SyncDir(".")); err != nil {
+		w.fail(err)
+		return n
+	}
+	n.start()
+	w.after(100+w.rng.Int64N(300), n.tick)
+	return n
+}
+
+// fs is the disk as the journal sees it.
+func (n *simNode) fs() vfs.FS {
+	if n.w.cfg.LoseSyncs {
+		return lyingFS{n.fault}
+	}
+	return n.fault
+}
+
+func (n *simNode) start() {
+	n.fault = faultfs.New(n.disk)
+	j, err := journal.Open(n.fs(), dir, n.self(), n.w.journal, journalOptions)
+	if err != nil {
+		n.w.fail(fmt.Errorf("n%d does not open: %w", n.at+1, err))
+		return
+	}
+	n.j = j
+	n.life++
+	n.inbox, n.owner = nil, false
+}
+
+func (n *simNode) self() journal.Self {
+	return journal.Self{ID: n.member.ID, Incarnation: n.member.Incarnation}
+}
+
+// buryIfDead notices that the machine died during the last step, and decides what its disk kept.
+func (n *simNode) buryIfDead() {
+	if n.j == nil || !n.fault.Crashed() {
+		return
+	}
+	w := n.w
+	w.result.Crashes++
+	n.j, n.inbox = nil, nil
+	switch k := w.rng.IntN(4); k {
+	case 0:
+		n.disk = n.disk.ProcessCrashClone()
+		w.note("n%d died, its page cache lives", n.at+1)
+	default:
+		percent := []int{0, 50, 100}[k-1]
+		n.disk = n.disk.CrashClone(memfs.CrashOptions{UnsyncedPercent: percent, Rand: w.rng})
+		w.note("n%d lost power, %d %% of the unsynced kept", n.at+1, percent)
+	}
+	w.after(20+w.rng.Int64N(300), n.restart)
+}
+
+func (n *simNode) restart() {
+	if n.j == nil {
+		n.w.note("n%d starts", n.at+1)
+		n.start()
+	}
+}
+
+// handle runs f against the journal, as the owner would, and delivers what it answers only if the
+// machine lived through it.
+func (n *simNode) handle(f func(*journal.Journal) func()) {
+	if n.j == nil {
+		return
+	}
+	answer := f(n.j)
+	if n.fault.Crashed() {
+		n.buryIfDead()
+		return
+	}
+	if answer != nil {
+		answer()
+	}
+}
+
+// call is a unary request: serve runs on the node, then done at the caller, with its error. A request
+// that is not answered in time fails. done may run more than once, as the network repeats.
+func call[T any](w *world, from int, n *simNode, what string, serve func(*journal.Journal, func(T, error)), done func(T, error)) {
+	answered := false
+	w.send(from, n.at, func() {
+		n.handle(func(j *journal.Journal) func() {
+			life := n.life
+			var out func()
+			async := false
+			serve(j, func(v T, err error) {
+				out = func() {
+					if n.life != life || n.j == nil {
+						return
+					}
+					w.note("%s at n%d for %d: %v", what, n.at+1, from, err)
+					w.send(n.at, from, func() { answered = true; done(v, err) })
+				}
+				if async {
+					out()
+				}
+			})
+			async = true
+			return out
+		})
+	})
+	w.after(timeout, func() {
+		if !answered {
+			answered = true
+			var zero T
+			done(zero, rpc.ErrUnavailable)
+		}
+	})
+}
+
+// deliver queues a message of a write stream for the owner, which takes whatever has come together.
+func (n *simNode) deliver(it journal.Item) {
+	if n.j == nil {
+		return
+	}
+	n.inbox = append(n.inbox, it)
+	if n.owner {
+		return
+	}
+	n.owner = true
+	life := n.life
+	n.w.after(n.w.rng.Int64N(5), func() {
+		if n.life != life || n.j == nil {
+			return
+		}
+		n.owner = false
+		items := n.inbox
+		n.inbox = nil
+		n.handle(func(j *journal.Journal) func() { j.Process(items); return nil })
+	})
+}
+
+// accept is the node's half of Accept: fetch from sources where needed, one after the other.
+func (n *simNode) accept(j *journal.Journal, h rpc.Header, req recovery.AcceptRequest, reply func(struct{}, error)) {
+	req.Claim = h.Claim
+	plan, err := j.BeginAccept(h, req)
+	if err != nil || !plan.Fetch {
+		reply(struct{}{}, err)
+		return
+	}
+	life := n.life
+	n.fetch(req.Sources, rpc.ReadRequest{
+		Journal: h.Journal, Segment: req.End.First, From: req.End.First, UpTo: req.End.Last, Durable: true, Epoch: req.Epoch,
+	}, func(frames []segments.Frame, err error) {
+		if n.life != life || n.j == nil {
+			return
+		}
+		n.handle(func(j *journal.Journal) func() {
+			for _, f := range frames {
+				if err == nil {
+					err = plan.Incoming.Append(f)
+				}
+			}
+			if err != nil {
+				_ = plan.Incoming.Abort() // a temporary
+			} else {
+				err = j.FinishAccept(h, req, plan.Incoming)
+			}
+			return func() { reply(struct{}{}, err) }
+		})
+	})
+}
+
+// fetch reads frames from the first source that serves them.
+func (n *simNode) fetch(sources []quorum.NodeID, req rpc.ReadRequest, done func([]segments.Frame, error)) {
+	if len(sources) == 0 {
+		done(nil, rpc.ErrNoSource)
+		return
+	}
+	src := n.w.node(sources[0])
+	if src == n {
+		n.fetch(sources[1:], req, done)
+		return
+	}
+	over := false
+	call(n.w, n.at, src, "read", func(j *journal.Journal, reply func([]byte, error)) {
+		var b []byte
+		err := j.Read(context.Background(), req, func(c rpc.Chunk) error { b = append(b, c.Frames...); return nil })
+		reply(b, err)
+	}, func(b []byte, err error) {
+		if over {
+			return
+		}
+		over = true
+		frames, perr := segments.ParseFrames(b)
+		if err = errors.Join(err, perr); err != nil || len(frames) == 0 {
+			n.fetch(sources[1:], req, done)
+			return
+		}
+		done(frames, nil)
+	})
+}
+
+// tick is the node's background: marks and floors when quiet, and anti-entropy.
+func (n *simNode) tick() {
+	w := n.w
+	defer w.after(100+w.rng.Int64N(200), n.tick)
+	if n.j == nil {
+		return
+	}
+	n.handle(func(j *journal.Journal) func() {
+		if err := j.Quiet(); err != nil && !n.fault.Crashed() {
+			w.fail(err)
+		}
+		return nil
+	})
+	if n.j == nil {
+		return
+	}
+	peer := w.nodes[w.rng.IntN(len(w.nodes))]
+	if peer != n {
+		n.repairFrom(peer)
+	}
+}
+
+// repairFrom pulls one finalized segment that this node lacks (A1).
+func (n *simNode) repairFrom(peer *simNode) {
+	life := n.life
+	call(n.w, n.at, peer, "list", func(j *journal.Journal, reply func([]rpc.SegmentInfo, error)) {
+		reply(j.Segments(), nil)
+	}, func(theirs []rpc.SegmentInfo, err error) {
+		if err != nil || n.life != life || n.j == nil {
+			return
+		}
+		have := map[segments.TxID]bool{}
+		for _, s := range n.j.Segments() {
+			have[s.First] = s.State == recovery.Finalized
+		}
+		for _, s := range theirs {
+			if s.State == recovery.Finalized && !have[s.First] {
+				n.pull(peer, s, life)
+				return
+			}
+		}
+	})
+}
+
+func (n *simNode) pull(peer *simNode, s rpc.SegmentInfo, life int) {
+	end := segments.End{First: s.First, Last: s.Last.TxID, Digest: s.Last.Digest}
+	n.fetch([]quorum.NodeID{peer.member.ID}, rpc.ReadRequest{Journal: n.w.journal, Segment: s.First, From: s.First, UpTo: end.Last},
+		func(frames []segments.Frame, err error) {
+			if err != nil || n.life != life || n.j == nil {
+				return
+			}
+			n.handle(func(j *journal.Journal) func() {
+				inc, err := j.NewIncoming(s.Prev, s.Epoch)
+				for _, f := range frames {
+					if err == nil {
+						err = inc.Append(f)
+					}
+				}
+				if err == nil {
+					err = j.InstallFinalized(inc, end)
+				}
+				n.w.note("n%d pulls %s from n%d: %v", n.at+1, end, peer.at+1, err)
+				return nil
+			})
+		})
+}
+
+func (w *world) node(id quorum.NodeID) *simNode {
+	for _, n := range w.nodes {
+		if n.member.ID == id {
+			return n
+		}
+	}
+	panic("simtest: no node " + id) // a bug of the simulation itself
+}
+
+// lyingFS loses what is synced: Sync and SyncDir do nothing.
+type lyingFS struct{ vfs.FS }
+
+func (l lyingFS) SyncDir(string) error { return nil }
+
+func (l lyingFS) Create(name string) (vfs.File, error) {
+	f, err := l.FS.Create(name)
+	return lyingFile{f}, err
+}
+
+func (l lyingFS) OpenWrite(name string) (vfs.File, error) {
+	f, err := l.FS.OpenWrite(name)
+	return lyingFile{f}, err
+}
+
+type lyingFile struct{ vfs.File }
+
+func (lyingFile) Sync() error { return nil }

@@ -1,0 +1,389 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
+	state := rpc.JournalState{
+		Node: "n1", Incarnation: quorum.Incarnation{9}, Summary: summary, Promised: header.Claim,
+		DataKnown: true, Member: true, Answer: answer, Written: 77,
+		Damaged:  []rpc.Damage{{Segment: 3, Text: "bad"}, {Segment: 4}},
+		LastSync: 3 * time.Millisecond, SinceSync: time.Hour, Poisoned: "write failed",
+	}
+	for _, s := range []*fakeService{
+		{
+			info: rpc.NodeInfo{
+				ID: "n1", Incarnation: quorum.Incarnation{9}, Cluster: rpc.ClusterID{8}, Phase: rpc.Founding,
+				Founders: members, Version: "v0.1",
+			},
+			journals: []rpc.JournalSummary{summary, {ID: segments.JournalID{5}, Config: quorum.Config{Version: 9}}},
+			state:    state,
+			promise:  rpc.PromiseReply{DataKnown: true, Newest: 11},
+			answer:   answer,
+			segments: []rpc.SegmentInfo{{
+				First: 11, State: recovery.Unknown, Last: at, Epoch: 5, Prev: prevEnd, Bytes: 1 << 40, Problem: "rotten",
+			}, {First: 1, State: recovery.Finalized}},
+		},
+		{ // as little as there can be
+			info:   rpc.NodeInfo{ID: "n2"},
+			state:  rpc.JournalState{Node: "n2", Summary: rpc.JournalSummary{ID: segments.JournalID{1}}},
+			answer: recovery.Answer{Node: "n2", Copy: recovery.Copy{CutAt: &segments.Position{}}},
+		},
+	} {
+		n, ctx := connect(t, s), within(t)
+
+		info, err := n.Info(ctx)
+		require.NoError(t, err)
+		requireSame(t, s.info, info)
+
+		js, err := n.Journals(ctx)
+		require.NoError(t, err)
+		requireSame(t, s.journals, js)
+
+		require.NoError(t, n.CreateJournal(ctx, summary))
+		requireSame(t, call{"CreateJournal", []any{summary}}, s.lastCall())
+
+		require.NoError(t, n.DeleteJournal(ctx, rpc.JournalSummary{ID: summary.ID}))
+		requireSame(t, call{"DeleteJournal", []any{rpc.JournalSummary{ID: summary.ID}}}, s.lastCall())
+
+		st, err := n.State(ctx, header.Journal)
+		require.NoError(t, err)
+		requireSame(t, s.state, st)
+		requireSame(t, call{"State", []any{header.Journal}}, s.lastCall())
+
+		p, err := n.NewEpoch(ctx, header)
+		require.NoError(t, err)
+		requireSame(t, s.promise, p)
+		requireSame(t, call{"NewEpoch", []any{header}}, s.lastCall())
+
+		a, err := n.Prepare(ctx, header, 11, []segments.TxID{13, 1<<64 - 1})
+		require.NoError(t, err)
+		requireSame(t, s.answer, a)
+		requireSame(t, call{"Prepare", []any{header, segments.TxID(11), []segments.TxID{13, 1<<64 - 1}}}, s.lastCall())
+
+		require.NoError(t, n.Finalize(ctx, header, end))
+		requireSame(t, call{"Finalize", []any{header, end}}, s.lastCall())
+
+		list, err := n.Segments(ctx, header.Journal)
+		require.NoError(t, err)
+		requireSame(t, s.segments, list)
+	}
+}
+
+func TestZeroValuesStayZero(t *testing.T) {
+	s := &fakeService{err: fencing.ErrZeroEpoch}
+	n, ctx := connect(t, s), within(t)
+	_, err := n.NewEpoch(ctx, rpc.Header{})
+	require.Equal(t, fencing.ErrZeroEpoch, err, "the wire leaves meaning to the service")
+	requireSame(t, call{"NewEpoch", []any{rpc.Header{}}}, s.lastCall())
+	require.ErrorIs(t, n.Finalize(ctx, header, segments.End{}), fencing.ErrZeroEpoch)
+	requireSame(t, call{"Finalize", []any{header, segments.End{}}}, s.lastCall())
+}
+
+func TestErrorsOfEveryCallAreTyped(t *testing.T) {
+	want := &fencing.FencedError{Promised: header.Claim, Got: fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}}
+	n, ctx := connect(t, &fakeService{err: want}), within(t)
+	for name, err := range errorsOfAllCalls(ctx, n) {
+		got, ok := errors.AsType[*fencing.FencedError](err)
+		require.True(t, ok, "%s: %v", name, err)
+		requireSame(t, want, got)
+		require.EqualError(t, err, want.Error(), name)
+	}
+}
+
+// errorsOfAllCalls makes every call once.
+func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
+	errs := map[string]error{
+		"CreateJournal": n.CreateJournal(ctx, summary),
+		"DeleteJournal": n.DeleteJournal(ctx, summary),
+		"Finalize":      n.Finalize(ctx, header, end),
+		"Accept":        n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, nil),
+	}
+	_, errs["Info"] = n.Info(ctx)
+	_, errs["Journals"] = n.Journals(ctx)
+	_, errs["State"] = n.State(ctx, header.Journal)
+	_, errs["NewEpoch"] = n.NewEpoch(ctx, header)
+	_, errs["Prepare"] = n.Prepare(ctx, header, 1, nil)
+	_, errs["Segments"] = n.Segments(ctx, header.Journal)
+	for name, open := range map[string]func() (rpc.ChunkStream, error){
+		"ReadSegment": func() (rpc.ChunkStream, error) { return n.ReadSegment(ctx, rpc.ReadRequest{}) },
+		"Tail":        func() (rpc.ChunkStream, error) { return n.Tail(ctx, rpc.TailRequest{}) },
+	} {
+		s, err := open()
+		if err == nil {
+			_, err = s.Recv()
+			s.Close()
+		}
+		errs[name] = err
+	}
+	w, err := n.Write(ctx, header)
+	if err == nil {
+		_, err = w.Recv()
+		w.Close()
+	}
+	errs["Write"] = err
+	return errs
+}
+
+func TestUnreachableNodeIsUnavailable(t *testing.T) {
+	d, srv := listen(t, &fakeService{}, nil)
+	srv.Stop()
+	n, err := d.Dial("n1:7070")
+	require.NoError(t, err)
+	defer n.Close()
+	for name, err := range errorsOfAllCalls(within(t), n) {
+		require.ErrorIs(t, err, rpc.ErrUnavailable, name)
+		require.ErrorContains(t, err, "n1:7070", name)
+	}
+}
+
+func TestContextErrorsAreUnavailable(t *testing.T) {
+	s := &fakeService{accept: func(ctx context.Context, _ rpc.ChunkStream) error { <-ctx.Done(); return ctx.Err() }}
+	n := connect(t, s)
+	accept := func(ctx context.Context) error {
+		return n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, nil)
+	}
+	ctx, cancel := context.WithTimeout(within(t), 20*time.Millisecond)
+	defer cancel()
+	err := accept(ctx)
+	require.ErrorIs(t, err, rpc.ErrUnavailable)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	ctx, cancel = context.WithCancel(within(t))
+	time.AfterFunc(20*time.Millisecond, cancel)
+	err = accept(ctx)
+	require.ErrorIs(t, err, rpc.ErrUnavailable)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestDialRefusesWhatIsNoAddress(t *testing.T) {
+	for _, addr := range []string{"", "n1", "n1:1:2"} {
+		_, err := Dialer{}.Dial(addr)
+		require.ErrorIs(t, err, rpc.ErrBadRequest, addr)
+	}
+}
+
+func TestMalformedRequestsNeverReachTheService(t *testing.T) {
+	s := &fakeService{}
+	n, ctx := connect(t, s), within(t)
+	short := header
+	for name, err := range map[string]error{
+		"no name":      n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID}),
+		"bad name":     n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a/b"}),
+		"no utf-8":     n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a\xff"}),
+		"bad config":   n.DeleteJournal(ctx, rpc.JournalSummary{Config: quorum.Config{Version: 1, Sets: [][]quorum.Member{{}}}}),
+		"other claims": n.Accept(ctx, header, recovery.AcceptRequest{}, nil),
+		"bad source":   n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim, Sources: []quorum.NodeID{"a b"}}, nil),
+		"questions": func() error {
+			_, err := n.Prepare(ctx, short, 1, make([]segments.TxID, rpc.DigestsMax+1))
+			return err
+		}(),
+		"short id":  second(n.c.GetState(ctx, &qjmv1.GetStateRequest{JournalId: []byte{1}})),
+		"no header": second(n.c.NewEpoch(ctx, &qjmv1.NewEpochRequest{})),
+		"no begin": func() error {
+			a, err := n.c.Accept(ctx)
+			if err == nil {
+				_, err = a.CloseAndRecv()
+			}
+			return err
+		}(),
+	} {
+		require.ErrorIs(t, fromStatus("", keep(err)), rpc.ErrBadRequest, name)
+	}
+	require.Empty(t, s.calls)
+}
+
+// keep passes on errors that are decoded already.
+func keep(err error) error {
+	if errors.Is(err, rpc.ErrBadRequest) {
+		return toStatus(err)
+	}
+	return err
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestMalformedReplyIsNoRefusal(t *testing.T) {
+	s := &fakeService{answer: recovery.Answer{Node: "a b"}, info: rpc.NodeInfo{ID: "n1", Phase: 77}}
+	n, ctx := connect(t, s), within(t)
+	_, err := n.Prepare(ctx, header, 1, nil)
+	require.ErrorIs(t, err, ErrMalformedReply)
+	require.NotErrorIs(t, err, rpc.ErrBadRequest, "the node did not refuse: the outcome is unknown")
+	_, err = n.Info(ctx)
+	require.ErrorIs(t, err, ErrMalformedReply)
+}
+
+func TestPanicEndsTheRequestOnly(t *testing.T) {
+	var log bytes.Buffer
+	boom := func(context.Context, rpc.ChunkStream) error { panic("boom") }
+	d, _ := listen(t, panicky{&fakeService{accept: boom}}, slog.New(slog.NewTextHandler(&log, nil)))
+	n, err := d.Dial("n1:7070")
+	require.NoError(t, err)
+	defer n.Close()
+	ctx := within(t)
+	err = n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, nil)
+	require.ErrorContains(t, err, "internal error")
+	_, err = n.Journals(ctx)
+	require.ErrorContains(t, err, "internal error")
+	require.NotContains(t, err.Error(), "boom")
+	require.NoError(t, n.DeleteJournal(ctx, summary), "the node goes on")
+	require.Equal(t, 2, strings.Count(log.String(), "request panicked"))
+	require.Contains(t, log.String(), "boom")
+}
+
+type panicky struct{ *fakeService }
+
+func (panicky) Journals(context.Context) ([]rpc.JournalSummary, error) { panic("boom") }
+
+func TestAcceptRelaysFrames(t *testing.T) {
+	chunks := []rpc.Chunk{
+		{Segment: 11, Prev: prevEnd.Position(), Frames: frame(t, 11, 100).Bytes(), Committed: 9},
+		{Segment: 11, Prev: at, Frames: append(frame(t, 12, 1).Bytes(), frame(t, 13, 1).Bytes()...)},
+	}
+	var got []rpc.Chunk
+	s := &fakeService{accept: func(_ context.Context, relay rpc.ChunkStream) error {
+		defer relay.Close()
+		for {
+			c, err := relay.Recv()
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			got = append(got, c)
+		}
+	}}
+	n, ctx := connect(t, s), within(t)
+	req := recovery.AcceptRequest{
+		Claim: header.Claim, End: end, Prev: prevEnd, Epoch: 5, Sources: []quorum.NodeID{"n1", "n2"},
+	}
+	require.NoError(t, n.Accept(ctx, header, req, &sliceStream{chunks: chunks}))
+	requireSame(t, chunks, got)
+	requireSame(t, call{"Accept", []any{header, req, true}}, s.lastCall())
+
+	s.accept = nil
+	require.NoError(t, n.Accept(ctx, header, req, nil))
+	requireSame(t, call{"Accept", []any{header, req, false}}, s.lastCall())
+}
+
+func TestAcceptTakesNoPartForTheWhole(t *testing.T) {
+	begun, ends := make(chan struct{}), make(chan error, 1)
+	s := &fakeService{accept: func(_ context.Context, relay rpc.ChunkStream) error {
+		_, err := relay.Recv()
+		close(begun)
+		for err == nil {
+			_, err = relay.Recv()
+		}
+		ends <- err
+		return err
+	}}
+	n, ctx := connect(t, s), within(t)
+	err := n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, &brokenStream{
+		chunk: rpc.Chunk{Segment: 1, Frames: frame(t, 1, 1).Bytes()}, after: begun, err: rpc.ErrNoSource,
+	})
+	require.ErrorIs(t, err, rpc.ErrNoSource)
+	require.NotErrorIs(t, <-ends, io.EOF, "a relay that broke must not look like one that ended")
+}
+
+// brokenStream gives one chunk, and fails once after is closed.
+type brokenStream struct {
+	chunk rpc.Chunk
+	given bool
+	after chan struct{}
+	err   error
+}
+
+func (s *brokenStream) Recv() (rpc.Chunk, error) {
+	if !s.given {
+		s.given = true
+		return s.chunk, nil
+	}
+	<-s.after
+	return rpc.Chunk{}, s.err
+}
+
+func (*brokenStream) Close() {}
+
+func TestAcceptRefusedInMidRelay(t *testing.T) {
+	s := &fakeService{accept: func(context.Context, rpc.ChunkStream) error { return rpc.ErrPoisoned }}
+	n, ctx := connect(t, s), within(t)
+	chunk := rpc.Chunk{Segment: 1, Frames: frame(t, 1, 1<<20).Bytes()}
+	endless := &sliceStream{chunks: slicesRepeat(chunk, 1000)}
+	err := n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, endless)
+	require.Equal(t, rpc.ErrPoisoned, err)
+	require.NotEmpty(t, endless.chunks)
+}
+
+func slicesRepeat(c rpc.Chunk, n int) []rpc.Chunk {
+	s := make([]rpc.Chunk, n)
+	for i := range s {
+		s[i] = c
+	}
+	return s
+}
+
+func TestAcceptRelayOfHalfAFrame(t *testing.T) {
+	got := make(chan error, 1)
+	s := &fakeService{accept: func(_ context.Context, relay rpc.ChunkStream) error {
+		_, err := relay.Recv()
+		got <- err
+		return err
+	}}
+	n, ctx := connect(t, s), within(t)
+	b := frame(t, 1, 100).Bytes()
+	err := n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim},
+		&sliceStream{chunks: []rpc.Chunk{{Frames: b[:len(b)-1]}}})
+	require.ErrorIs(t, err, rpc.ErrBadRequest)
+	require.ErrorIs(t, err, segments.ErrTorn, "what is wrong with it arrives too")
+	require.ErrorIs(t, <-got, rpc.ErrBadRequest)
+}
+
+func TestMethodOfALaterVersion(t *testing.T) {
+	err := fromStatus("n1:1", status.Error(codes.Unimplemented, "unknown method Foo"))
+	require.EqualError(t, err, "unknown method Foo")
+	require.NotErrorIs(t, err, rpc.ErrUnavailable)
+}
+
+func TestDialOverTCP(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := grpc.NewServer(ServerOptions(nil)...)
+	Register(srv, &fakeService{info: rpc.NodeInfo{ID: "n1"}})
+	var served sync.WaitGroup
+	served.Go(func() { _ = srv.Serve(lis) })
+	defer served.Wait()
+	defer srv.Stop()
+	_, port, err := net.SplitHostPort(lis.Addr().String())
+	require.NoError(t, err)
+	for _, addr := range []string{lis.Addr().String(), "localhost:" + port} {
+		n, err := Dialer{}.Dial(addr)
+		require.NoError(t, err)
+		info, err := n.Info(within(t))
+		require.NoError(t, err)
+		require.EqualValues(t, "n1", info.ID)
+		require.NoError(t, n.Close())
+	}
+}

@@ -1,0 +1,82 @@
+package libqjm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/recovery"
+)
+
+// ErrUndecided: the journal's end is in doubt and no writer lives to settle it. Recover does.
+var ErrUndecided = errors.New("libqjm: the end of the journal is in doubt, and no writer settles it")
+
+// linearizableEnd returns a txid that everything acknowledged before the call lies at or below, once it
+// is committed (rule D4). The target is the end that a recovery would choose now, among a majority's
+// answers: not the longest copy (it may be a stale leftover), not the largest committed floor (it lags
+// the last acknowledgements). Then it waits until that much is committed; if nothing moves for Patience,
+// nobody is writing, and it is ErrUndecided.
+func (c *Client) linearizableEnd(ctx context.Context, name string) (TxID, error) {
+	_, got, err := c.states(ctx, name, false)
+	if err != nil {
+		return 0, err
+	}
+	target := chosenEnd(got)
+	deadline := time.Now().Add(c.opts.Patience)
+	for seen := TxID(0); ; {
+		committed := TxID(0)
+		for _, r := range got {
+			if r.err == nil {
+				committed = max(committed, committedBy(r.val))
+			}
+		}
+		switch {
+		case committed >= target:
+			return target, nil
+		case committed > seen:
+			seen, deadline = committed, time.Now().Add(c.opts.Patience)
+		case time.Now().After(deadline):
+			return 0, fmt.Errorf("%w (committed %d, in doubt up to %d)", ErrUndecided, committed, target)
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return 0, fmt.Errorf("libqjm: %w", context.Cause(ctx))
+		}
+		if _, got, err = c.states(ctx, name, false); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// chosenEnd is R2's order over status answers: newest segment, any > none, finalized > in progress,
+// higher ballot, longer. The choice is only waited for, never imposed, so digests need not be compared:
+// what is committed then is committed by its own right.
+func chosenEnd(got []reply[rpc.JournalState]) TxID {
+	newest, prev := TxID(0), TxID(0)
+	for _, r := range got {
+		if r.err == nil && r.val.Member && r.val.DataKnown {
+			newest = max(newest, r.val.Answer.Newest)
+		}
+	}
+	if newest > 0 {
+		prev = newest - 1
+	}
+	var copies []recovery.Copy
+	for _, r := range got {
+		if r.err == nil && r.val.Member && r.val.DataKnown && r.val.Answer.Newest == newest && r.val.Answer.Copy.HasTxns() {
+			copies = append(copies, r.val.Answer.Copy)
+		}
+	}
+	if len(copies) == 0 {
+		return prev
+	}
+	best := slices.MaxFunc(copies, func(a, b recovery.Copy) int {
+		return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Ballot(), b.Ballot()), cmp.Compare(a.Last.TxID, b.Last.TxID))
+	})
+	return best.Last.TxID
+}
