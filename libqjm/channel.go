@@ -110,6 +110,7 @@ func (ch *channel) run() {
 		err := ch.session()
 		w.mu.Lock()
 		w.core.Unlinked(id, err)
+		w.changed()
 		w.advance()
 		over := w.err != nil
 		w.mu.Unlock()
@@ -227,7 +228,7 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 		}
 		w.mu.Lock()
 		moved, err := w.core.Handle(ch.member.ID, r)
-		if moved || r.Kind == rpc.Started || err != nil {
+		if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
 			w.changed()
 		}
 		w.advance()

@@ -25,6 +25,9 @@ const (
 	DefaultCloseTimeout   = 10 * time.Second // what a program that ends gives Close
 )
 
+// closeLinger is how long Close waits at most for nodes that it does not need.
+const closeLinger = time.Second
+
 // WriterOptions of one writer. Zero values are the defaults.
 type WriterOptions struct {
 	// MaxTxnBytes bounds one transaction.
@@ -282,8 +285,9 @@ func (w *Writer) Roll(ctx context.Context) error {
 }
 
 // Close waits until everything appended is committed, finalizes the segment on a majority and ends the
-// writer; later calls return ErrClosed. Where the context ends first, the writer is ended all the same
-// and the error says what is left in doubt: the next writer, or Recover, decides it.
+// writer; later calls return ErrClosed. Nodes beyond the majority get a moment to finish, too. Where the
+// context ends first, the writer is ended all the same and the error says what is left in doubt: the
+// next writer, or Recover, decides it.
 func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Lock()
 	if w.err != nil || w.closing {
@@ -305,8 +309,19 @@ func (w *Writer) Close(ctx context.Context) error {
 		}
 		return len(w.building) == 0 && len(w.flying) == 0 && !w.rolling, w.err
 	})
+	if err == nil {
+		w.linger(ctx)
+	}
 	w.abandon(cmp.Or(err, ErrClosed))
 	return err
+}
+
+// linger gives nodes that follow the moment that they need to finalize, too. Cut off before, a healthy
+// node would stay behind until it next compares itself with its peers.
+func (w *Writer) linger(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, closeLinger)
+	defer cancel()
+	_ = w.await(ctx, func() (bool, error) { return w.core.Settled(), w.err })
 }
 
 // abandon ends the writer at once.

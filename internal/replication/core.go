@@ -172,6 +172,14 @@ func (c *Core) Roll() bool {
 // the next one.
 func (c *Core) Finished() (segments.End, bool) { return c.end(), c.phase == finished }
 
+// Settled reports whether no node that follows still has to finalize the segment that a majority has
+// finalized.
+func (c *Core) Settled() bool {
+	return c.phase != finished || !slices.ContainsFunc(c.nodes, func(n *node) bool {
+		return n.linked && n.started && n.refused == nil && !n.finalized
+	})
+}
+
 // OpenNext starts the next segment (W8: after a majority finalized the last).
 func (c *Core) OpenNext() {
 	if c.phase == finished {

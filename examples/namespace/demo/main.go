@@ -19,19 +19,16 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "node" {
-		os.Exit(standIn(os.Args[2:]))
-	}
 	var d demo
 	var keep bool
-	flag.StringVar(&d.nodeBin, "journalnode", "bin/journalnode", "the `program` that is a JournalNode; 'self' runs one inside this program")
+	flag.StringVar(&d.nodeBin, "journalnode", "bin/journalnode", "the `program` that is a JournalNode")
 	flag.StringVar(&d.nsBin, "namespace", "bin/namespace", "the `program` of the namespace example")
 	flag.StringVar(&d.root, "root", "", "the `directory` to import; $(go env GOROOT)/src if empty")
 	flag.BoolVar(&keep, "keep", false, "keep the data and logs")
 	flag.Parse()
 	d.screen = newScreen(os.Stdout)
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	began := time.Now()
 	err := d.prepare(ctx)
@@ -39,19 +36,22 @@ func main() {
 		err = d.run(ctx)
 	}
 	d.endAll()
-	if ctx.Err() != nil {
-		err = errors.New("interrupted")
-	}
-	if d.dir != "" && err == nil && !keep {
-		err = os.RemoveAll(d.dir)
+	interrupted := ctx.Err() != nil
+	if d.dir != "" && !keep && (err == nil || interrupted) {
+		err = errors.Join(err, os.RemoveAll(d.dir))
 	} else if d.dir != "" {
 		d.screen.line("\ndata and logs are in %s", d.dir)
 	}
-	if err != nil {
-		d.screen.line("\nFAILED after %.1f s: %v", time.Since(began).Seconds(), err)
+	switch took := time.Since(began).Seconds(); {
+	case interrupted:
+		d.screen.line("\ninterrupted after %.1f s; all processes are ended", took)
+		os.Exit(130)
+	case err != nil:
+		d.screen.line("\nFAILED after %.1f s: %v", took, err)
 		os.Exit(1)
+	default:
+		d.screen.line("\nEverything held (%.1f s).", took)
 	}
-	d.screen.line("\nEverything held (%.1f s).", time.Since(began).Seconds())
 }
 
 // prepare finds the input, the programs and a directory.
@@ -62,12 +62,6 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 			return fmt.Errorf("go env GOROOT: %w (say --root DIR instead)", err)
 		}
 		d.root = filepath.Join(strings.TrimSpace(string(out)), "src")
-	}
-	if d.nodeBin == "self" {
-		if d.nodeBin, err = os.Executable(); err != nil {
-			return err
-		}
-		d.nodeArgs = []string{"node"}
 	}
 	for _, bin := range []string{d.nodeBin, d.nsBin} {
 		if _, err := exec.LookPath(bin); err != nil {

@@ -82,7 +82,7 @@ func (r *result) table(s *screen) {
 	row("under way at the kill", commas(underWay), fmt.Sprintf("%s of them were recovered, %s were made by the second writer", commas(kept), commas(underWay-kept)))
 	row("lost", commas(len(lost(r.journal, r.acked()))), "acknowledged and not in the journal")
 	row("duplicated", commas(len(duplicated(r.journal))), "in the journal twice")
-	row("failover", millis(r.failover), "from the SIGKILL of the writer to the first acknowledgement of the next (it was told at once)")
+	row("failover", millis(r.failover), "from the SIGKILL of the writer to the first acknowledgement of the next; the standby was told at once")
 	row("catch-up", millis(r.catchUp), "from the restart of the killed node to being in step, missed transactions included")
 	for _, h := range r.holdings {
 		row("digest on "+h.node, h.digest, "of the whole journal, up to txid "+commas(h.last))

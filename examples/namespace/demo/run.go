@@ -37,12 +37,12 @@ type demo struct {
 	screen         *screen
 	dir, root      string
 	nodeBin, nsBin string
-	nodeArgs       []string
 
 	children []*process
 	ids      []string
 	nodes    map[string]*process
 	addrs    map[string]string // node to HOST:PORT
+	cluster  string            // --initial-cluster
 	client   *libqjm.Client
 	result   result
 }
@@ -101,7 +101,7 @@ func (d *demo) startNodes(ctx context.Context) error {
 		d.addrs[id], d.addrs[id+" http"] = ports[i], ports[len(d.ids)+i]
 		cluster = append(cluster, id+"="+ports[i])
 	}
-	d.nodeArgs = append(d.nodeArgs, "--initial-cluster", strings.Join(cluster, ","))
+	d.cluster = strings.Join(cluster, ",")
 	var pids []string
 	for _, id := range d.ids {
 		if err := d.startNode(id); err != nil {
@@ -117,9 +117,8 @@ func (d *demo) startNodes(ctx context.Context) error {
 }
 
 func (d *demo) startNode(id string) (err error) {
-	d.nodes[id], err = d.spawn(id, d.nodeBin, slices.Concat(d.nodeArgs, []string{
-		"--id", id, "--data-dir", filepath.Join(d.dir, id), "--listen", d.addrs[id], "--http-listen", d.addrs[id+" http"],
-	})...)
+	d.nodes[id], err = d.spawn(id, d.nodeBin, "--id", id, "--data-dir", filepath.Join(d.dir, id),
+		"--listen", d.addrs[id], "--http-listen", d.addrs[id+" http"], "--initial-cluster", d.cluster)
 	return err
 }
 
@@ -258,8 +257,8 @@ func (d *demo) killNode(ctx context.Context) error {
 		d.result.sameSegment = append(d.result.sameSegment, fmt.Sprintf("it was killed in segment %d of epoch %d (%s) and is in %d of epoch %d (%s)",
 			before.Newest, before.SegEpoch, before.SegState, now.Newest, now.SegEpoch, now.SegState))
 	}
-	d.screen.line("     %s restarted at txid %s; %s later it has caught up, to txid %s, in the same segment",
-		id, commas(missed), millis(d.result.catchUp), commas(uint64(now.Last)))
+	d.screen.line("     %s restarted at txid %s; %s later it has caught up, to txid %s, in the segment that begins at %d",
+		id, commas(missed), millis(d.result.catchUp), commas(uint64(now.Last)), now.Newest)
 	return nil
 }
 

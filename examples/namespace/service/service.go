@@ -215,24 +215,34 @@ func (s *Service) Start(ctx context.Context, op tree.Op) (*Change, error) {
 // complete waits for the changes in their order, applies them and tells their callers.
 func (s *Service) complete(queue <-chan *Change) {
 	for c := range queue {
-		if c.refused != nil {
-			s.mu.Lock()
-			if c.err = c.refused; s.down != nil {
-				c.err = s.down // the refusal may rest on something that never happened (S3)
-			}
-			s.mu.Unlock()
-		} else if c.txid, c.err = c.future.Wait(context.Background()); c.err == nil {
-			if err := s.apply(c.txid, c.op); err != nil {
-				panic(err) // tree and ahead got the same changes in the same order
-			}
-		} else {
-			s.mu.Lock()
-			s.stepDown(c.err)
-			s.mu.Unlock()
+		if c.refused == nil {
+			s.outcome(c)
+		} else if c.err = s.isDown(); c.err == nil { // else the refusal may rest on what never happened (S3)
+			c.err = c.refused
 		}
 		close(c.done)
 		<-s.slots
 	}
+}
+
+// outcome waits until a change is committed, and applies it.
+func (s *Service) outcome(c *Change) {
+	if c.txid, c.err = c.future.Wait(context.Background()); c.err == nil {
+		if err := s.apply(c.txid, c.op); err != nil { // a bug: tree and ahead got the same changes
+			c.err = &libqjm.AppendError{Handed: true, First: c.txid, Last: c.txid, Err: err}
+		}
+	}
+	if c.err != nil {
+		s.mu.Lock()
+		s.stepDown(c.err)
+		s.mu.Unlock()
+	}
+}
+
+func (s *Service) isDown() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
 }
 
 // stepDown ends being active after an append failed (S4). The text of the failure is kept, not the error
