@@ -506,3 +506,39 @@ func TestW3_FloorIsPassedOn(t *testing.T) {
 	require.Equal(t, one, m.Floor.At)
 	require.False(t, r.Idle(b))
 }
+
+// A node that lost what it had acknowledged counts for it no more: the ack of another node must not
+// commit with the old one. Guards the reset of n.acked in onStarted.
+func TestW3_LostAckDoesNotCount(t *testing.T) {
+	r := newRig(t, Options{})
+	r.start(a, b)
+	one := r.add(1)
+	r.sent(a)
+	r.sent(b)
+	r.says(b, rpc.Synced, one)
+	r.Unlinked(b, rpc.ErrUnavailable)
+	r.Linked(b)
+	r.sent(b)
+	r.says(b, rpc.Started, segments.Position{})
+	require.False(t, r.says(a, rpc.Synced, one))
+	require.Zero(t, r.Committed())
+	r.sent(b)
+	require.True(t, r.says(b, rpc.Synced, one))
+}
+
+// The chain must reach the target that was given, also when the ring has moved on since. Guards the
+// comparison with n.fill in onSynced.
+func TestW5_FillReachesAnotherTarget_S11(t *testing.T) {
+	r := slow(t)
+	require.Equal(t, []string{"fill to 8 from [a b]"}, r.sent(c))
+	for range 3 {
+		p := r.add(1)
+		r.sent(a)
+		r.sent(b)
+		r.says(a, rpc.Synced, p)
+		r.says(b, rpc.Synced, p)
+	}
+	require.Greater(t, r.ring.start().TxID, segments.TxID(8))
+	_, err := r.Handle(c, r.reply(c, rpc.Synced, segments.Position{TxID: 8, Digest: segments.Digest{5}}))
+	require.ErrorIs(t, err, recovery.ErrBreach)
+}

@@ -396,3 +396,16 @@ func TestN5_CreateCutOffAnywhere(t *testing.T) {
 		}
 	}
 }
+
+// W2: a repeated StartSegment is answered after the syncs under way, and tells what they made durable.
+// Guards b.commit before start.
+func TestW2_StartBehindFrames(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover().mustStart(nodeA)
+	prev, f := w.prev, w.frame("x")
+	replies, err := w.stream(nodeA).send(rpc.WriteRequest{Frames: []segments.Frame{f}}, rpc.WriteRequest{Start: &prev})
+	require.NoError(t, err)
+	require.Len(t, replies, 2)
+	require.Equal(t, rpc.Started, replies[1].Kind)
+	require.Equal(t, f.Position(), replies[1].At)
+}
