@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/internal/vfs/memfs"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -188,3 +189,6 @@ func (d *dice) perm(n int) []int {
 	defer d.mu.Unlock()
 	return d.r.Perm(n)
 }
+
+// crash takes the power from a node; nothing that was not synced survives.
+func (b *bed) crash(i int) { b.CrashNode(i, memfs.CrashOptions{}) }

@@ -277,7 +277,9 @@ func (w *Writer) Roll(ctx context.Context) error {
 	w.mu.Unlock()
 	return w.await(ctx, func() (bool, error) {
 		if w.err == nil && w.rolls < target && !w.rolling {
-			w.rolling = w.core.Roll()
+			if w.rolling = w.core.Roll(); !w.rolling && len(w.building) == 0 {
+				return true, nil // the roll that was under way finalized all there was
+			}
 			w.advance()
 		}
 		return w.rolls >= target, w.err
@@ -290,29 +292,29 @@ func (w *Writer) Roll(ctx context.Context) error {
 // next writer, or Recover, decides it.
 func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Lock()
-	if w.err != nil || w.closing {
-		err := w.err
-		w.mu.Unlock()
-		w.stop()
-		if errors.Is(err, ErrClosed) {
-			return nil
-		}
-		return err
-	}
 	w.closing = true
 	w.advance()
 	w.mu.Unlock()
 	err := w.await(ctx, func() (bool, error) {
+		if w.err != nil {
+			return false, w.err
+		}
 		if len(w.building) == 0 && !w.rolling && w.core.Roll() {
 			w.rolling = true
 			w.advance()
 		}
 		return len(w.building) == 0 && len(w.flying) == 0 && !w.rolling, w.err
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		w.linger(ctx)
+		w.abandon(ErrClosed)
+	case errors.Is(err, ErrClosed): // by another call
+		w.abandon(err)
+		return nil
+	default:
+		w.abandon(fmt.Errorf("%w: %w", ErrClosed, err))
 	}
-	w.abandon(cmp.Or(err, ErrClosed))
 	return err
 }
 
