@@ -159,6 +159,10 @@ func (n *Node) fill(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fil
 		}
 		from := last.TxID + 1
 		if from > f.Target.TxID {
+			// It came by another way: through the writer's stream before this one, say. The ack for it
+			// went there; without one here the writer would wait for ever.
+			st.Reply(rpc.WriteReply{Kind: rpc.Synced, Segment: f.Segment, Epoch: st.Header.Claim.Epoch,
+				ConfigVersion: st.Header.ConfigVersion, Incarnation: n.identity().Incarnation, At: last})
 			return nil
 		}
 		err = n.readFrom(ctx, id, rpc.ReadRequest{

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/replication"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -80,7 +81,7 @@ func (w *Writer) reopen(why error) {
 
 // adopt makes a new epoch the writer's own. The caller holds mu.
 func (w *Writer) adopt(res recovery.Result) error {
-	if err := w.checkOwn(res.Prev); err != nil {
+	if err := w.checkOwn(res); err != nil {
 		return err
 	}
 	waiting := slices.Concat(w.flying, w.building)
@@ -114,7 +115,8 @@ func (w *Writer) adopt(res recovery.Result) error {
 
 // checkOwn: what was recovered must be this writer's own journal up to a frame of its own. It is
 // otherwise only if somebody else wrote in between, and that is fencing, whatever the refusal said.
-func (w *Writer) checkOwn(prev segments.End) error {
+func (w *Writer) checkOwn(res recovery.Result) error {
+	prev := res.Prev
 	if prev.Position() == w.core.Committed() {
 		return nil
 	}
@@ -123,7 +125,9 @@ func (w *Writer) checkOwn(prev segments.End) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: the journal went on to %s without this writer", ErrFenced, prev.Position())
+	other := fencing.Claim{Epoch: max(res.Recovered.Epoch, w.recovered.Claim.Epoch+1)}
+	return fmt.Errorf("libqjm: the journal went on to %s without this writer: %w", prev.Position(),
+		&fencing.FencedError{Promised: other, Got: w.recovered.Claim})
 }
 
 // under returns the batch for another epoch: the same transactions and txids. Its callers wait on the

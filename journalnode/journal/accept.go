@@ -206,7 +206,11 @@ func (j *Journal) InstallFinalized(inc *store.Incoming, end segments.End) error 
 		delete(j.tails, s)
 		_ = t.w.Close() // the file is set aside; nothing is written through it any more
 	}
-	if _, err := inc.InstallFinalized(end, segments.ReasonLeftover); err != nil {
+	why := segments.ReasonLeftover
+	if l.Copy.State == recovery.Unknown {
+		why = segments.ReasonDamaged // A2
+	}
+	if _, err := inc.InstallFinalized(end, why); err != nil {
 		return j.stored(err)
 	}
 	delete(j.broken, s)
