@@ -140,7 +140,11 @@ func makeDataDir(fsys vfs.FS, dir string) error {
 // on.
 func (n *Node) openJournals() error {
 	var err error
-	if n.manifest, err = loadManifest(n.fs, n.opts.DataDir); err != nil {
+	n.manifest, err = loadManifest(n.fs, n.opts.DataDir)
+	if errors.Is(err, fs.ErrNotExist) && n.id.Phase == rpc.Blank { // a crash between identity and manifest
+		err = n.manifest.save(n.fs, n.opts.DataDir)
+	}
+	if err != nil {
 		return err
 	}
 	if err := n.fs.MkdirAll(path.Join(n.opts.DataDir, journalsDir)); err != nil {
