@@ -15,6 +15,9 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
+// followPatience is how long a reader listens to a silent node before it asks whether others know more.
+const followPatience = 2 * time.Second
+
 // ReaderOptions say what to read. The zero value reads all that is committed, from the first txid.
 type ReaderOptions struct {
 	// From is the first txid to return; 0 is 1.
@@ -193,7 +196,12 @@ func (r *Reader) receive(ctx context.Context) error {
 		}
 	}
 	stop := context.AfterFunc(ctx, r.cancel) // this call's context ends the wait, and with it the stream
+	silence := time.AfterFunc(followPatience, r.cancel)
 	chunk, err := r.stream.Recv()
+	if !silence.Stop() && err != nil && ctx.Err() == nil {
+		stop()
+		return r.afterSilence(ctx)
+	}
 	if !stop() && ctx.Err() != nil {
 		r.drop()
 		return fmt.Errorf("libqjm: reader at txid %d: %w", r.next, errors.Join(context.Cause(ctx), r.lastErr))
@@ -217,6 +225,24 @@ func (r *Reader) receive(ctx context.Context) error {
 	}
 	r.frames = frames
 	r.failed = 0
+	return nil
+}
+
+// afterSilence: nothing came for a while. The journal may be idle; but this node may be one that the
+// writer no longer reaches, which would keep the reader waiting for ever. It goes on with the node that
+// knows most.
+func (r *Reader) afterSilence(ctx context.Context) error {
+	r.drop()
+	_, got, err := r.c.states(ctx, r.ref.name, true)
+	if errors.Is(err, ErrJournalDeleted) {
+		return err
+	}
+	end := r.next - 1
+	for _, g := range got {
+		if i := slices.Index(r.nodes, g.node); g.err == nil && i >= 0 && readable(g.val, r.opts.FinalizedOnly) > end {
+			end, r.at = readable(g.val, r.opts.FinalizedOnly), i
+		}
+	}
 	return nil
 }
 
