@@ -268,7 +268,7 @@ func (v *verifier) scanSettled(o *opened) segments.Result {
 		if res.Stop != segments.StopTorn {
 			break
 		}
-		time.Sleep(settlePause)
+		<-time.After(settlePause)
 		size, err := o.Size()
 		if err != nil {
 			break
