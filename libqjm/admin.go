@@ -303,7 +303,7 @@ func nodeStatus(r reply[rpc.JournalState], st JournalStatus) NodeStatus {
 		n.Problems = append(n.Problems, s.Poisoned)
 	case len(s.Damaged) > 0:
 		n.State = "damaged"
-	case s.Promised.Epoch < st.Epoch || s.Answer.Newest < st.Segment || n.Last < st.Committed:
+	case s.Answer.Newest < st.Segment || n.Last < st.Committed: // a lower promise alone lacks nothing
 		n.State = "behind"
 	default:
 		n.State = "in-sync"

@@ -185,15 +185,20 @@ func (ap *appender) open(ctx context.Context, opts libqjm.WriterOptions) (*libqj
 	if err != nil {
 		return nil, err
 	}
-	stop = every(stallAfter, stallEvery, func() {
-		say(stderr, "waiting to become the writer of %q%s", ap.name, whoIsMissing(ctx, c, ap.name))
-	})
+	stop = ap.a.waiting(ctx, ap.cmd, c, ap.name)
 	ap.w, err = c.OpenWriter(ctx, ap.name, opts)
 	stop()
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// waiting says who is missing while an epoch cannot be had, until the returned function is called.
+func (a *app) waiting(ctx context.Context, cmd *cobra.Command, c *libqjm.Client, name string) (stop func()) {
+	return every(stallAfter, stallEvery, func() {
+		say(cmd.ErrOrStderr(), "waiting for a quorum of %q%s", name, whoIsMissing(ctx, c, name))
+	})
 }
 
 // every calls f after a first wait and then again and again, until the returned function is called.

@@ -225,7 +225,7 @@ func TestAppendWaitsToOpen(t *testing.T) {
 	r := c.start(t.Context(), strings.NewReader("x\n"), "journal", "append", "a")
 	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "answers yet") }, 20*time.Second, 10*time.Millisecond)
 	cluster.StartNode(0)
-	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "waiting to become the writer") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "waiting for a quorum of") }, 20*time.Second, 10*time.Millisecond)
 	cluster.StartNode(1)
 	require.Equal(t, 0, r.wait().code)
 }

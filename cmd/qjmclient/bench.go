@@ -78,7 +78,9 @@ func (b *bench) run(a *app, cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
+	stop := a.waiting(ctx, cmd, c, name)
 	w, err := c.OpenWriter(ctx, name, libqjm.WriterOptions{})
+	stop()
 	if err != nil {
 		return errors.Join(err, c.Close())
 	}

@@ -64,7 +64,7 @@ something is damaged.`,
 			},
 			Note: func(text string, bad bool) {
 				damaged = damaged || bad
-				say(cmd.ErrOrStderr(), "%s", text)
+				say(cmd.ErrOrStderr(), "%s", cli.Plain(text))
 			},
 		})
 		if err = errors.Join(err, out.Flush()); isBrokenPipe(err) {
@@ -150,7 +150,7 @@ func (a *app) printReport(cmd *cobra.Command, paths []string, r *inspect.Report)
 		Findings: []findingJSON{},
 	}
 	for _, f := range r.Findings {
-		j := findingJSON{Kind: string(f.Kind), Node: f.Node, Journal: f.Journal, File: f.File, What: f.What}
+		j := findingJSON{Kind: string(f.Kind), Node: f.Node, Journal: f.Journal, File: f.File, What: cli.Plain(f.What)}
 		if f.Offset >= 0 {
 			j.Offset = cli.U64(uint64(f.Offset))
 		}
@@ -192,7 +192,7 @@ func reportTable(w io.Writer, out verifyJSON, r *inspect.Report) error {
 		if f.TxID != "" {
 			where = append(where, "txid "+f.TxID)
 		}
-		what := cli.Wrap("  "+strings.TrimPrefix(f.What, "segments: "), "  ")
+		what := cli.Wrap("  "+f.What, "  ")
 		fmt.Fprintf(&b, "%s  %s\n  %s\n%s\n", strings.ToUpper(f.Kind), strings.Join(where, ", "), f.File, what)
 	}
 	verdict := "everything is good"

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,8 +45,32 @@ func (a *app) createCmd() *cobra.Command {
 	return a.mutating(c)
 }
 
+// settled returns the status, once a majority has answered: right after a start the first endpoint that is
+// heard may be ahead of the others. It does not wait for long.
+func settled(ctx context.Context, cl *libqjm.Client, name string) (libqjm.JournalStatus, error) {
+	over := time.After(settleTime)
+	for {
+		st, err := cl.Status(ctx, name)
+		if err != nil || st.Quorum {
+			return st, err
+		}
+		select {
+		case <-time.After(settlePoll):
+		case <-over:
+			return st, nil
+		case <-ctx.Done():
+			return st, nil
+		}
+	}
+}
+
+const (
+	settleTime = time.Second
+	settlePoll = 50 * time.Millisecond
+)
+
 func (a *app) planCreate(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string) error {
-	st, err := cl.Status(ctx, name)
+	st, err := settled(ctx, cl, name)
 	switch {
 	case errors.Is(err, libqjm.ErrNoJournal):
 		return a.plan(cmd, "create", name, "create journal %q on %s", name, nodeNames(cl))
@@ -71,7 +96,7 @@ func (a *app) deleteCmd() *cobra.Command {
 			return cli.Usagef("delete needs --yes where there is no terminal to ask on")
 		}
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
-			st, err := cl.Status(ctx, name)
+			st, err := settled(ctx, cl, name)
 			switch {
 			case err != nil:
 				return err
@@ -199,6 +224,7 @@ func (a *app) recoverCmd() *cobra.Command {
 			if a.dryRun {
 				return a.planTakeover(ctx, cmd, cl, name, "recover")
 			}
+			defer a.waiting(ctx, cmd, cl, name)()
 			r, err := cl.Recover(ctx, name)
 			if err != nil {
 				return err
@@ -234,7 +260,7 @@ func (a *app) printRecovery(cmd *cobra.Command, name string, r libqjm.Recovery) 
 }
 
 func (a *app) planTakeover(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name, action string) error {
-	st, err := cl.Status(ctx, name)
+	st, err := settled(ctx, cl, name)
 	switch {
 	case err != nil:
 		return err
@@ -269,6 +295,7 @@ func (a *app) writerCmd() *cobra.Command {
 			if a.dryRun {
 				return a.planTakeover(ctx, cmd, cl, name, "fence")
 			}
+			defer a.waiting(ctx, cmd, cl, name)()
 			epoch, err := cl.Fence(ctx, name)
 			if err != nil {
 				return err

@@ -163,6 +163,9 @@ func Cause(err error) string {
 	return brief(err, 80)
 }
 
+// Plain is a text of the library as a user should see it.
+func Plain(text string) string { return trim(text) }
+
 // trim takes the names of packages out: they tell a user nothing.
 func trim(text string) string { return packageNames.ReplaceAllString(text, "$1") }
 
