@@ -1,7 +1,7 @@
 # qjm: see README.md. `make help` lists the targets.
 SHELL   := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X github.com/quorumjournal/qjm/internal/version.Version=$(VERSION)
+LDFLAGS := -s -w -X github.com/quorumjournal/qjm/internal/cli.Version=$(VERSION)
 TOOL     = go tool -modfile=tools/go.mod
 BASE    ?= main
 
@@ -22,6 +22,10 @@ test: ## everything that a change must pass
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt would change these files: make fmt"; exit 1; }
 	go test -timeout 9m ./...
 	go test -timeout 9m -race -short $(RACE)
+
+demo: build ## three nodes, a writer and a standby; kills some; nothing is lost
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./examples/namespace ./examples/namespace/demo
+	bin/demo
 
 race: ## all tests with the race detector
 	go test -race -timeout 30m ./...
@@ -59,3 +63,9 @@ proto-lint: ## lint proto/
 
 proto-breaking: ## compare proto/ with the base branch
 	proto/breaking.sh
+
+fuzz: ## every fuzz target, FUZZTIME=10s each
+	tools/fuzz.sh $(or $(FUZZTIME),10s)
+
+bench: build ## first figures, see docs/benchmarks.md
+	tools/bench.sh

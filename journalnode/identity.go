@@ -93,7 +93,7 @@ func loadIdentity(fsys vfs.FS, dir string, id quorum.NodeID, fresh quorum.Incarn
 			return identity{}, err
 		}
 		blank := identity{ID: id, Incarnation: fresh}
-		return blank, saveIdentity(fsys, dir, blank)
+		return blank, errors.Join(saveIdentity(fsys, dir, blank), manifest{}.save(fsys, dir))
 	}
 	if err != nil {
 		return identity{}, err
@@ -136,14 +136,12 @@ func saveIdentity(fsys vfs.FS, dir string, id identity) error {
 }
 
 // manifest lists the journals that this directory holds (N5). One that is listed and missing is
-// damaged; one that is there and not listed is unfinished.
+// damaged; one that is there and not listed is unfinished. It is made with the identity, so a directory
+// that has outgrown blankness and has no manifest lost it: that is damage, not "no journals" (N2).
 type manifest []segments.JournalID
 
 func loadManifest(fsys vfs.FS, dir string) (manifest, error) {
 	b, _, err := durable.Load(fsys, path.Join(dir, manifestFile), manifestMagic, formatVersion)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("journalnode: manifest: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path"
 	"sync"
@@ -83,7 +84,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 
 func (n *Node) open(ctx context.Context) error {
 	dir := n.opts.DataDir
-	if err := n.fs.MkdirAll(dir); err != nil {
+	if err := makeDataDir(n.fs, dir); err != nil {
 		return fmt.Errorf("journalnode: data directory %s: %w", dir, err)
 	}
 	var err error
@@ -107,11 +108,43 @@ func (n *Node) open(ctx context.Context) error {
 	return nil
 }
 
+// makeDataDir makes the directory, and its place in the directories above durable: else a power cut would
+// take the whole node away, its promises too. Where it was there before, it was this node's or the
+// operator's doing; its parent is synced all the same, because the process that made it may have died
+// right after.
+func makeDataDir(fsys vfs.FS, dir string) error {
+	var made []string
+	for d := path.Clean(dir); ; d = path.Dir(d) {
+		if _, err := fsys.Stat(d); err == nil || d == path.Dir(d) {
+			break
+		}
+		made = append(made, path.Dir(d))
+	}
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	if len(made) == 0 {
+		if err := fsys.SyncDir(path.Dir(path.Clean(dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	for _, parent := range made {
+		if err := fsys.SyncDir(parent); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // openJournals opens what the manifest lists (N5). One that cannot be opened is damaged; the others go
 // on.
 func (n *Node) openJournals() error {
 	var err error
-	if n.manifest, err = loadManifest(n.fs, n.opts.DataDir); err != nil {
+	n.manifest, err = loadManifest(n.fs, n.opts.DataDir)
+	if errors.Is(err, fs.ErrNotExist) && n.id.Phase == rpc.Blank { // a crash between identity and manifest
+		err = n.manifest.save(n.fs, n.opts.DataDir)
+	}
+	if err != nil {
 		return err
 	}
 	if err := n.fs.MkdirAll(path.Join(n.opts.DataDir, journalsDir)); err != nil {

@@ -59,11 +59,18 @@ func (o *owner) run() {
 	quiet := time.NewTimer(o.opts.QuietAfter)
 	defer quiet.Stop()
 	var group []journal.Item
+	floorAt := time.Now()
 	for {
 		select {
 		case t := <-o.tasks:
 			o.busySince.Store(time.Now().UnixNano())
 			group = o.gather(t, group[:0])
+			if len(o.tasks) == 0 && time.Since(floorAt) >= o.opts.QuietAfter { // never ahead of a waiting append (W3)
+				floorAt = time.Now()
+				if err := o.j.SaveFloor(); err != nil {
+					o.log.Error("journal poisoned", "err", err)
+				}
+			}
 			o.busySince.Store(0)
 			clear(group) // the frames may go
 			quiet.Reset(o.opts.QuietAfter)

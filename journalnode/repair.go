@@ -26,20 +26,80 @@ type repairLog struct {
 }
 
 // repairLoop is anti-entropy (A0, A1): it pulls finalized segments that this node lacks, has only
-// unfinished, or cannot read. It never shortens or deletes anything because a peer does not have it.
+// unfinished, or cannot read, and whole journals that it missed the creation or the deletion of. It
+// never shortens or deletes anything because a peer does not have it.
 func (n *Node) repairLoop() {
 	tick := time.NewTicker(n.opts.RepairEvery)
 	defer tick.Stop()
+	var learned time.Time
+	missed := map[segments.JournalID]bool{}
 	for {
 		select {
 		case <-tick.C:
 		case <-n.stopping:
 			return
 		}
+		if time.Since(learned) >= n.opts.CompareEvery && n.admitted() == nil {
+			missed = n.learnJournals(missed)
+			learned = time.Now()
+		}
 		for _, o := range n.allOwners() {
 			n.repairOnce(o)
 		}
 	}
+}
+
+// learnJournals asks the peers which journals there are: this node may have been away when one was
+// created or deleted. A tombstone is a config like any other, and goes on from node to node (M0, M8). A
+// journal is taken over when it was missed in the last round, too: a client that creates one asks every
+// node itself, and is told that it exists already if another one was faster.
+func (n *Node) learnJournals(before map[segments.JournalID]bool) (missed map[segments.JournalID]bool) {
+	missed = map[segments.JournalID]bool{}
+	for _, p := range n.opts.InitialCluster {
+		if p.ID == n.opts.ID {
+			continue
+		}
+		ctx, cancel := n.context(n.opts.PeerTimeout)
+		for _, s := range n.journalsOf(ctx, p.ID) {
+			o, err := n.owner(s.ID)
+			switch {
+			case errors.Is(err, rpc.ErrNoJournal) && !before[s.ID]:
+				missed[s.ID] = true
+				continue
+			case errors.Is(err, rpc.ErrNoJournal):
+				err = n.takeOver(ctx, s)
+			case err == nil && s.Deleted && !o.j.Summary().Deleted:
+				err = n.DeleteJournal(ctx, s)
+			case errors.Is(err, rpc.ErrUnknownNode):
+				continue // damaged here, which is told elsewhere
+			}
+			if err != nil {
+				n.log.Warn("cannot take over a journal from a peer", "journal", s.Name, "peer", p.ID, "err", err)
+			}
+		}
+		cancel()
+	}
+	return missed
+}
+
+func (n *Node) journalsOf(ctx context.Context, id quorum.NodeID) []rpc.JournalSummary {
+	peer, err := n.peers.node(id)
+	if err != nil {
+		return nil
+	}
+	js, err := peer.Journals(ctx)
+	if err != nil {
+		return nil // it is asked again soon
+	}
+	return js
+}
+
+// takeOver makes a journal that is missing here, or only its tombstone.
+func (n *Node) takeOver(ctx context.Context, s rpc.JournalSummary) error {
+	if err := n.CreateJournal(ctx, s); err != nil || !s.Deleted {
+		return err
+	}
+	return n.DeleteJournal(ctx, s)
 }
 
 func (n *Node) allOwners() []*owner {

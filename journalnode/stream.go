@@ -64,7 +64,9 @@ func (o *outbox) take() ([]rpc.WriteReply, error) {
 }
 
 // Write serves one write stream: the caller's goroutine sends replies, another one receives messages
-// and queues them for the owner.
+// and queues them for the owner, a third fills gaps. It does not wait for the receiver: that one may
+// hang in Recv until the stream is over, which it is only when this returns. A writer that is refused
+// while it only listens would never hear of it.
 func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 	o, err := n.owner(h.Journal)
 	if err != nil {
@@ -80,7 +82,18 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel(nil)
-	work.Go(func() { box.fail(n.receive(ctx, o, st, stream, &work)) })
+	fills := make(chan rpc.Fill) // one at a time; the next waits, and what is behind it
+	go func() { box.fail(n.receive(ctx, o, st, stream, fills)) }()
+	work.Go(func() {
+		for {
+			select {
+			case f := <-fills:
+				n.answerFill(ctx, o, st, f)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	for {
 		select {
 		case <-box.wake:
@@ -105,8 +118,7 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 }
 
 // receive queues messages until the stream ends.
-func (n *Node) receive(ctx context.Context, o *owner, st *journal.Stream, stream rpc.ServerStream, work *sync.WaitGroup) error {
-	filling := make(chan struct{}, 1) // one fill at a time
+func (n *Node) receive(ctx context.Context, o *owner, st *journal.Stream, stream rpc.ServerStream, fills chan<- rpc.Fill) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -119,17 +131,17 @@ func (n *Node) receive(ctx context.Context, o *owner, st *journal.Stream, stream
 			continue
 		}
 		select {
-		case filling <- struct{}{}:
-		default:
-			return fmt.Errorf("%w: a fill is under way", rpc.ErrBadRequest)
+		case fills <- *m.Fill:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		work.Go(func() {
-			defer func() { <-filling }()
-			if err := n.fill(ctx, o, st, *m.Fill); err != nil && ctx.Err() == nil {
-				st.Reply(rpc.WriteReply{Kind: rpc.FillFailed, Segment: m.Fill.Segment, Epoch: st.Header.Claim.Epoch,
-					ConfigVersion: st.Header.ConfigVersion, Incarnation: n.id.Incarnation, Err: err.Error()})
-			}
-		})
+	}
+}
+
+func (n *Node) answerFill(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fill) {
+	if err := n.fill(ctx, o, st, f); err != nil && ctx.Err() == nil {
+		st.Reply(rpc.WriteReply{Kind: rpc.FillFailed, Segment: f.Segment, Epoch: st.Header.Claim.Epoch,
+			ConfigVersion: st.Header.ConfigVersion, Incarnation: n.id.Incarnation, Err: err.Error()})
 	}
 }
 
@@ -147,6 +159,10 @@ func (n *Node) fill(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fil
 		}
 		from := last.TxID + 1
 		if from > f.Target.TxID {
+			// It came by another way: through the writer's stream before this one, say. The ack for it
+			// went there; without one here the writer would wait for ever.
+			st.Reply(rpc.WriteReply{Kind: rpc.Synced, Segment: f.Segment, Epoch: st.Header.Claim.Epoch,
+				ConfigVersion: st.Header.ConfigVersion, Incarnation: n.identity().Incarnation, At: last})
 			return nil
 		}
 		err = n.readFrom(ctx, id, rpc.ReadRequest{

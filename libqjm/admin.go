@@ -23,13 +23,22 @@ func (c *Client) CreateJournal(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		// The endpoint that was heard may be a moment ahead of the others in founding the cluster.
-		if err = c.createOnce(ctx, id, name); !errors.Is(err, rpc.ErrNotFounded) {
+	return c.settle(ctx, func() error { return c.createOnce(ctx, id, name) })
+}
+
+// settle tries f again for a moment while too few nodes answer: the endpoint that was heard first may be
+// ahead of the others, which are still being connected to, or founding the cluster.
+func (c *Client) settle(ctx context.Context, f func() error) error {
+	over := time.After(min(settleTime, c.opts.RequestTimeout))
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		err := f()
+		if !errors.Is(err, ErrNoQuorum) {
 			return err
 		}
 		select {
 		case <-time.After(wait):
+		case <-over:
+			return err
 		case <-ctx.Done():
 			return err
 		}
@@ -68,7 +77,8 @@ func (c *Client) createOnce(ctx context.Context, id segments.JournalID, name str
 }
 
 // DeleteJournal removes a journal's data and leaves its tombstone, which keeps the name. It returns when
-// a majority has done so. Errors: ErrNoJournal, ErrJournalDeleted, ErrNoQuorum.
+// a majority has done so. Errors: ErrNoJournal, ErrJournalDeleted, ErrNoQuorum. After the last one the
+// journal may be deleted all the same, now or later: nodes pass tombstones on (M0).
 func (c *Client) DeleteJournal(ctx context.Context, name string) error {
 	ref, _, err := c.states(ctx, name, false)
 	if err != nil {
@@ -156,6 +166,8 @@ type Recovery struct {
 	Empty   bool   // it held nothing
 	Sources []string
 	Missing []string // nodes worth hearing that did not answer (N2a)
+	// Quarantine names nodes whose finalized copy differs from the one that a majority holds (R2).
+	Quarantine []string
 }
 
 // Recover fences whoever writes, decides how the newest segment ends and finalizes it, without becoming
@@ -178,6 +190,9 @@ func (c *Client) Recover(ctx context.Context, name string) (Recovery, error) {
 	}
 	for _, n := range res.Missing {
 		r.Missing = append(r.Missing, string(n))
+	}
+	for _, n := range res.Recovered.Quarantine {
+		r.Quarantine = append(r.Quarantine, string(n))
 	}
 	return r, nil
 }

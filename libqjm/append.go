@@ -18,6 +18,7 @@ type batch struct {
 	done  chan struct{}
 	err   error // set before done is closed
 	flown bool  // handed to the core: bound to its txids (W6); guarded by Writer.mu
+	frame segments.Frame
 }
 
 // Future is an append under way. The zero Future is of no use.
@@ -172,10 +173,10 @@ func (w *Writer) fill(txn []byte) *batch {
 // advance moves the write path along after anything changed: seals batches while frames may go out,
 // completes committed ones, rolls. The caller holds mu.
 func (w *Writer) advance() {
-	if w.err == nil && w.core.Err() != nil {
+	if w.err == nil && w.core.Err() != nil && !w.mayReopen(w.core.Err()) {
 		w.end(w.core.Err())
 	}
-	if w.err != nil {
+	if w.err != nil || w.reopening {
 		return
 	}
 	w.complete()
@@ -209,7 +210,7 @@ func (w *Writer) seal() {
 		w.end(fmt.Errorf("libqjm: sealing a frame: %w", err))
 		return
 	}
-	b.flown = true
+	b.flown, b.frame = true, f
 	w.flying = append(w.flying, b)
 	w.queued -= b.bytes
 	if w.room != nil {

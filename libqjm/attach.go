@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -21,7 +22,11 @@ type Claim = fencing.Claim
 var ErrClaimInForce = errors.New("libqjm: the claim is still in force")
 
 // Claim returns what the writer writes under.
-func (w *Writer) Claim() Claim { return w.recovered.Claim }
+func (w *Writer) Claim() Claim {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.recovered.Claim
+}
 
 // AttachWriter is what a deposed writer looks like: a writer under the claim of an earlier one, without
 // fencing and without recovery. It shows, in demos and tests, that a process that comes back with the
@@ -51,11 +56,7 @@ func (c *Client) AttachWriter(ctx context.Context, name string, claim Claim) (*W
 		core: replication.New(ref.cfg, claim, segments.End{}, replication.Options{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
-	for _, m := range ref.cfg.Members() {
-		if deposed(m) {
-			w.connect(m)
-		}
-	}
+	w.newEra(slices.DeleteFunc(ref.cfg.Members(), func(m quorum.Member) bool { return !deposed(m) }))
 	err = w.await(ctx, func() (bool, error) { return false, w.err })
 	if errors.Is(err, ErrFenced) {
 		return w, nil

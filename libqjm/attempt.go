@@ -65,6 +65,9 @@ func (c *Client) attempt(ctx context.Context, ref journalRef, opts recovery.Opti
 		for _, e := range effects {
 			switch e := e.(type) {
 			case recovery.Done:
+				if q := e.Result.Recovered.Quarantine; len(q) > 0 {
+					c.log.Error("finalized copies that differ from the majority's", "journal", ref.name, "nodes", q, "segment", e.Result.Recovered.End)
+				}
 				return e.Result, nil
 			case recovery.Fail:
 				return recovery.Result{Claim: co.Claim()}, e.Err
@@ -128,7 +131,7 @@ func (r *runner) run(e recovery.Effect) {
 		r.c.work.Go(func() {
 			select {
 			case <-time.After(r.c.opts.Patience):
-				r.post(recovery.PatienceOver{})
+				r.post(recovery.PatienceOver{Step: e.Step})
 			case <-r.done:
 			case <-r.c.ctx.Done():
 			}

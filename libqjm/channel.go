@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -21,36 +22,60 @@ const (
 	heartbeatEvery = time.Second
 )
 
+// era is the set of channels of one epoch.
+type era struct {
+	ctx      context.Context
+	cancel   context.CancelFunc
+	channels sync.WaitGroup
+	kicks    []chan struct{} // one place each: the core may have something to send
+}
+
+// newEra runs a channel to each of the members. The caller does not hold mu.
+func (w *Writer) newEra(members []quorum.Member) *era {
+	e := &era{}
+	e.ctx, e.cancel = context.WithCancel(w.ctx)
+	var chs []*channel
+	for _, m := range members {
+		ch := &channel{w: w, era: e, member: m, kick: make(chan struct{}, 1)}
+		chs, e.kicks = append(chs, ch), append(e.kicks, ch.kick)
+	}
+	w.mu.Lock()
+	w.era = e
+	w.mu.Unlock()
+	for _, ch := range chs {
+		e.channels.Go(ch.run)
+	}
+	return e
+}
+
+// end ends the channels and waits for them.
+func (e *era) end() {
+	e.cancel()
+	e.channels.Wait()
+}
+
 // channel is the writer's line to one node: a goroutine that connects, sends what the core says is
 // next, and another one that takes replies.
 type channel struct {
 	w      *Writer
+	era    *era
 	member quorum.Member
-	kick   chan struct{} // one place: the core may have something to send
+	kick   chan struct{}
 }
 
-// start runs a channel to each member, and the clock that rolls segments by age.
+// start runs the channels, and the clocks: segments that are old enough are rolled, and a writer that
+// lost a race on a node it cannot do without opens anew.
 func (w *Writer) start() {
-	for _, m := range w.ref.cfg.Members() {
-		w.connect(m)
-	}
+	w.newEra(w.ref.cfg.Members())
 	if w.opts.SegmentAge > 0 {
-		w.channels.Go(w.rollByAge)
+		w.clocks.Go(w.rollByAge)
 	}
-}
-
-// connect runs the channel to one member.
-func (w *Writer) connect(m quorum.Member) {
-	ch := &channel{w: w, member: m, kick: make(chan struct{}, 1)}
-	w.mu.Lock()
-	w.kicks = append(w.kicks, ch.kick)
-	w.mu.Unlock()
-	w.channels.Go(ch.run)
+	w.clocks.Go(w.reopenWhenBlocked)
 }
 
 // kick wakes all channels. The caller holds mu.
 func (w *Writer) kick() {
-	for _, k := range w.kicks {
+	for _, k := range w.era.kicks {
 		select {
 		case k <- struct{}{}:
 		default:
@@ -89,7 +114,7 @@ func (ch *channel) run() {
 		w.advance()
 		over := w.err != nil
 		w.mu.Unlock()
-		if over || w.ctx.Err() != nil {
+		if over || ch.era.ctx.Err() != nil {
 			return
 		}
 		w.c.log.Debug("channel down", "journal", w.ref.name, "to", id, "err", err)
@@ -98,7 +123,7 @@ func (ch *channel) run() {
 		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
-		case <-w.ctx.Done():
+		case <-ch.era.ctx.Done():
 			return
 		}
 		if !ch.wanted() {
@@ -122,7 +147,7 @@ func (ch *channel) wanted() bool {
 		}
 		select {
 		case <-time.After(reconnectMax):
-		case <-w.ctx.Done():
+		case <-ch.era.ctx.Done():
 			return false
 		}
 	}
@@ -131,7 +156,7 @@ func (ch *channel) wanted() bool {
 // session is one stream from its start to its end.
 func (ch *channel) session() error {
 	w := ch.w
-	ctx, cancel := context.WithCancel(w.ctx)
+	ctx, cancel := context.WithCancel(ch.era.ctx)
 	defer cancel()
 	stream, err := ch.open(ctx)
 	if err != nil {
@@ -195,7 +220,7 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 			if errors.Is(err, rpc.ErrNoJournal) {
 				n, nerr := w.c.node(ch.member)
 				if nerr == nil {
-					nerr = ch.createJournal(w.ctx, n)
+					nerr = ch.createJournal(ch.era.ctx, n)
 				}
 				return errors.Join(err, nerr)
 			}

@@ -22,6 +22,8 @@ const (
 	DefaultRequestTimeout = 5 * time.Second
 	DefaultAcceptTimeout  = 2 * time.Minute
 	DefaultPatience       = 2 * time.Second
+
+	settleTime = 500 * time.Millisecond // how long a request to a majority is tried again before it fails
 )
 
 // Options of a Client. Endpoints are needed; zero values of the rest are the defaults.
@@ -267,7 +269,15 @@ func (c *Client) journalID(name string) (segments.JournalID, error) {
 
 // states asks all nodes how a journal stands. It returns when a majority of the newest config has
 // answered, or with all set, when every node has answered or failed.
-func (c *Client) states(ctx context.Context, name string, all bool) (journalRef, []reply[rpc.JournalState], error) {
+func (c *Client) states(ctx context.Context, name string, all bool) (ref journalRef, got []reply[rpc.JournalState], err error) {
+	if _, err := c.journalID(name); err != nil {
+		return ref, nil, err
+	}
+	err = c.settle(ctx, func() error { ref, got, err = c.statesOnce(ctx, name, all); return err })
+	return ref, got, err
+}
+
+func (c *Client) statesOnce(ctx context.Context, name string, all bool) (journalRef, []reply[rpc.JournalState], error) {
 	ref := journalRef{name: name}
 	var err error
 	if ref.id, err = c.journalID(name); err != nil {

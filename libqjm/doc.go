@@ -15,8 +15,10 @@
 //	for txn, err := range r.All(ctx) { ... }
 //
 // What a return from Append means: nil, the transaction is on the disks of a majority of the journal's
-// nodes, synced, and every later writer and reader finds it. An error: MayHaveCommitted(err) says
+// nodes, synced, and every later writer finds it, and every linearizable reader; a plain reader may lag
+// the last acknowledgements by a moment (ReaderOptions.Linearizable). An error: MayHaveCommitted(err) says
 // whether it may be in the journal all the same (a deadline passed while it was under way, say), or is
 // definitely not. A writer that lost its quorum is not dead: appends wait until their context ends, and
-// go on when nodes return. A writer that was fenced is: every call returns the same *fencing.FencedError.
+// go on when nodes return. A writer that was fenced is: every call returns the same *fencing.FencedError,
+// which tells both epochs; appends wrap it in an *AppendError.
 package libqjm

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 )
@@ -21,11 +22,14 @@ var ErrUndecided = errors.New("libqjm: the end of the journal is in doubt, and n
 // the last acknowledgements). Then it waits until that much is committed; if nothing moves for Patience,
 // nobody is writing, and it is ErrUndecided.
 func (c *Client) linearizableEnd(ctx context.Context, name string) (TxID, error) {
-	_, got, err := c.states(ctx, name, false)
+	ref, got, err := c.states(ctx, name, true)
 	if err != nil {
 		return 0, err
 	}
-	target := chosenEnd(got)
+	target, err := chosenEnd(ref.cfg, got)
+	if err != nil {
+		return 0, err
+	}
 	deadline := time.Now().Add(c.opts.Patience)
 	for seen := TxID(0); ; {
 		committed := TxID(0)
@@ -55,28 +59,33 @@ func (c *Client) linearizableEnd(ctx context.Context, name string) (TxID, error)
 
 // chosenEnd is R2's order over status answers: newest segment, any > none, finalized > in progress,
 // higher ballot, longer. The choice is only waited for, never imposed, so digests need not be compared:
-// what is committed then is committed by its own right.
-func chosenEnd(got []reply[rpc.JournalState]) TxID {
+// what is committed then is committed by its own right. A node whose data is unknown is no data answer,
+// here as in recovery (N2): without a majority of data answers it is a *recovery.NoQuorumError.
+func chosenEnd(cfg quorum.Config, got []reply[rpc.JournalState]) (TxID, error) {
+	got = slices.DeleteFunc(slices.Clone(got), func(r reply[rpc.JournalState]) bool {
+		return r.err != nil || !r.val.Member || !r.val.DataKnown
+	})
+	if !cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }) {
+		return 0, &recovery.NoQuorumError{Step: "data answers"}
+	}
 	newest, prev := TxID(0), TxID(0)
 	for _, r := range got {
-		if r.err == nil && r.val.Member && r.val.DataKnown {
-			newest = max(newest, r.val.Answer.Newest)
-		}
+		newest = max(newest, r.val.Answer.Newest)
 	}
 	if newest > 0 {
 		prev = newest - 1
 	}
 	var copies []recovery.Copy
 	for _, r := range got {
-		if r.err == nil && r.val.Member && r.val.DataKnown && r.val.Answer.Newest == newest && r.val.Answer.Copy.HasTxns() {
+		if r.val.Answer.Newest == newest && r.val.Answer.Copy.HasTxns() {
 			copies = append(copies, r.val.Answer.Copy)
 		}
 	}
 	if len(copies) == 0 {
-		return prev
+		return prev, nil
 	}
 	best := slices.MaxFunc(copies, func(a, b recovery.Copy) int {
 		return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Ballot(), b.Ballot()), cmp.Compare(a.Last.TxID, b.Last.TxID))
 	})
-	return best.Last.TxID
+	return best.Last.TxID, nil
 }

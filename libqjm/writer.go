@@ -21,7 +21,8 @@ const (
 	DefaultFramesInFlight = 2
 	DefaultSegmentBytes   = 64 << 20
 	DefaultSegmentAge     = 2 * time.Minute
-	DefaultCloseTimeout   = 10 * time.Second
+	DefaultReopenAfter    = 2 * time.Second
+	DefaultCloseTimeout   = 10 * time.Second // what a program that ends gives Close
 )
 
 // closeLinger is how long Close waits at most for nodes that it does not need.
@@ -44,6 +45,14 @@ type WriterOptions struct {
 	// SegmentBytes and SegmentAge are when a segment is rolled. Age counts from its first transaction.
 	SegmentBytes int64
 	SegmentAge   time.Duration
+	// ReopenAfter is how long the writer may be without a quorum, while a node would complete one that
+	// has promised the writer's own epoch to another writer (a lost race, F5), before it opens anew: in a
+	// higher epoch, after recovery, with what was under way sent again under its txids.
+	ReopenAfter time.Duration
+	// ReopenWhenFenced does the same where the node has promised a higher epoch (F6). It is for journals
+	// whose only writer this is meant to be: a challenger that fenced and died is outlived. Leave it off
+	// where anything else decides who writes.
+	ReopenWhenFenced bool
 	// Compress makes frames smaller with zstd where that helps.
 	Compress bool
 }
@@ -55,6 +64,7 @@ func (o WriterOptions) withDefaults() WriterOptions {
 	o.FramesInFlight = cmp.Or(o.FramesInFlight, DefaultFramesInFlight)
 	o.SegmentBytes = cmp.Or(o.SegmentBytes, DefaultSegmentBytes)
 	o.SegmentAge = cmp.Or(o.SegmentAge, DefaultSegmentAge)
+	o.ReopenAfter = cmp.Or(o.ReopenAfter, DefaultReopenAfter)
 	return o
 }
 
@@ -76,26 +86,29 @@ type Writer struct {
 	ref  journalRef
 	opts WriterOptions
 
-	ctx      context.Context // of the streams; ends with the writer
-	cancel   context.CancelFunc
-	channels sync.WaitGroup
+	firstTxID TxID
 
-	mu       sync.Mutex
-	core     *replication.Core // guarded by mu, like all below
-	next     TxID              // the txid the next transaction gets
-	building []*batch          // batches that are not frames yet; the last one is being filled
-	queued   int               // bytes in building
-	flying   []*batch          // frames handed to the core, oldest first
-	room     chan struct{}     // closed when room was made; nil while nobody waits
-	moved    chan struct{}     // closed when committed, a roll or the end moved; nil while nobody waits
-	opened   time.Time         // when the open segment got its first transaction; zero: empty
-	rolls    uint64            // segments finished
-	rolling  bool
-	closing  bool
-	err      error // why nothing more can be appended
-	kicks    []chan struct{}
+	ctx    context.Context // ends with the writer
+	cancel context.CancelFunc
+	clocks sync.WaitGroup
 
-	// Epoch and recovery, constant.
+	mu        sync.Mutex
+	core      *replication.Core // guarded by mu, like all below
+	next      TxID              // the txid the next transaction gets
+	building  []*batch          // batches that are not frames yet; the last one is being filled
+	queued    int               // bytes in building
+	flying    []*batch          // frames handed to the core, oldest first
+	room      chan struct{}     // closed when room was made; nil while nobody waits
+	moved     chan struct{}     // closed when committed, a roll or the end moved; nil while nobody waits
+	opened    time.Time         // when the open segment got its first transaction; zero: empty
+	rolls     uint64            // segments finished
+	rolling   bool
+	closing   bool
+	reopening bool
+	err       error // why nothing more can be appended
+	era       *era  // the channels
+
+	// recovered is the epoch and what it was built on. It changes only when the writer opens anew (F5).
 	recovered recovery.Result
 }
 
@@ -117,7 +130,7 @@ func (c *Client) OpenWriter(ctx context.Context, name string, opts WriterOptions
 		return nil, err
 	}
 	w := &Writer{
-		c: c, ref: ref, opts: opts, next: res.Prev.Next(), recovered: res,
+		c: c, ref: ref, opts: opts, next: res.Prev.Next(), firstTxID: res.Prev.Next(), recovered: res,
 		core: replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
 	}
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
@@ -172,16 +185,23 @@ func (w *Writer) await(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
-// Epoch returns the writer's epoch.
-func (w *Writer) Epoch() Epoch { return w.recovered.Claim.Epoch }
+// Epoch returns the writer's epoch. It rises where the writer had to open anew, see
+// WriterOptions.ReopenAfter.
+func (w *Writer) Epoch() Epoch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.recovered.Claim.Epoch
+}
 
 // FirstTxID returns the txid that the writer's first transaction gets, or got: everything below was
-// recovered.
-func (w *Writer) FirstTxID() TxID { return w.recovered.Prev.Next() }
+// recovered when it was opened.
+func (w *Writer) FirstTxID() TxID { return w.firstTxID }
 
 // Missing names nodes that cut a torn tail made worth hearing in recovery, and that did not answer
 // (N2a).
 func (w *Writer) Missing() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var out []string
 	for _, n := range w.recovered.Missing {
 		out = append(out, string(n))
@@ -224,7 +244,7 @@ type WriterStatus struct {
 func (w *Writer) Status() WriterStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	st := WriterStatus{Epoch: w.Epoch(), Segment: w.core.Segment(), Assigned: w.next - 1, Committed: w.core.Committed().TxID}
+	st := WriterStatus{Epoch: w.recovered.Claim.Epoch, Segment: w.core.Segment(), Assigned: w.next - 1, Committed: w.core.Committed().TxID}
 	for _, n := range w.core.Status() {
 		st.Channels = append(st.Channels, ChannelStatus{
 			Node: string(n.Member.ID), InSync: n.Linked && n.Started && !n.Filling, Acked: n.Acked,
@@ -257,7 +277,9 @@ func (w *Writer) Roll(ctx context.Context) error {
 	w.mu.Unlock()
 	return w.await(ctx, func() (bool, error) {
 		if w.err == nil && w.rolls < target && !w.rolling {
-			w.rolling = w.core.Roll()
+			if w.rolling = w.core.Roll(); !w.rolling && len(w.building) == 0 {
+				return true, nil // the roll that was under way finalized all there was
+			}
 			w.advance()
 		}
 		return w.rolls >= target, w.err
@@ -270,30 +292,29 @@ func (w *Writer) Roll(ctx context.Context) error {
 // next writer, or Recover, decides it.
 func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Lock()
-	if w.err != nil || w.closing {
-		err := w.err
-		w.mu.Unlock()
-		w.cancel()
-		w.channels.Wait()
-		if errors.Is(err, ErrClosed) {
-			return nil
-		}
-		return err
-	}
 	w.closing = true
 	w.advance()
 	w.mu.Unlock()
 	err := w.await(ctx, func() (bool, error) {
+		if w.err != nil {
+			return false, w.err
+		}
 		if len(w.building) == 0 && !w.rolling && w.core.Roll() {
 			w.rolling = true
 			w.advance()
 		}
 		return len(w.building) == 0 && len(w.flying) == 0 && !w.rolling, w.err
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		w.linger(ctx)
+		w.abandon(ErrClosed)
+	case errors.Is(err, ErrClosed): // by another call
+		w.abandon(err)
+		return nil
+	default:
+		w.abandon(fmt.Errorf("%w: %w", ErrClosed, err))
 	}
-	w.abandon(cmp.Or(err, ErrClosed))
 	return err
 }
 
@@ -310,8 +331,17 @@ func (w *Writer) abandon(err error) {
 	w.mu.Lock()
 	w.end(err)
 	w.mu.Unlock()
+	w.stop()
+}
+
+// stop ends all goroutines and waits for them.
+func (w *Writer) stop() {
 	w.cancel()
-	w.channels.Wait()
+	w.clocks.Wait() // first: a clock may be about to start an era
+	w.mu.Lock()
+	e := w.era
+	w.mu.Unlock()
+	e.end()
 }
 
 // usable is why nothing can be appended, or nil. The caller holds mu.

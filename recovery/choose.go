@@ -70,8 +70,7 @@ func choose(cfg quorum.Config, s segments.TxID, data []Answer) (Choice, []Query,
 	}
 	copies := slices.DeleteFunc(slices.Clone(data), func(a Answer) bool { return !a.Copy.HasTxns() })
 	if len(copies) == 0 {
-		ch, err := emptyChoice(s, data)
-		return ch, nil, err
+		return emptyChoice(s, data)
 	}
 	if err := checkAccepted(s, data); err != nil {
 		return Choice{}, nil, err
@@ -144,18 +143,18 @@ func chooseFinalized(cfg quorum.Config, s segments.TxID, data []Answer) (Choice,
 // least among any majority knows it: from the header of an empty copy of s, or because it holds the
 // predecessor finalized. Interleaving without this: s was started on A alone; A promises, and its answer
 // to Prepare is lost; B and C hold nothing of s, and the journal would begin anew at "no segment".
-func emptyChoice(s segments.TxID, data []Answer) (Choice, error) {
+func emptyChoice(s segments.TxID, data []Answer) (Choice, []Query, error) {
 	ch := Choice{Empty: true, End: segments.End{First: s, Last: s - 1}}
 	for _, a := range data {
 		if a.Copy.Prev.Last == s-1 && !a.Copy.Prev.IsZero() {
 			ch.Prev = a.Copy.Prev
 		}
 	}
-	if s > 1 && ch.Prev.IsZero() {
-		return ch, fmt.Errorf("%w: the predecessor of segment %d", ErrNotComparable, s)
+	if ch.Prev.Next() != s {
+		return Choice{}, nil, fmt.Errorf("%w: nobody tells which segment comes before %d", ErrNotComparable, s)
 	}
 	ch.End.Digest = ch.Prev.Digest
-	return ch, nil
+	return ch, nil, nil
 }
 
 // checkAccepted finds the two breaches of R2a: one epoch that accepted two endings, and one epoch that

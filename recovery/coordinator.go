@@ -64,8 +64,8 @@ type (
 		Step Step
 		Err  error
 	}
-	// PatienceOver: the time that SetPatience asked for has passed.
-	PatienceOver struct{}
+	// PatienceOver: the time that SetPatience asked for has passed, in the same round.
+	PatienceOver struct{ Step Step }
 )
 
 func (Begin) isEvent()        {}
@@ -106,8 +106,8 @@ type (
 		Claim fencing.Claim
 		End   segments.End
 	}
-	// SetPatience asks for a PatienceOver event after the caller's bound.
-	SetPatience struct{}
+	// SetPatience asks for a PatienceOver event of the same round after the caller's bound.
+	SetPatience struct{ Step Step }
 	// Done ends the attempt well; it is the last effect.
 	Done struct{ Result Result }
 	// Fail ends the attempt; it is the last effect. A new attempt needs a new Coordinator, which takes
@@ -203,6 +203,9 @@ func (c *Coordinator) Step(ev Event) []Effect {
 	case Failed:
 		return c.onFailed(ev)
 	case PatienceOver:
+		if ev.Step != c.step {
+			return nil // of an earlier round: this one has a patience of its own
+		}
 		c.hurry = true
 		return c.advance()
 	}
@@ -232,20 +235,22 @@ func (c *Coordinator) onStated(ev Stated) []Effect {
 }
 
 func (c *Coordinator) onPromised(ev Promised) []Effect {
-	late := c.step == StepPrepare && c.basis == nil && ev.DataKnown && ev.Newest <= c.segment
-	if c.step != StepPromise && !late {
-		return nil
-	}
 	if _, again := c.promised[ev.Node]; again {
 		return nil
 	}
-	c.promised[ev.Node] = ev
-	if late {
-		delete(c.failed, ev.Node)
-		return []Effect{AskPrepare{Node: ev.Node, Claim: c.claim, Segment: c.segment}}
+	switch {
+	case c.step == StepPromise:
+		c.promised[ev.Node] = ev
+		c.replied[ev.Node] = true
+		return c.advance()
+	case c.step != StepPrepare || c.basis != nil:
+		return nil
+	case !ev.DataKnown || ev.Newest > c.segment:
+		return c.onFailed(Failed{ev.Node, StepPrepare, errLatePromise})
 	}
-	c.replied[ev.Node] = true
-	return c.advance()
+	c.promised[ev.Node] = ev
+	delete(c.failed, ev.Node)
+	return []Effect{AskPrepare{Node: ev.Node, Claim: c.claim, Segment: max(c.segment, 1)}}
 }
 
 func (c *Coordinator) onPrepared(ev Prepared) []Effect {
@@ -257,6 +262,11 @@ func (c *Coordinator) onPrepared(ev Prepared) []Effect {
 		// Anti-entropy brought it a later segment since it promised: its answer to NewEpoch, which the
 		// segment was picked from, no longer tells what it holds.
 		return c.onFailed(Failed{a.Node, StepPrepare, fmt.Errorf("recovery: newest segment moved (got %d, want %d)", a.Newest, c.segment)})
+	}
+	if c.basis != nil && a.Copy.State == Unknown {
+		// Its copy became unreadable since the first answer. That one stands in the basis, but no digest
+		// will ever come (R1).
+		return c.onFailed(Failed{a.Node, StepPrepare, ErrUnknownData})
 	}
 	if old, ok := c.answers[a.Node]; ok {
 		a.Digests = append(slices.Clone(old.Digests), a.Digests...)
@@ -282,6 +292,9 @@ func (c *Coordinator) onAck(s Step, n quorum.NodeID) []Effect {
 func (c *Coordinator) onFailed(ev Failed) []Effect {
 	if fenced, ok := errors.AsType[*fencing.FencedError](ev.Err); ok {
 		c.highest = max(c.highest, fenced.Promised.Epoch)
+	}
+	if _, ok := c.promised[ev.Node]; !ok && ev.Step == StepPromise && c.step == StepPrepare {
+		ev.Step = StepPrepare // the round that waits for its late promise
 	}
 	if ev.Step != c.step || c.replied[ev.Node] && ev.Step != StepPrepare {
 		return nil
@@ -343,7 +356,7 @@ func (c *Coordinator) wait() []Effect {
 		return nil
 	}
 	c.patient = true
-	return []Effect{SetPatience{}}
+	return []Effect{SetPatience{c.step}}
 }
 
 func (c *Coordinator) failIfLost() []Effect {
@@ -390,17 +403,20 @@ func (c *Coordinator) afterPromises() []Effect {
 			c.segment = max(c.segment, p.Newest)
 		}
 	}
-	s := c.segment
+	failed := c.failed
 	return c.enter(StepPrepare, func(m quorum.Member) Effect {
 		if _, ok := c.promised[m.ID]; !ok {
-			c.failed[m.ID] = errNoPromise
+			// One whose promise is still under way may yet take part, and a cut tail waits for it (N2a).
+			if err := failed[m.ID]; err != nil {
+				c.failed[m.ID] = err
+			}
 			return nil
 		}
-		return AskPrepare{Node: m.ID, Claim: c.claim, Segment: max(s, 1)}
+		return AskPrepare{Node: m.ID, Claim: c.claim, Segment: max(c.segment, 1)}
 	})
 }
 
-var errNoPromise = errors.New("recovery: did not promise")
+var errLatePromise = errors.New("recovery: its promise came after the segment was picked, and does not fit it")
 
 // decide is the prepare round: gather, wait where N2a or HearAll says so, freeze, choose.
 func (c *Coordinator) decide() []Effect {

@@ -172,7 +172,7 @@ func banner(w io.Writer, opts []journalnode.Options, dir string, temporary bool)
 	var addrs, https []string
 	for _, o := range opts {
 		addrs = append(addrs, o.Listen)
-		https = append(https, "http://"+o.HTTPListen)
+		https = append(https, o.HTTPListen)
 	}
 	kept := "kept at the end"
 	if temporary {

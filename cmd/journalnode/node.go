@@ -143,7 +143,7 @@ func (a *app) logger(w io.Writer) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
 		return nil, fmt.Errorf("--log-level %q is none of debug, info, warn, error", a.logLevel)
 	}
-	opts := &slog.HandlerOptions{Level: level}
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	switch a.logFormat {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, opts)), nil
@@ -151,6 +151,14 @@ func (a *app) logger(w io.Writer) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(w, opts)), nil
 	}
 	return nil, fmt.Errorf("--log-format %q is neither text nor json", a.logFormat)
+}
+
+// readable prints ids and durations the way people read them, in JSON as well.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if s, ok := a.Value.Any().(fmt.Stringer); ok && a.Key != slog.TimeKey && a.Key != slog.LevelKey {
+		a.Value = slog.StringValue(s.String())
+	}
+	return a
 }
 
 func (a *app) runNode(cmd *cobra.Command) error {

@@ -46,7 +46,7 @@ Every flag can be set by an environment variable: --endpoints by QJM_ENDPOINTS,
 		Version: cli.VersionString(),
 	}
 	pf := root.PersistentFlags()
-	pf.StringSliceVar(&a.endpoints, "endpoints", nil, "addresses of nodes, host:port,host:port; one that answers is enough")
+	pf.StringSliceVar(&a.endpoints, "endpoints", nil, "addresses of nodes, host:port,...; one that answers is enough")
 	pf.VarP(&a.format, "output", "o", "how data is printed")
 	pf.DurationVar(&a.timeout, "timeout", defaultTimeout, "bounds connecting and each command")
 	pf.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does, on stderr")
@@ -116,7 +116,7 @@ func (a *app) print(cmd *cobra.Command, v any, table func(io.Writer) error) erro
 func (a *app) plan(cmd *cobra.Command, action, journal, format string, args ...any) error {
 	text := fmt.Sprintf(format, args...)
 	return a.print(cmd, planJSON{cli.Schema("plan"), action, journal, text, true}, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "plan (nothing was changed): %s\n", text)
+		_, err := fmt.Fprintln(w, cli.Wrap("plan (nothing was changed): "+text, "  "))
 		return err
 	})
 }
@@ -142,13 +142,13 @@ func nodeNames(c *libqjm.Client) string {
 	return strings.Join(out, ", ")
 }
 
+// txids names a range of txids.
+func txids(first, last libqjm.TxID) string {
+	if first == last {
+		return fmt.Sprintf("txid %d", first)
+	}
+	return fmt.Sprintf("txids %d to %d", first, last)
+}
+
 // short is the beginning of a digest or id, for tables.
 func short(id string) string { return id[:min(8, len(id))] }
-
-// num prints a number for a table; zero is "nothing".
-func num[T ~uint64](v T) string {
-	if v == 0 {
-		return "-"
-	}
-	return cli.U64(v)
-}

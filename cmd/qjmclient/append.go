@@ -13,7 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/libqjm"
+	"github.com/quorumjournal/qjm/recovery"
 )
 
 const (
@@ -312,7 +314,7 @@ func (ap *appender) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 			}
 			last, moved, said = st.Committed, time.Now(), time.Time{}
 		case ap.patience > 0 && waited > ap.patience:
-			cancel(context.DeadlineExceeded)
+			cancel(outOfPatience(st))
 			return
 		case waited > stallAfter && time.Since(said) > stallEvery:
 			said = time.Now()
@@ -320,6 +322,21 @@ func (ap *appender) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 			say(ap.cmd.ErrOrStderr(), "no quorum, waiting for nodes%s", outOfSync(st))
 		}
 	}
+}
+
+// outOfPatience is the error of a wait that was too long, with the reasons of that moment.
+func outOfPatience(st libqjm.WriterStatus) error {
+	nq := &recovery.NoQuorumError{Step: "appending"}
+	for _, c := range st.Channels {
+		if !c.InSync {
+			err := c.LastErr
+			if err == nil {
+				err = errors.New("is not in sync")
+			}
+			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: quorum.NodeID(c.Node), Err: err})
+		}
+	}
+	return nq
 }
 
 func inSync(st libqjm.WriterStatus) int {
@@ -381,7 +398,7 @@ func (ap *appender) conclude(ctx context.Context, inputErr, closeErr error) erro
 			_, err := fmt.Fprintf(w, "nothing to append; epoch %s\n", out.Epoch)
 			return err
 		}
-		_, err := fmt.Fprintf(w, "appended %s, txids %s to %s, epoch %s\n", cli.Plural(count, "transaction"), out.First, out.Last, out.Epoch)
+		_, err := fmt.Fprintf(w, "appended %s, %s, epoch %s\n", cli.Plural(count, "transaction"), txids(first, committed), out.Epoch)
 		return err
 	}))
 }
@@ -397,7 +414,7 @@ func (ap *appender) cause(ctx context.Context, inputErr, closeErr error) error {
 	case inputErr != nil:
 		return inputErr
 	case ctx.Err() != nil:
-		return fmt.Errorf("no quorum%s: %w", outOfSync(ap.w.Status()), context.Cause(ctx))
+		return context.Cause(ctx)
 	case closeErr != nil:
 		return closeErr
 	}
@@ -413,10 +430,10 @@ func outcome(first, committed, count, doubt libqjm.TxID) string {
 	if count == 0 {
 		text = "no transaction was committed"
 	} else {
-		text = fmt.Sprintf("%s committed, txids %d to %d", cli.Plural(count, "transaction"), first, committed)
+		text = fmt.Sprintf("%s committed, %s", cli.Plural(count, "transaction"), txids(first, committed))
 	}
 	if doubt == 0 {
 		return text + "; nothing else can be in the journal"
 	}
-	return text + fmt.Sprintf("; up to %s more, txids %d to %d, may be in the journal", cli.Count(doubt), committed+1, committed+doubt)
+	return text + fmt.Sprintf("; up to %s more, %s, may be in the journal", cli.Count(doubt), txids(committed+1, committed+doubt))
 }

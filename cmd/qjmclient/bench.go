@@ -111,7 +111,6 @@ func (b *bench) measure(a *app, cmd *cobra.Command, w *libqjm.Writer) time.Durat
 	for range b.workers {
 		wg.Go(func() { b.worker(ctx, w, end) })
 	}
-	shown := make(chan struct{})
 	if progress.Enabled() {
 		stop := every(progressEvery, progressEvery, func() {
 			n := int64(b.hist.count())
@@ -119,7 +118,6 @@ func (b *bench) measure(a *app, cmd *cobra.Command, w *libqjm.Writer) time.Durat
 		})
 		defer stop()
 	}
-	close(shown)
 	wg.Wait()
 	return time.Since(begin)
 }

@@ -182,9 +182,7 @@ func (a *app) printReport(cmd *cobra.Command, paths []string, r *inspect.Report)
 func reportTable(w io.Writer, out verifyJSON, r *inspect.Report) error {
 	var b strings.Builder
 	for _, f := range out.Findings {
-		fmt.Fprintf(&b, "%-9s  %s", strings.ToUpper(f.Kind), f.File)
-		b.WriteString("\n           ")
-		var where []string
+		where := []string{"node " + f.Node}
 		if f.Journal != "" {
 			where = append(where, "journal "+f.Journal)
 		}
@@ -194,10 +192,8 @@ func reportTable(w io.Writer, out verifyJSON, r *inspect.Report) error {
 		if f.TxID != "" {
 			where = append(where, "txid "+f.TxID)
 		}
-		if len(where) > 0 {
-			b.WriteString(strings.Join(where, ", ") + ": ")
-		}
-		b.WriteString(strings.TrimPrefix(f.What, "segments: ") + "\n")
+		what := cli.Wrap("  "+strings.TrimPrefix(f.What, "segments: "), "  ")
+		fmt.Fprintf(&b, "%s  %s\n  %s\n%s\n", strings.ToUpper(f.Kind), strings.Join(where, ", "), f.File, what)
 	}
 	verdict := "everything is good"
 	if r.Bad() {

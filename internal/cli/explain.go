@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -162,21 +163,10 @@ func Cause(err error) string {
 	return brief(err, 80)
 }
 
-// trim takes the package name off the front: it tells a user nothing.
-func trim(text string) string {
-	for {
-		head, rest, ok := strings.Cut(text, ": ")
-		switch {
-		case !ok:
-			return text
-		case head == "qjm" || head == "libqjm" || head == "recovery" || head == "segments" || head == "journalnode" ||
-			head == "vfs" || head == "osfs" || head == "store" || head == "journal" || head == "fencing" || head == "durable":
-			text = rest
-		default:
-			return text
-		}
-	}
-}
+// trim takes the names of packages out: they tell a user nothing.
+func trim(text string) string { return packageNames.ReplaceAllString(text, "$1") }
+
+var packageNames = regexp.MustCompile(`(^|: |\()(?:(?:qjm|libqjm|recovery|segments|journalnode|vfs|osfs|store|journal|fencing|durable): )+`)
 
 // brief is an error's text on one line of bounded length.
 func brief(err error, most int) string {

@@ -92,6 +92,29 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", v, units[i])
 }
 
+// Wrap breaks text into lines of at most LineMax columns where it can; all but the first are indented.
+func Wrap(text, indent string) string {
+	var b strings.Builder
+	for i, line := range strings.Split(text, "\n") {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		for len(line) > LineMax {
+			cut := strings.LastIndexByte(line[:LineMax+1], ' ')
+			if cut <= len(indent) {
+				break // one word: it is not broken, so that it can be copied
+			}
+			b.WriteString(line[:cut] + "\n")
+			line = indent + line[cut+1:]
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// LineMax is how wide a terminal is taken to be.
+const LineMax = 100
+
 // Plural prints "1 node", "2 nodes".
 func Plural[T ~int | ~int64 | ~uint64](n T, what string) string {
 	if n == 1 {
@@ -100,12 +123,16 @@ func Plural[T ~int | ~int64 | ~uint64](n T, what string) string {
 	return Count(n) + " " + what + "s"
 }
 
-// IsTerminal reports whether v is a file on a terminal (or another character device).
+// IsTerminal reports whether v is a file on a terminal: a character device other than the null device.
 func IsTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	if !ok {
 		return false
 	}
 	info, err := f.Stat()
-	return err == nil && info.Mode()&fs.ModeCharDevice != 0 && f.Name() != os.DevNull
+	if err != nil || info.Mode()&fs.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -56,20 +57,18 @@ func Line(program, what, hint string) string {
 	line := program + ": " + what
 	switch {
 	case hint == "":
-		return line
-	case len(line)+len(hint)+3 <= lineMax:
+		return Wrap(line, "  ")
+	case len(line)+len(hint)+3 <= LineMax && !strings.Contains(line, "\n"):
 		return line + " (" + hint + ")"
 	}
-	return line + "\n  (" + hint + ")"
+	return Wrap(line+"\n  ("+hint+")", "  ")
 }
-
-const lineMax = 100
 
 // prepare gives a tree of commands the manners of this project: errors are returned and printed once,
 // usage mistakes are UsageErrors, flags come from the environment as well.
 func prepare(root *cobra.Command) {
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usagef("%s", plainFlag(err)) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return fromEnv(cmd.Flags()) }
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
@@ -106,9 +105,16 @@ func plain(cmd *cobra.Command, args []string, err error) error {
 	return err
 }
 
+// plainFlag leaves out what only a programmer understands of a flag's error.
+func plainFlag(err error) string {
+	return strconvText.ReplaceAllString(err.Error(), "")
+}
+
+var strconvText = regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `)
+
 // group makes a command that only has subcommands refuse anything else.
 func group(c *cobra.Command) {
-	c.Args = nil
+	c.SuggestionsMinimumDistance = 2
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
@@ -119,7 +125,7 @@ func group(c *cobra.Command) {
 		if cmd == cmd.Root() {
 			return cmd.Help()
 		}
-		return Usagef("a command is missing, one of: %s", names(cmd))
+		return Usagef("which one? %s", names(cmd))
 	}
 	c.Args = cobra.ArbitraryArgs
 }
@@ -147,7 +153,11 @@ func fromEnv(flags *pflag.FlagSet) error {
 			return
 		}
 		if err := flags.Set(f.Name, v); err != nil {
-			errs = append(errs, fmt.Errorf("environment variable %s=%q: %w", name, v, err))
+			text := plainFlag(err)
+			if _, why, ok := strings.Cut(text, " flag: "); ok {
+				text = why
+			}
+			errs = append(errs, fmt.Errorf("environment variable %s=%q: %s", name, v, text))
 		}
 	})
 	if err := errors.Join(errs...); err != nil {

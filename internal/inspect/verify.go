@@ -76,7 +76,7 @@ type nodeEnd struct {
 }
 
 // Verify reads everything of the trees in full, and compares finalized segments between them. progress,
-// if not nil, is told how many bytes were read so far.
+// if not nil, is told of every read how many bytes it was.
 func Verify(trees []*Tree, progress func(int64)) *Report {
 	v := &verifier{read: progress, ends: map[endKey][]nodeEnd{}}
 	for _, t := range trees {

@@ -52,7 +52,6 @@ func packages(t *testing.T) []pkg {
 var layers = map[string][]string{
 	"fencing":              {},
 	"internal/quorum":      {},
-	"internal/version":     {},
 	"internal/vfs":         {},
 	"internal/vfs/osfs":    {"internal/vfs"},
 	"internal/vfs/memfs":   {"internal/vfs"},

@@ -81,6 +81,7 @@ type node struct {
 	fill               *segments.Position
 	noFill             bool // no peer could serve the last fill: the writer relays
 	finalizeSent       bool
+	closeFirst         bool // Finalize goes out before Start: it may be finalized there
 	finalized          bool
 	floorSent          segments.TxID
 
@@ -106,6 +107,7 @@ func (c *Core) open(prev segments.End) {
 	for _, n := range c.nodes {
 		n.startSent, n.started, n.finalizeSent, n.finalized = false, false, false, false
 		n.sent, n.acked, n.fill, n.noFill = prev.Last, segments.Position{}, nil, false
+		n.closeFirst = false
 		if errors.Is(n.refused, recovery.ErrBreach) {
 			n.refused = nil // what did not fit the last segment may fit this one
 		}
@@ -210,6 +212,9 @@ func (c *Core) Linked(id quorum.NodeID) {
 		n.linked, n.seq = true, 0
 		n.startSent, n.started, n.finalizeSent, n.fill, n.noFill = false, false, false, nil, false
 		n.floorSent = 0
+		// The answer to a Finalize may be what was lost, and where the segment is finalized a Start of it
+		// is a breach (W0). A node that has anything else says so, and is started on its next stream.
+		n.closeFirst = c.phase == finishing && !errors.Is(n.lastErr, recovery.ErrMismatch) && !errors.Is(n.lastErr, recovery.ErrUnknownData)
 	}
 }
 
@@ -248,6 +253,25 @@ func (c *Core) refuse(n *node, err error) {
 			c.over = x.refused
 		}
 	}
+}
+
+// Blocked returns the refusal that keeps the writer from a quorum, while it has none: a node that
+// promised this epoch to another writer, or a higher one. The writer can open anew then (F5, F6). Nil
+// where nodes are merely out of reach, or a majority is there.
+func (c *Core) Blocked() error {
+	if c.over != nil {
+		return c.over
+	}
+	if c.cfg.Majority(func(m quorum.Member) bool { n := c.node(m.ID); return n.linked && n.startSent }) {
+		return nil
+	}
+	var why error
+	for _, n := range c.nodes {
+		if errors.Is(n.refused, fencing.ErrFenced) || why == nil && errors.Is(n.refused, fencing.ErrLostRace) {
+			why = n.refused
+		}
+	}
+	return why
 }
 
 // progress moves the segment's end along: drained, then finalized by a majority.

@@ -15,6 +15,12 @@ func (c *Core) Next(id quorum.NodeID) (rpc.WriteRequest, bool) {
 		return rpc.WriteRequest{}, false
 	}
 	switch {
+	case n.closeFirst && n.finalizeSent:
+		return rpc.WriteRequest{}, false // its answer says where it stands
+	case n.closeFirst:
+		n.finalizeSent = true
+		end := c.end()
+		return c.message(n, rpc.WriteRequest{Finalize: &end}), true
 	case !n.startSent:
 		if c.phase == finished {
 			return rpc.WriteRequest{}, false // the next segment's start is about to come

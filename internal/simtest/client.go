@@ -135,7 +135,7 @@ func (c *client) do(e recovery.Effect) {
 	case recovery.SetPatience:
 		done := guard(c, func(struct{}, error) {
 			if c.co != nil {
-				c.step(recovery.PatienceOver{})
+				c.step(recovery.PatienceOver{Step: e.Step})
 			}
 		})
 		w.after(2*timeout, func() { done(struct{}{}, nil) })

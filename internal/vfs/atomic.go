@@ -16,6 +16,8 @@ const tempSuffix = ".tmp"
 // it held before, or data, and once WriteFileAtomic has returned nil it holds data. After an error
 // either may be there, and which of them a crash would leave is open.
 //
+// An error of class ErrNoSpace means that name was left untouched, and that it may be tried again.
+//
 // The steps are temporary, sync, rename, sync of the directory. name+".tmp" is overwritten and may
 // be left behind by a failure. Callers serialise their writes to one name.
 func WriteFileAtomic(fsys FS, name string, data []byte) error {
@@ -36,7 +38,7 @@ func writeFileAtomic(fsys FS, name string, data []byte) error {
 	if err := fsys.Rename(temp, name); err != nil {
 		return err
 	}
-	return fsys.SyncDir(path.Dir(name))
+	return Unsettled(fsys.SyncDir(path.Dir(name)))
 }
 
 // writeTemp leaves a complete, synced file at temp. The sync stands before the rename, because a

@@ -126,8 +126,14 @@ func (j *Journal) FinishAccept(h rpc.Header, req recovery.AcceptRequest, inc *st
 		delete(j.tails, s)
 		_ = t.w.Close() // the file is set aside next; nothing is written through it any more
 	}
-	if _, err := j.store.InstallKept(s, req.End, segments.ReasonReplaced); err != nil {
+	found, err := j.store.InstallKept(s, req.End, segments.ReasonReplaced)
+	if err == nil && !found {
+		err = fmt.Errorf("journal: the accepted content of segment %d cannot be read back", s)
+	}
+	if err != nil {
+		// The record is durable: what is in place now is not what it speaks of.
 		j.broken[s] = err
+		j.structureChanged()
 		return j.stored(err)
 	}
 	j.openTail(s)
@@ -200,7 +206,11 @@ func (j *Journal) InstallFinalized(inc *store.Incoming, end segments.End) error 
 		delete(j.tails, s)
 		_ = t.w.Close() // the file is set aside; nothing is written through it any more
 	}
-	if _, err := inc.InstallFinalized(end, segments.ReasonLeftover); err != nil {
+	why := segments.ReasonLeftover
+	if l.Copy.State == recovery.Unknown {
+		why = segments.ReasonDamaged // A2
+	}
+	if _, err := inc.InstallFinalized(end, why); err != nil {
 		return j.stored(err)
 	}
 	delete(j.broken, s)

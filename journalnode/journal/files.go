@@ -160,7 +160,7 @@ func (f files) removeAccepted(s segments.TxID) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return f.fs.SyncDir(f.dir)
+	return vfs.Unsettled(f.fs.SyncDir(f.dir))
 }
 
 func (f files) saveFloor(fl recovery.Floor) error {

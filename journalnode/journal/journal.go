@@ -150,6 +150,10 @@ func (j *Journal) loadMeta() error {
 }
 
 func (j *Journal) loadSegments(opts Options) error {
+	if _, err := j.files.fs.Stat(j.files.path(segmentsDir)); err != nil {
+		// Create makes it before VERSION: it was there, and is lost. That is not "no segments" (N2).
+		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: %w", err))
+	}
 	var err error
 	j.store, err = store.Open(j.files.fs, j.files.path(segmentsDir), j.id, opts.Store)
 	if err != nil {
@@ -302,6 +306,10 @@ func (j *Journal) admit(h rpc.Header) error {
 
 // check is the part of the gate that no claim changes.
 func (j *Journal) check(h rpc.Header) error {
+	if err := j.store.Poisoned(); err != nil && j.poisoned == nil {
+		j.poisoned = err // by a copy that was being built outside the owner
+		j.publish()
+	}
 	switch {
 	case j.poisoned != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)

@@ -172,15 +172,18 @@ func (b *batch) frames(st *Stream, frames []segments.Frame) error {
 		return &recovery.BreachError{Rule: "W3", Segment: s, Text: "frames for a segment with an accepted record"}
 	}
 	b.tail, b.s = t, s
+	var err error
 	for _, f := range frames {
-		if err := b.stage(f); err != nil {
-			return err
+		if err = b.stage(f); err != nil {
+			break
 		}
 	}
+	// Also where a frame is refused: the good ones before it are in the group, and must not stay there
+	// for whoever writes next.
 	if !slices.Contains(b.staged, st) {
 		b.staged = append(b.staged, st)
 	}
-	return nil
+	return err
 }
 
 func (b *batch) stage(f segments.Frame) error {

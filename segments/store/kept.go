@@ -33,15 +33,17 @@ func keptName(first segments.TxID) segments.Name {
 
 // InstallKept puts the kept copy of segment first in place, durably, if there is one and it is whole
 // and ends at end; a copy that stands there is renamed aside for the reason, and must have no open
-// writer. It reports whether there was such a copy; one that is another's is thrown away. A crash
-// leaves the kept copy, or one that Open finishes installing.
+// writer. It reports whether there was such a copy; one with another end is thrown away, one that cannot
+// be read now stays where it is. A crash leaves the kept copy, or one that Open finishes installing.
 func (d *Dir) InstallKept(first segments.TxID, end segments.End, reason segments.Reason) (bool, error) {
 	if err := d.Poisoned(); err != nil {
 		return false, err
 	}
-	ok, err := d.keptEndsAt(first, end)
-	if err != nil || !ok {
-		return false, errors.Join(err, d.DropKept(first))
+	switch kept, err := d.keptEnd(first); {
+	case err != nil || kept.IsZero():
+		return false, err
+	case kept != end:
+		return false, d.DropKept(first)
 	}
 	old, err := d.idle(first)
 	switch {
@@ -60,22 +62,25 @@ func (d *Dir) InstallKept(first segments.TxID, end segments.End, reason segments
 	return true, nil
 }
 
-// keptEndsAt reports whether there is a kept copy, whole, with that end.
-func (d *Dir) keptEndsAt(first segments.TxID, end segments.End) (bool, error) {
+// keptEnd returns the end of the kept copy; zero where there is none, or none that can be read in full.
+func (d *Dir) keptEnd(first segments.TxID) (segments.End, error) {
 	f, err := d.fs.Open(d.path(keptName(first)))
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return segments.End{}, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("store: kept segment %d: %w", first, err)
+		return segments.End{}, fmt.Errorf("store: kept segment %d: %w", first, err)
 	}
 	defer func() { _ = f.Close() }()
 	size, err := f.Size()
 	if err != nil {
-		return false, fmt.Errorf("store: kept segment %d: %w", first, err)
+		return segments.End{}, fmt.Errorf("store: kept segment %d: %w", first, err)
 	}
 	res := segments.Scan(f, size, segments.ScanOptions{})
-	return res.Err == nil && res.Last == end.Position() && res.Header.Journal == d.journal, nil
+	if res.Err != nil || res.Header.Journal != d.journal {
+		return segments.End{}, nil
+	}
+	return segments.End{First: first, Last: res.Last.TxID, Digest: res.Last.Digest}, nil
 }
 
 // DropKept removes the kept copy of a segment, if there is one: the record that it was kept for is in

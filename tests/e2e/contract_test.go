@@ -150,7 +150,7 @@ func (p *processes) appendSlowly(name string, input []byte, at map[int]func()) s
 			f()
 		}
 		_, err := stdin.Write(input[len(input)*k/10 : len(input)*(k+1)/10])
-		require.NoError(p.t, err, "%s", errs.String())
+		require.NoError(p.t, err)
 	}
 	require.NoError(p.t, stdin.Close())
 	require.NoError(p.t, cmd.Wait(), "%s", errs.String())

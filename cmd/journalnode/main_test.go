@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/libqjm"
+)
+
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func do(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs buffer
+	code = run(t.Context(), args, nil, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// TestProblems: everything that is wrong is listed at once.
+func TestProblems(t *testing.T) {
+	code, _, errs := do(t)
+	require.Equal(t, 2, code)
+	for _, want := range []string{"--id is missing", "--data-dir is missing", "--listen is missing", "--initial-cluster is missing", "journalnode --help"} {
+		require.Contains(t, errs, want)
+	}
+	code, _, errs = do(t, "--id", "n1", "--data-dir", "d", "--listen", "x", "--http-listen", "y", "--log-level", "loud",
+		"--initial-cluster", "n2=a:1,n3,n4=a:1,n2=b:1")
+	require.Equal(t, 2, code)
+	for _, want := range []string{`--listen "x"`, `--http-listen "y"`, `"n3" is not id=host:port`, "n2 and n4 the same address a:1", "names n2 twice", `--log-level "loud"`} {
+		require.Contains(t, errs, want)
+	}
+	code, _, errs = do(t, "--id", "n1", "--data-dir", "d", "--listen", "a:1", "--initial-cluster", "n2=a:1")
+	require.Equal(t, 2, code)
+	require.Contains(t, errs, `does not name this node, "n1"`)
+	for _, args := range [][]string{{"foo"}, {"dev", "foo"}, {"--nope"}, {"dev", "--nodes", "0"}, {"dev", "--base-port", "70000"}, {"dev", "--log-format", "xml"}} {
+		code, _, errs = do(t, args...)
+		require.Equal(t, 2, code, errs)
+	}
+	code, out, _ := do(t, "--version")
+	require.Equal(t, 0, code)
+	require.Contains(t, out, "journalnode version")
+	code, out, _ = do(t, "--help")
+	require.Equal(t, 0, code)
+	require.Contains(t, out, "--initial-cluster")
+}
+
+// started is a program under way.
+type started struct {
+	cancel context.CancelCauseFunc
+	done   chan int
+	out    *bufio.Reader
+	errs   *buffer
+}
+
+func start(t *testing.T, args ...string) *started {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	pr, pw := io.Pipe()
+	s := &started{cancel: cancel, done: make(chan int, 1), out: bufio.NewReader(pr), errs: &buffer{}}
+	go func() {
+		s.done <- run(ctx, args, nil, pw, s.errs)
+		_ = pw.Close()
+	}()
+	t.Cleanup(func() { cancel(cli.ErrInterrupted) })
+	return s
+}
+
+func (s *started) stop() int {
+	s.cancel(cli.ErrInterrupted)
+	return <-s.done
+}
+
+// TestDev runs the whole thing: it is ready when the banner is there, and leaves nothing behind.
+func TestDev(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	s := start(t, "dev", "--base-port", "0")
+	var text strings.Builder
+	for !strings.Contains(text.String(), "journal tail demo") {
+		line, err := s.out.ReadString('\n')
+		require.NoError(t, err, s.errs.String())
+		text.WriteString(line)
+	}
+	banner := text.String()
+	require.Contains(t, banner, "removed at the end")
+	endpoints := strings.Split(regexp.MustCompile(`export QJM_ENDPOINTS=(\S+)`).FindStringSubmatch(banner)[1], ",")
+	require.Len(t, endpoints, 3)
+	cl, err := libqjm.Dial(t.Context(), libqjm.Options{Endpoints: endpoints})
+	require.NoError(t, err)
+	require.NoError(t, cl.CreateJournal(t.Context(), "a"))
+	w, err := cl.OpenWriter(t.Context(), "a", libqjm.WriterOptions{})
+	require.NoError(t, err)
+	_, err = w.Append(t.Context(), []byte("x"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close(t.Context()))
+	require.NoError(t, cl.Close())
+	for _, addr := range strings.Fields(regexp.MustCompile(`(?m)^  http  (.*)  \(`).FindStringSubmatch(banner)[1]) {
+		for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+			resp, err := http.Get("http://" + addr + path)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, resp.StatusCode, path)
+			require.NoError(t, resp.Body.Close())
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, s.out) }()
+	require.Equal(t, 0, s.stop(), s.errs.String())
+	left, err := os.ReadDir(os.Getenv("TMPDIR"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// TestNode: one node, its logs, its refusals.
+func TestNode(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "n1")
+	addr, httpAddr := testcluster.FreeAddr(t), testcluster.FreeAddr(t)
+	t.Setenv("QJM_LOG_FORMAT", "json")
+	s := start(t, "--id", "n1", "--data-dir", dir, "--listen", addr, "--http-listen", httpAddr, "--initial-cluster", "n1="+addr)
+	go func() { _, _ = io.Copy(io.Discard, s.out) }()
+	require.Eventually(t, func() bool {
+		resp, err := http.Get("http://" + httpAddr + "/readyz")
+		if err != nil {
+			return false
+		}
+		return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	}, 10*time.Second, 10*time.Millisecond)
+
+	code, _, errs := do(t, "--id", "n1", "--data-dir", dir, "--listen", testcluster.FreeAddr(t), "--initial-cluster", "n1="+addr)
+	require.Equal(t, 4, code)
+	require.Contains(t, errs, "another journalnode runs on it")
+	code, _, errs = do(t, "--id", "n2", "--data-dir", dir+"2", "--listen", addr, "--initial-cluster", "n2="+addr)
+	require.Equal(t, 1, code)
+	require.Contains(t, strings.ReplaceAll(errs, "\n  ", " "), "another process listens there")
+	require.Contains(t, errs, addr)
+
+	require.Equal(t, 0, s.stop())
+	for line := range strings.Lines(s.errs.String()) {
+		var entry map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &entry), line)
+		if inc, ok := entry["incarnation"]; ok {
+			require.IsType(t, "", inc, "ids are readable in JSON as well")
+		}
+	}
+	require.Contains(t, s.errs.String(), `"msg":"stopping"`)
+
+	code, _, errs = do(t, "--id", "n9", "--data-dir", dir, "--listen", addr, "--initial-cluster", "n9="+addr)
+	require.Equal(t, 4, code)
+	require.Contains(t, errs, "got n1, want n9")
+	b, err := os.ReadFile(filepath.Join(dir, "identity"))
+	require.NoError(t, err)
+	b[len(b)-1] ^= 1
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "identity"), b, 0o600))
+	code, _, errs = do(t, "--id", "n1", "--data-dir", dir, "--listen", addr, "--initial-cluster", "n1="+addr)
+	require.Equal(t, 7, code, errs)
+	require.NoError(t, os.WriteFile(dir+"3", nil, 0o600))
+	code, _, errs = do(t, "--id", "n1", "--data-dir", dir+"3", "--listen", addr, "--initial-cluster", "n1="+addr)
+	require.Equal(t, 1, code, errs)
+}

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/durable"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode"
+	"github.com/quorumjournal/qjm/libqjm"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// samples has errors of every class of the exit table.
+var samples = map[string][]error{
+	"usage":       {Usagef("unknown flag")},
+	"interrupted": {ErrInterrupted, &Silent{ErrInterrupted}},
+	"degraded":    {ErrDegraded},
+	"found":       {ErrFound},
+	"auth":        {status.Error(codes.Unauthenticated, "x"), status.Error(codes.PermissionDenied, "x")},
+	"append fenced": {
+		&libqjm.AppendError{Handed: true, Err: &fencing.FencedError{}},
+		&libqjm.AppendError{Err: &fencing.LostRaceError{}},
+	},
+	"append ambiguous": {
+		&libqjm.AppendError{Handed: true, Err: context.DeadlineExceeded},
+		&libqjm.AppendError{Handed: true, Err: &recovery.NoQuorumError{}},
+		&Silent{&libqjm.AppendError{Handed: true, Err: libqjm.ErrClosed}},
+	},
+	"no quorum": {
+		&recovery.NoQuorumError{},
+		fmt.Errorf("%w (%w)", &recovery.NoQuorumError{}, context.DeadlineExceeded),
+		&recovery.NoQuorumError{Causes: []recovery.NodeCause{{Node: "n1", Err: libqjm.ErrFenced}, {Node: "n2", Err: libqjm.ErrCorrupt}}},
+		&libqjm.AppendError{Err: &recovery.NoQuorumError{}},
+	},
+	"superseded":                     {&recovery.SupersededError{}},
+	"fenced":                         {&fencing.FencedError{}, &fencing.LostRaceError{}},
+	"divergence":                     {&recovery.DivergenceError{}, &recovery.FloorError{}, &recovery.BreachError{}},
+	"corruption":                     {&segments.CorruptionError{Err: segments.ErrGap}, durable.ErrTorn, recovery.ErrUnknownData},
+	"refused by a rule":              {&RefusedError{Text: "no"}},
+	"no journal":                     {fmt.Errorf("%w: a", libqjm.ErrNoJournal)},
+	"journal exists":                 {libqjm.ErrJournalExists},
+	"journal deleted":                {libqjm.ErrJournalDeleted},
+	"past the end":                   {libqjm.ErrPastEnd},
+	"too large":                      {libqjm.ErrTooLarge, libqjm.ErrEmpty},
+	"other cluster":                  {libqjm.ErrOtherCluster},
+	"other node or config":           {&rpc.WrongNodeError{}, &rpc.ConfigError{}, rpc.ErrUnknownNode},
+	"later version":                  {durable.ErrUnsupported, segments.ErrUnsupported},
+	"data directory of another node": {journalnode.ErrOtherNode},
+	"data directory in use":          {vfs.ErrLocked},
+	"bad request":                    {libqjm.ErrBadRequest},
+	"unreachable":                    {libqjm.ErrUnavailable, rpc.ErrClosed, rpc.ErrStalled, rpc.ErrNotFounded},
+	"deadline":                       {context.DeadlineExceeded},
+	"canceled":                       {context.Canceled},
+}
+
+// TestExitTable is X2: every class has samples, and each sample gets its row's code.
+func TestExitTable(t *testing.T) {
+	for _, row := range exitTable {
+		require.NotEmpty(t, samples[row.class], "class %q has no sample", row.class)
+		for _, err := range samples[row.class] {
+			code, class := classOf(fmt.Errorf("wrapped: %w", err))
+			require.Equal(t, row.class, class, "%v", err)
+			require.Equal(t, row.code, code, "%v", err)
+		}
+	}
+	require.Len(t, samples, len(exitTable), "a sample without a row")
+	require.Equal(t, ExitOK, ExitCode(nil))
+	require.Equal(t, ExitOther, ExitCode(errors.New("anything")))
+}
+
+// TestExitCodes pins the numbers: scripts rely on them.
+func TestExitCodes(t *testing.T) {
+	require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130}, []int{
+		ExitOK, ExitOther, ExitUsage, ExitUnreachable, ExitRefused, ExitNoQuorum, ExitDegraded, ExitCorrupt, ExitFenced, ExitAuth, ExitAmbiguous, ExitInterrupted,
+	})
+}
+
+// TestExplain: every class has a text without package names, and fits the terminal.
+func TestExplain(t *testing.T) {
+	s := Subject{Program: "qjmclient", Endpoints: []string{"127.0.0.1:7400"}, Journal: "a", Usage: "qjmclient x", HelpOf: "qjmclient x"}
+	for class, errs := range samples {
+		for _, err := range errs {
+			what, _ := s.Explain(err)
+			require.NotEmpty(t, what, class)
+			require.NotRegexp(t, `(^|: )(libqjm|osfs|vfs|recovery): `, what, class)
+		}
+	}
+	what, hint := s.Explain(&fencing.FencedError{Promised: fencing.Claim{Epoch: 5}, Got: fencing.Claim{Epoch: 4}})
+	require.Equal(t, "fenced: epoch 5 was taken by another writer or an operator; this writer had epoch 4", what)
+	require.Equal(t, "only one writer at a time; see: qjmclient journal status a", hint)
+}
+
+func TestWrap(t *testing.T) {
+	long := Wrap("qjmclient: "+string(make([]byte, 95))+" and more words", "  ")
+	require.Contains(t, long, "\n  and more words")
+	word := string(make([]byte, 300))
+	require.Equal(t, word, Wrap(word, "  "), "a word is not broken")
+	require.Equal(t, "a: b (c)", Line("a", "b", "c"))
+}
+
+func TestNumbers(t *testing.T) {
+	require.Equal(t, "1,234,567", Count(1234567))
+	require.Equal(t, "999", Count(999))
+	require.Equal(t, "1 node", Plural(1, "node"))
+	require.Equal(t, "2 nodes", Plural(2, "node"))
+	require.Equal(t, "1.5 KiB", Bytes(1536))
+}

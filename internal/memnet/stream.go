@@ -1,0 +1,272 @@
+package memnet
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
+)
+
+// chunkStream carries the chunks of ReadSegment and Tail.
+type chunkStream struct {
+	c        *conn
+	caller   context.Context
+	l        line
+	chunks   chan rpc.Chunk
+	finished chan struct{} // the handler returned; err is set
+	err      error
+}
+
+func (c *conn) ReadSegment(ctx context.Context, req rpc.ReadRequest) (rpc.ChunkStream, error) {
+	return c.chunks(ctx, "ReadSegment", func(ctx context.Context, s rpc.Service, send func(rpc.Chunk) error) error {
+		return s.ReadSegment(ctx, req, send)
+	})
+}
+
+func (c *conn) Tail(ctx context.Context, req rpc.TailRequest) (rpc.ChunkStream, error) {
+	return c.chunks(ctx, "Tail", func(ctx context.Context, s rpc.Service, send func(rpc.Chunk) error) error {
+		return s.Tail(ctx, req, send)
+	})
+}
+
+func (c *conn) chunks(ctx context.Context, method string, f func(context.Context, rpc.Service, func(rpc.Chunk) error) error) (rpc.ChunkStream, error) {
+	l, err := c.begin(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	s := &chunkStream{c: c, caller: ctx, l: l, chunks: make(chan rpc.Chunk, buffer), finished: make(chan struct{})}
+	if l.verdict == LoseReply {
+		l.cancel()
+		return nil, unavailable(c.to, "the reply to "+method+" was lost")
+	}
+	go func() {
+		s.err = f(l.ctx, l.svc, func(ch rpc.Chunk) error {
+			select {
+			case s.chunks <- ch:
+				return nil
+			case <-l.ctx.Done():
+				return unavailable(c.from, "the caller is gone")
+			}
+		})
+		close(s.finished)
+	}()
+	return s, nil
+}
+
+// Recv implements rpc.ChunkStream.
+func (s *chunkStream) Recv() (rpc.Chunk, error) {
+	if s.l.ctx.Err() != nil {
+		return rpc.Chunk{}, s.c.broken(s.caller)
+	}
+	select {
+	case ch := <-s.chunks:
+		return s.take(ch)
+	case <-s.l.ctx.Done():
+		return rpc.Chunk{}, s.c.broken(s.caller)
+	case <-s.finished:
+	}
+	select {
+	case ch := <-s.chunks: // sent before the handler returned
+		return s.take(ch)
+	default:
+	}
+	s.l.cancel()
+	if s.err == nil {
+		return rpc.Chunk{}, io.EOF
+	}
+	return rpc.Chunk{}, asReceived(s.c.to, s.err)
+}
+
+func (s *chunkStream) take(ch rpc.Chunk) (rpc.Chunk, error) {
+	if s.c.net.isCut(s.c.to, s.c.from) {
+		s.l.cancel()
+		return rpc.Chunk{}, unavailable(s.c.to, "a chunk was lost")
+	}
+	return ch, nil
+}
+
+// Close implements rpc.ChunkStream.
+func (s *chunkStream) Close() { s.l.cancel() }
+
+// writeStream is both ends of a write stream.
+type writeStream struct {
+	c      *conn
+	caller context.Context
+	l      line
+
+	in       chan rpc.WriteRequest
+	out      chan rpc.WriteReply
+	once     sync.Once
+	broken   chan struct{} // a message was lost here: the caller hears nothing more, the node what is in in (Y2)
+	finished chan struct{} // the handler returned; err is set
+	err      error
+}
+
+func (c *conn) Write(ctx context.Context, h rpc.Header) (rpc.WriteStream, error) {
+	l, err := c.begin(ctx, "Write")
+	if err != nil {
+		return nil, err
+	}
+	s := &writeStream{
+		c: c, caller: ctx, l: l, in: make(chan rpc.WriteRequest, buffer), out: make(chan rpc.WriteReply, buffer),
+		broken: make(chan struct{}), finished: make(chan struct{}),
+	}
+	if l.verdict == LoseReply {
+		s.lost()
+	}
+	go func() {
+		err := l.svc.Write(h, (*serverEnd)(s))
+		if err == nil {
+			err = io.EOF
+		}
+		s.err = err
+		close(s.finished)
+		l.cancel()
+	}()
+	return s, nil
+}
+
+func (s *writeStream) lost() { s.once.Do(func() { close(s.broken) }) }
+
+func method(m rpc.WriteRequest) string {
+	switch {
+	case m.Start != nil:
+		return "Write.Start"
+	case len(m.Frames) > 0:
+		return "Write.Frames"
+	case m.Finalize != nil:
+		return "Write.Finalize"
+	case m.Fill != nil:
+		return "Write.Fill"
+	}
+	return "Write.Heartbeat"
+}
+
+// Send implements rpc.WriteStream.
+func (s *writeStream) Send(m rpc.WriteRequest) error {
+	if err := s.over(); err != nil {
+		return err
+	}
+	v := s.c.judge(method(m))
+	switch v {
+	case Drop:
+		s.lost()
+		return s.over()
+	case Hang: // the connection is not known to be lost: nothing gets through
+		select {
+		case <-s.l.ctx.Done():
+		case <-s.finished:
+		}
+		return s.over()
+	}
+	select {
+	case s.in <- m:
+	case <-s.l.ctx.Done():
+	case <-s.broken:
+	case <-s.finished:
+	}
+	if v == LoseReply {
+		s.lost()
+	}
+	return s.over()
+}
+
+// over is why the stream ended, or nil.
+func (s *writeStream) over() error {
+	select {
+	case <-s.broken:
+		return unavailable(s.c.to, "a message was lost")
+	default:
+	}
+	select {
+	case <-s.finished:
+		return asReceived(s.c.to, s.err)
+	default:
+	}
+	if s.l.ctx.Err() != nil {
+		select {
+		case <-s.finished: // the context ended because of it
+			return asReceived(s.c.to, s.err)
+		default:
+			return s.c.broken(s.caller)
+		}
+	}
+	return nil
+}
+
+// Recv implements rpc.WriteStream.
+func (s *writeStream) Recv() (rpc.WriteReply, error) {
+	select {
+	case <-s.broken:
+		return rpc.WriteReply{}, s.over()
+	default:
+	}
+	select {
+	case r := <-s.out:
+		return s.take(r)
+	case <-s.broken:
+		return rpc.WriteReply{}, s.over()
+	case <-s.l.ctx.Done():
+	case <-s.finished:
+	}
+	select {
+	case <-s.finished:
+		select {
+		case r := <-s.out: // sent before the handler returned
+			return s.take(r)
+		default:
+		}
+	default:
+	}
+	return rpc.WriteReply{}, s.over()
+}
+
+func (s *writeStream) take(r rpc.WriteReply) (rpc.WriteReply, error) {
+	if s.c.net.isCut(s.c.to, s.c.from) {
+		s.lost()
+		return rpc.WriteReply{}, s.over()
+	}
+	return r, nil
+}
+
+// Close implements rpc.WriteStream.
+func (s *writeStream) Close() { s.l.cancel() }
+
+// serverEnd is the node's end of a writeStream.
+type serverEnd writeStream
+
+// Context implements rpc.ServerStream.
+func (s *serverEnd) Context() context.Context { return s.l.ctx }
+
+// Recv implements rpc.ServerStream.
+func (s *serverEnd) Recv() (rpc.WriteRequest, error) {
+	if s.l.ctx.Err() != nil {
+		return rpc.WriteRequest{}, unavailable(s.c.from, "the caller is gone")
+	}
+	select {
+	case m := <-s.in:
+		return m, nil
+	case <-s.broken:
+		select {
+		case m := <-s.in: // what was sent before the loss arrives
+			return m, nil
+		default:
+		}
+	case <-s.l.ctx.Done():
+	}
+	s.l.cancel()
+	return rpc.WriteRequest{}, unavailable(s.c.from, "the caller is gone")
+}
+
+// Send implements rpc.ServerStream.
+func (s *serverEnd) Send(r rpc.WriteReply) error {
+	select {
+	case s.out <- r:
+		return nil
+	case <-s.broken:
+		return nil // it will notice
+	case <-s.l.ctx.Done():
+		return unavailable(s.c.from, "the caller is gone")
+	}
+}

@@ -1,0 +1,147 @@
+package libqjm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/replication"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// mayReopen reports whether the writer outlives a refusal by opening anew: always after a lost race,
+// which is not fencing (F5); after fencing only where the embedder said so (F6).
+func (w *Writer) mayReopen(why error) bool {
+	if errors.Is(why, ErrFenced) {
+		return w.opts.ReopenWhenFenced
+	}
+	return errors.Is(why, ErrLostRace)
+}
+
+// reopenWhenBlocked watches for a writer that cannot get a quorum without a node that refused its epoch.
+func (w *Writer) reopenWhenBlocked() {
+	tick := time.NewTicker(w.opts.ReopenAfter / 4)
+	defer tick.Stop()
+	var since time.Time
+	for {
+		select {
+		case <-tick.C:
+		case <-w.ctx.Done():
+			return
+		}
+		w.mu.Lock()
+		why, over := w.core.Blocked(), w.err != nil
+		w.mu.Unlock()
+		switch {
+		case over:
+			return
+		case why == nil || !w.mayReopen(why):
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) >= w.opts.ReopenAfter:
+			since = time.Time{}
+			w.reopen(why)
+		}
+	}
+}
+
+// reopen takes a higher epoch, recovers, and goes on with what was under way: what recovery kept is
+// committed; the rest is certain not to be in the journal, and is sent again, under the same txids, in
+// frames of the new epoch.
+func (w *Writer) reopen(why error) {
+	w.c.log.Info("writer opens anew", "journal", w.ref.name, "because", why)
+	w.mu.Lock()
+	w.reopening = true
+	old, epoch := w.era, w.recovered.Claim.Epoch
+	w.mu.Unlock()
+	old.end()
+	res, err := w.c.win(w.ctx, w.ref, recovery.Options{MinEpoch: epoch + 1})
+	w.mu.Lock()
+	w.reopening = false
+	if err == nil && w.err == nil {
+		err = w.adopt(res)
+	}
+	if err != nil {
+		w.end(err)
+	}
+	over := w.err != nil
+	w.mu.Unlock()
+	if over {
+		return
+	}
+	w.newEra(w.ref.cfg.Members())
+	w.mu.Lock()
+	w.advance()
+	w.mu.Unlock()
+}
+
+// adopt makes a new epoch the writer's own. The caller holds mu.
+func (w *Writer) adopt(res recovery.Result) error {
+	if err := w.checkOwn(res); err != nil {
+		return err
+	}
+	waiting := slices.Concat(w.flying, w.building)
+	w.flying, w.building = nil, nil
+	for i, b := range waiting {
+		if b.flown && b.last() <= res.Prev.Last {
+			close(b.done)
+			continue
+		}
+		if !b.flown {
+			w.queued -= b.bytes
+		}
+		again, err := b.under(res.Claim.Epoch)
+		if err != nil {
+			w.building = append(w.building, waiting[i:]...) // they fail with the writer
+			return err
+		}
+		w.building = append(w.building, again)
+		w.queued += again.bytes
+	}
+	w.recovered = res
+	w.core = replication.New(w.ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: w.opts.RingBytes})
+	if w.rolling {
+		w.rolling = false
+		w.rolls++ // recovery finalized the segment
+	}
+	w.opened = time.Time{}
+	w.changed()
+	return nil
+}
+
+// checkOwn: what was recovered must be this writer's own journal up to a frame of its own. It is
+// otherwise only if somebody else wrote in between, and that is fencing, whatever the refusal said.
+func (w *Writer) checkOwn(res recovery.Result) error {
+	prev := res.Prev
+	if prev.Position() == w.core.Committed() {
+		return nil
+	}
+	for _, b := range w.flying {
+		if b.frame.Position() == prev.Position() {
+			return nil
+		}
+	}
+	other := fencing.Claim{Epoch: max(res.Recovered.Epoch, w.recovered.Claim.Epoch+1)}
+	return fmt.Errorf("libqjm: the journal went on to %s without this writer: %w", prev.Position(),
+		&fencing.FencedError{Promised: other, Got: w.recovered.Claim})
+}
+
+// under returns the batch for another epoch: the same transactions and txids. Its callers wait on the
+// same channel.
+func (b *batch) under(e Epoch) (*batch, error) {
+	f := b.frame
+	if !b.flown {
+		var err error
+		if f, err = b.b.Seal(segments.Digest{}, segments.SealOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	b.b.Reset(b.first, e)
+	err := f.EachTxn(func(_ TxID, txn []byte) error { return b.b.Add(txn) })
+	b.flown, b.frame = false, segments.Frame{}
+	return b, err
+}
