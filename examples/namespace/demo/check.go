@@ -18,9 +18,9 @@ type record struct {
 	op          tree.Op
 }
 
-// readJournal reads all that is committed.
+// readJournal reads all that was acknowledged.
 func readJournal(ctx context.Context, client *libqjm.Client, name string) ([]record, error) {
-	r, err := client.OpenReader(ctx, name, libqjm.ReaderOptions{})
+	r, err := client.OpenReader(ctx, name, libqjm.ReaderOptions{Linearizable: true})
 	if err != nil {
 		return nil, err
 	}

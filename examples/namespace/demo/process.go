@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -72,14 +74,18 @@ func (p *process) running() bool {
 	}
 }
 
-// endAll ends whatever still runs. The nodes may take their leave at the same time.
+// endAll ends whatever still runs: first the processes that need the nodes to take their leave, then the
+// nodes.
 func (d *demo) endAll() {
-	ended := make(chan error, len(d.children))
-	for _, p := range d.children {
-		go func() { ended <- p.end(syscall.SIGTERM) }()
-	}
-	for range d.children {
-		<-ended
+	isNode := func(p *process) bool { return slices.Contains(d.ids, p.name) }
+	for _, nodes := range []bool{false, true} {
+		var ending sync.WaitGroup
+		for _, p := range d.children {
+			if isNode(p) == nodes {
+				ending.Go(func() { _ = p.end(syscall.SIGTERM) })
+			}
+		}
+		ending.Wait()
 	}
 }
 

@@ -71,9 +71,10 @@ func (s *Service) Follow(ctx context.Context) error {
 	return err
 }
 
-// CatchUp applies what is committed by now.
+// CatchUp applies all that was acknowledged before the call. libqjm.ErrUndecided: the writer died and
+// nobody took over yet.
 func (s *Service) CatchUp(ctx context.Context) error {
-	err := s.replay(ctx, libqjm.ReaderOptions{From: s.Applied() + 1})
+	err := s.replay(ctx, libqjm.ReaderOptions{From: s.Applied() + 1, Linearizable: true})
 	if errors.Is(err, libqjm.ErrPastEnd) {
 		return nil
 	}
