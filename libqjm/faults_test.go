@@ -405,4 +405,3 @@ func TestScenario133_Repeats(t *testing.T) {
 		b.finalized(4, 6)
 	})
 }
-

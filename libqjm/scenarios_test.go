@@ -679,4 +679,3 @@ func TestScenario135_SlowNodeSlowsNobody(t *testing.T) {
 		require.EqualValues(b, 1, w.Status().Segment, "it came back inside the segment")
 	})
 }
-
