@@ -12,6 +12,7 @@ import (
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/libqjm"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -107,3 +108,8 @@ func soon[T any](b *bed, d time.Duration, what string, f func() (T, error)) (T, 
 		panic("not reached")
 	}
 }
+
+var (
+	writerOptions = libqjm.WriterOptions{}
+	readerOptions = libqjm.ReaderOptions{Follow: true}
+)

@@ -53,7 +53,8 @@ type Reader struct {
 	opts ReaderOptions
 
 	next   TxID               // the txid to return next
-	pos    *segments.Position // end of the last frame verified; nil before the first
+	pos    *segments.Position // end of the last frame verified; before the first: nil, or what the node at hand says
+	sure   bool               // pos is verified
 	target TxID               // where a reader that does not follow ends
 	nodes  []quorum.NodeID    // in the order they are tried
 	at     int
@@ -183,6 +184,9 @@ func (r *Reader) more(ctx context.Context) error {
 	r.frames = r.frames[1:]
 	if err := r.take(f); err != nil {
 		r.c.log.Error("a node served a bad frame", "journal", r.ref.name, "node", r.nodes[r.at], "frame", f.Range(), "err", err)
+		if !r.sure {
+			r.pos = nil // it was this node's word
+		}
 		return r.rotate(ctx, err)
 	}
 	return nil
@@ -224,7 +228,6 @@ func (r *Reader) receive(ctx context.Context) error {
 		r.pos = &chunk.Prev
 	}
 	r.frames = frames
-	r.failed = 0
 	return nil
 }
 
@@ -283,7 +286,8 @@ func (r *Reader) take(f segments.Frame) error {
 	if err != nil {
 		return err
 	}
-	r.pos, r.txns = &pos, txns
+	r.pos, r.txns, r.sure = &pos, txns, true
+	r.failed = 0 // not before: a node whose frames are all bad has not helped
 	return nil
 }
 

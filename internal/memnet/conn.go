@@ -162,7 +162,9 @@ func (c *conn) NewEpoch(ctx context.Context, h rpc.Header) (rpc.PromiseReply, er
 }
 
 func (c *conn) Prepare(ctx context.Context, h rpc.Header, first segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
-	return unary(ctx, c, "Prepare", func(ctx context.Context, s rpc.Service) (recovery.Answer, error) { return s.Prepare(ctx, h, first, digests) })
+	return unary(ctx, c, "Prepare", func(ctx context.Context, s rpc.Service) (recovery.Answer, error) {
+		return s.Prepare(ctx, h, first, digests)
+	})
 }
 
 func (c *conn) Accept(ctx context.Context, h rpc.Header, req recovery.AcceptRequest, relay rpc.ChunkStream) error {
