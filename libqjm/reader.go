@@ -200,11 +200,18 @@ func (r *Reader) receive(ctx context.Context) error {
 		}
 	}
 	stop := context.AfterFunc(ctx, r.cancel) // this call's context ends the wait, and with it the stream
-	silence := time.AfterFunc(followPatience, r.cancel)
+	patience := r.c.opts.RequestTimeout
+	if r.opts.Follow {
+		patience = followPatience
+	}
+	silence := time.AfterFunc(patience, r.cancel)
 	chunk, err := r.stream.Recv()
 	if !silence.Stop() && err != nil && ctx.Err() == nil {
 		stop()
-		return r.afterSilence(ctx)
+		if r.opts.Follow {
+			return r.afterSilence(ctx)
+		}
+		return r.rotate(ctx, fmt.Errorf("%w: silent for %s", ErrUnavailable, patience))
 	}
 	if !stop() && ctx.Err() != nil {
 		r.drop()

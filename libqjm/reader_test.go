@@ -195,9 +195,15 @@ type liar struct {
 	lies   *atomic.Bool
 	bend   func(*rpc.Chunk)
 	served *atomic.Int64
+	// Where set, only the first node that is asked lies: the others find who is first taken.
+	me    int64
+	first *atomic.Int64
 }
 
 func (l *liar) Tail(ctx context.Context, req rpc.TailRequest, send func(rpc.Chunk) error) error {
+	if l.first != nil && l.lies.Load() && !l.first.CompareAndSwap(0, l.me) && l.first.Load() != l.me {
+		return l.Service.Tail(ctx, req, send)
+	}
 	return l.Service.Tail(ctx, req, func(c rpc.Chunk) error {
 		if l.lies.Load() {
 			l.served.Add(1)
@@ -220,12 +226,9 @@ func TestReader_LeavesANodeThatServesBadFrames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var lies atomic.Bool
-			var served atomic.Int64
+			var served, first atomic.Int64
 			opts := testcluster.Options{Wrap: func(i int, s rpc.Service) rpc.Service {
-				if i != 0 {
-					return s
-				}
-				return &liar{s, &lies, bend, &served}
+				return &liar{s, &lies, bend, &served, int64(i + 1), &first}
 			}}
 			run(t, opts, func(b *bed) {
 				w := b.writer()
@@ -244,7 +247,7 @@ func TestReader_LeavesANodeThatServesBadFrames(t *testing.T) {
 				}
 				_, err = r.Next(ctx)
 				require.ErrorIs(b, err, io.EOF)
-				require.Positive(b, served.Load(), "n1 was asked first")
+				require.Positive(b, served.Load(), "the first one lied")
 			})
 		})
 	}
@@ -255,7 +258,7 @@ func TestReader_AllNodesBad(t *testing.T) {
 	var lies atomic.Bool
 	var served atomic.Int64
 	opts := testcluster.Options{Wrap: func(_ int, s rpc.Service) rpc.Service {
-		return &liar{s, &lies, func(c *rpc.Chunk) { c.Frames[len(c.Frames)-1] ^= 1 }, &served}
+		return &liar{Service: s, lies: &lies, bend: func(c *rpc.Chunk) { c.Frames[len(c.Frames)-1] ^= 1 }, served: &served}
 	}}
 	run(t, opts, func(b *bed) {
 		w := b.writer()
@@ -288,6 +291,7 @@ func TestReader_WithoutAnyNode(t *testing.T) {
 		_, err = r.Next(b.within(time.Minute))
 		require.ErrorIs(b, err, context.DeadlineExceeded)
 		require.ErrorIs(b, err, libqjm.ErrUnavailable)
+		b.StartNode(1) // two: one of them at least has the segment finalized
 		b.StartNode(2)
 		txn, err := r.Next(b.within(time.Minute))
 		require.NoError(b, err)
@@ -336,6 +340,30 @@ func TestReader_LostRepliesAndRequests(t *testing.T) {
 		})
 		for range 20 {
 			require.Equal(b, upTo(1, 30), b.read(libqjm.ReaderOptions{}))
+		}
+	})
+}
+
+// TestReader_FollowLeavesASilentNode: a follower listens to a node that the writer no longer reaches. It
+// must not wait there for ever.
+func TestReader_FollowLeavesASilentNode(t *testing.T) {
+	run(t, testcluster.Options{Tune: noRepair}, func(b *bed) {
+		w := b.writer()
+		b.write(w, 1, 3)
+		b.knows(3)
+		r, err := b.cl.OpenReader(b.ctx, "j", libqjm.ReaderOptions{Follow: true})
+		require.NoError(b, err)
+		for range 3 {
+			_, err := r.Next(b.within(time.Minute))
+			require.NoError(b, err)
+		}
+		for _, n := range []string{"n1", "n2", "n3"} { // whichever it listens to: the writer loses it
+			b.lose(map[string][]string{n: {"Write"}})
+			st := w.Status()
+			b.write(w, st.Assigned+1, st.Assigned+1)
+			txn, err := r.Next(b.within(time.Minute))
+			require.NoError(b, err)
+			require.Equal(b, st.Assigned+1, txn.ID)
 		}
 	})
 }
