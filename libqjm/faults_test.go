@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -385,7 +386,10 @@ func TestScenario133_Repeats(t *testing.T) {
 		b.write(w, 1, 3)
 		lost := map[string]bool{}
 		var again [2]bool
+		var mu sync.Mutex // guards both
 		b.Net.Fault(func(c memnet.Call) memnet.Verdict {
+			mu.Lock()
+			defer mu.Unlock()
 			key := c.To + c.Method
 			if c.Method != "Write.Finalize" && c.Method != "Write.Start" {
 				return memnet.Deliver
@@ -404,4 +408,34 @@ func TestScenario133_Repeats(t *testing.T) {
 		b.finalized(1, 3)
 		b.finalized(4, 6)
 	})
+}
+
+// TestRoll_RepliesToFinalizeAreLost: the segment is finalized on every node, and the writer hears of it
+// from none at first. It asks again in a segment that is closed there.
+func TestRoll_RepliesToFinalizeAreLost(t *testing.T) {
+	for _, repair := range []bool{true, false} {
+		opts := testcluster.Options{}
+		if !repair {
+			opts.Tune = noRepair
+		}
+		run(t, opts, func(b *bed) {
+			w := b.writer()
+			b.write(w, 1, 3)
+			lost := map[string]bool{}
+			var mu sync.Mutex // guards lost
+			b.Net.Fault(func(c memnet.Call) memnet.Verdict {
+				mu.Lock()
+				defer mu.Unlock()
+				if c.Method == "Write.Finalize" && !lost[c.To] {
+					lost[c.To] = true
+					return memnet.LoseReply
+				}
+				return memnet.Deliver
+			})
+			require.NoError(b, w.Roll(b.within(time.Minute)))
+			require.Len(b, lost, 3)
+			b.writeFinal(w, 4, 6)
+			require.NoError(b, w.Close(b.ctx))
+		})
+	}
 }

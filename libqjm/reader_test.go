@@ -234,7 +234,9 @@ func TestReader_LeavesANodeThatServesBadFrames(t *testing.T) {
 				w := b.writer()
 				b.write(w, 1, 3)
 				b.write(w, 4, 6)
+				b.holds(w, "n2", 6)
 				b.knows(6)
+				b.StopNode(2) // so that both others are heard, and n1 is read first
 				lies.Store(true)
 				ctx := b.within(time.Minute)
 				r, err := b.cl.OpenReader(ctx, "j", libqjm.ReaderOptions{})
@@ -283,6 +285,7 @@ func TestReader_WithoutAnyNode(t *testing.T) {
 	run(t, testcluster.Options{}, func(b *bed) {
 		w := b.writer()
 		b.writeFinal(w, 1, 3)
+		b.Until(time.Minute, "all have it", func() bool { return b.copies(1, 3) == 3 })
 		r, err := b.cl.OpenReader(b.ctx, "j", libqjm.ReaderOptions{})
 		require.NoError(b, err)
 		for i := range b.Nodes {

@@ -43,11 +43,13 @@ func DecideStart(l Local, e fencing.Epoch, s segments.TxID, prev segments.End) (
 	switch {
 	case prev.Last+1 != s:
 		return StartDecision{}, breach("W0", s, "previous segment %s does not end before it", prev)
-	case c.State == InProgress && c.Epoch == e && c.Prev != prev:
+	case (c.State == InProgress || c.State == Finalized) && c.Epoch == e && c.Prev != prev:
 		return StartDecision{}, breach("W0", s, "epoch %d started it after %s, now after %s", e, c.Prev, prev)
 	case c.State == InProgress && c.Epoch == e && !c.Accepted.IsZero():
 		return StartDecision{}, breach("R2a", s, "epoch %d both started it and has an accepted record on it", e)
-	case c.State == InProgress && c.Epoch == e:
+	case (c.State == InProgress || c.State == Finalized) && c.Epoch == e:
+		// Finalized: the writer's own Finalize, of which it did not hear. It sends it again when it
+		// knows that nothing is missing here.
 		return StartDecision{Again: true}, nil
 	case c.State == Finalized:
 		return StartDecision{}, breach("W0", s, "is finalized here (%s)", c.Last)

@@ -24,6 +24,7 @@ type line struct {
 	svc     rpc.Service
 	ctx     context.Context // ends with the caller's context, Close, or either side going down
 	cancel  context.CancelFunc
+	life    context.Context // ends only with the called side going down
 	verdict Verdict
 }
 
@@ -76,7 +77,7 @@ func (c *conn) begin(ctx context.Context, method string) (line, error) {
 	case own != nil && own.life.Err() != nil:
 		return line{}, unavailable(c.to, c.from+" is down")
 	}
-	l := line{svc: ep.svc, verdict: v}
+	l := line{svc: ep.svc, life: ep.life, verdict: v}
 	var cancel context.CancelFunc
 	l.ctx, cancel = context.WithCancel(ctx)
 	stops := []func() bool{context.AfterFunc(ep.life, cancel), context.AfterFunc(c.ctx, cancel)}

@@ -95,6 +95,12 @@ type writeStream struct {
 	caller context.Context
 	l      line
 
+	// The node's context follows the caller's until a message is lost: from then on the node does not
+	// learn of the caller's end before it has taken what was sent (Y2).
+	node   context.Context
+	cancel context.CancelFunc
+	follow func() bool // stops following
+
 	in       chan rpc.WriteRequest
 	out      chan rpc.WriteReply
 	once     sync.Once
@@ -112,6 +118,8 @@ func (c *conn) Write(ctx context.Context, h rpc.Header) (rpc.WriteStream, error)
 		c: c, caller: ctx, l: l, in: make(chan rpc.WriteRequest, buffer), out: make(chan rpc.WriteReply, buffer),
 		broken: make(chan struct{}), finished: make(chan struct{}),
 	}
+	s.node, s.cancel = context.WithCancel(l.life)
+	s.follow = context.AfterFunc(l.ctx, s.cancel)
 	if l.verdict == LoseReply {
 		s.lost()
 	}
@@ -123,11 +131,17 @@ func (c *conn) Write(ctx context.Context, h rpc.Header) (rpc.WriteStream, error)
 		s.err = err
 		close(s.finished)
 		l.cancel()
+		s.cancel()
 	}()
 	return s, nil
 }
 
-func (s *writeStream) lost() { s.once.Do(func() { close(s.broken) }) }
+func (s *writeStream) lost() {
+	s.once.Do(func() {
+		s.follow()
+		close(s.broken)
+	})
+}
 
 func method(m rpc.WriteRequest) string {
 	switch {
@@ -237,11 +251,11 @@ func (s *writeStream) Close() { s.l.cancel() }
 type serverEnd writeStream
 
 // Context implements rpc.ServerStream.
-func (s *serverEnd) Context() context.Context { return s.l.ctx }
+func (s *serverEnd) Context() context.Context { return s.node }
 
 // Recv implements rpc.ServerStream.
 func (s *serverEnd) Recv() (rpc.WriteRequest, error) {
-	if s.l.ctx.Err() != nil {
+	if s.node.Err() != nil {
 		return rpc.WriteRequest{}, unavailable(s.c.from, "the caller is gone")
 	}
 	select {
@@ -253,9 +267,9 @@ func (s *serverEnd) Recv() (rpc.WriteRequest, error) {
 			return m, nil
 		default:
 		}
-	case <-s.l.ctx.Done():
+	case <-s.node.Done():
 	}
-	s.l.cancel()
+	s.cancel()
 	return rpc.WriteRequest{}, unavailable(s.c.from, "the caller is gone")
 }
 
@@ -266,7 +280,7 @@ func (s *serverEnd) Send(r rpc.WriteReply) error {
 		return nil
 	case <-s.broken:
 		return nil // it will notice
-	case <-s.l.ctx.Done():
+	case <-s.node.Done():
 		return unavailable(s.c.from, "the caller is gone")
 	}
 }

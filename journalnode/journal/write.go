@@ -113,7 +113,7 @@ func (j *Journal) start(st *Stream, prev segments.End) error {
 		return err
 	}
 	if d.Again {
-		st.Reply(j.reply(st.Header, rpc.Started, s, j.tails[s].w.Synced()))
+		st.Reply(j.reply(st.Header, rpc.Started, s, j.copyOf(s).Last))
 		return nil
 	}
 	if err := j.closePrev(prev); err != nil {
