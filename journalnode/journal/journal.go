@@ -53,6 +53,7 @@ type Journal struct {
 	floorSaved  recovery.Floor
 
 	newestFirst segments.TxID // cached; see structureChanged
+	structure   uint64        // how often segments came, ended or went
 	incoming    uint64        // numbers the temporaries
 
 	viewMu  sync.Mutex
@@ -371,6 +372,7 @@ func (j *Journal) structureChanged() {
 		s = max(s, t)
 	}
 	j.newestFirst = s
+	j.structure++
 	j.publish()
 }
 

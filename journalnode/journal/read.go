@@ -22,11 +22,14 @@ type View struct {
 	Floor      recovery.Floor
 	Newest     segments.TxID
 	Deleted    bool
+	// Structure counts how often segments came, ended or went: a segment that is finalized before anything
+	// of it was shown changes nothing else here, and its readers are to be woken.
+	Structure uint64
 }
 
 // publish brings the view up to date and wakes the watchers. Owner only.
 func (j *Journal) publish() {
-	v := View{Floor: j.floor, Newest: j.newestFirst, Deleted: j.unknown == nil && j.config.IsEmpty()}
+	v := View{Floor: j.floor, Newest: j.newestFirst, Deleted: j.unknown == nil && j.config.IsEmpty(), Structure: j.structure}
 	// D1: only from the copy with the floor's own writer epoch. Leftovers below the newest segment are
 	// never shown.
 	if t := j.tails[v.Newest]; t != nil && j.floor.Segment == v.Newest && t.w.Header().Epoch == j.floor.Epoch {
