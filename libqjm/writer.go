@@ -134,6 +134,7 @@ func (c *Client) OpenWriter(ctx context.Context, name string, opts WriterOptions
 		core: replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
 	}
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
+	w.endWithClient()
 	w.start()
 	if err := w.waitReady(ctx); err != nil {
 		w.abandon(err)
@@ -332,6 +333,15 @@ func (w *Writer) abandon(err error) {
 	w.end(err)
 	w.mu.Unlock()
 	w.stop()
+}
+
+// endWithClient answers what waits when the client is closed before the writer.
+func (w *Writer) endWithClient() {
+	context.AfterFunc(w.ctx, func() {
+		w.mu.Lock()
+		w.end(ErrClosed)
+		w.mu.Unlock()
+	})
 }
 
 // stop ends all goroutines and waits for them.

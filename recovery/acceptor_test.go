@@ -57,7 +57,7 @@ func TestW0_DecideStart(t *testing.T) {
 		{name: "record of an equal epoch", l: local(inProgress(1, 4, "a").accepted(5, "a")), rule: "W0"},
 		{name: "record of a higher epoch", l: local(inProgress(1, 4, "a").accepted(6, "a")), rule: "W0"},
 		{name: "finalized here", l: local(finalized(1, 4, "a")), rule: "W0"},
-		{name: "finalized here by this epoch", l: local(finalized(1, 5, "a")), rule: "W0"},
+		{name: "finalized here by this epoch: its answer was lost", l: local(finalized(1, 5, "a")), want: StartDecision{Again: true}},
 		{name: "a later segment here", l: local(absent(1)).newest(seg + 1), rule: "W0"},
 		{name: "previous segment ends elsewhere", l: local(absent(1)), prev: segments.End{First: 1, Last: 50}, rule: "W0"},
 		{name: "damaged, epoch unknown", l: unreadable(0), err: ErrUnknownData},

@@ -370,22 +370,28 @@ func (c *Coordinator) failIfLost() []Effect {
 	return nil
 }
 
-// noQuorum says why: superseded where higher epochs or lost races are what is missing to a majority.
+// noQuorum says why: superseded where higher epochs or lost races are what is missing to a majority, so
+// that a higher epoch may help; a full disk on two of three nodes stays what it is.
 func (c *Coordinator) noQuorum(step string) error {
 	var causes []NodeCause
 	raced := false
 	for _, m := range c.cfg.Members() {
 		if err := c.failed[m.ID]; err != nil {
 			causes = append(causes, NodeCause{m.ID, err})
-			raced = raced || errors.Is(err, fencing.ErrFenced) || errors.Is(err, fencing.ErrLostRace)
+			raced = raced || isRace(err)
 		} else if p, ok := c.promised[m.ID]; ok && !p.DataKnown {
 			causes = append(causes, NodeCause{m.ID, ErrUnknownData})
 		}
 	}
-	if raced {
+	lost := func(m quorum.Member) bool { err := c.failed[m.ID]; return err != nil && !isRace(err) }
+	if raced && c.cfg.MajorityPossible(lost) {
 		return &SupersededError{Epoch: c.claim.Epoch, Promised: c.highest, Causes: causes}
 	}
 	return &NoQuorumError{Step: step, Causes: causes}
+}
+
+func isRace(err error) bool {
+	return errors.Is(err, fencing.ErrFenced) || errors.Is(err, fencing.ErrLostRace)
 }
 
 func (c *Coordinator) propose() []Effect {

@@ -163,13 +163,13 @@ func (b *bench) result(name string, epoch libqjm.Epoch, took time.Duration) benc
 func (r benchJSON) table(w io.Writer, b *bench) error {
 	_, err := fmt.Fprintf(w, `%s appends of %s bytes by %s callers in %.1f s, errors: %s
 throughput   %.0f appends/s   %.2f MB/s
-latency      mean %s   p50 %s   p90 %s   p99 %s   p99.9 %s   max %s
+latency      mean %s  p50 %s  p90 %s  p99 %s  p99.9 %s  max %s
 `, r.Ops, r.Size, r.Concurrency, r.DurationS, r.Errors, r.OpsPerSec, r.MBPerSec,
 		ms(r.Latency.Mean), ms(r.Latency.P50), ms(r.Latency.P90), ms(r.Latency.P99), ms(r.Latency.P999), ms(r.Latency.Max))
 	return err
 }
 
-func ms(us float64) string { return fmt.Sprintf("%.2f ms", us/1000) }
+func ms(us float64) string { return fmt.Sprintf("%.3g ms", us/1000) }
 
 func micros(ns int64) float64 { return float64(ns) / 1000 }
 
