@@ -12,6 +12,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/internal/wire"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -151,4 +152,76 @@ func TestAttackFillFromAShortSourceIsNotReported(t *testing.T) {
 	require.Equal(t, fs[1].Position(), next(t, ch, "fill").r.At)
 	got := next(t, ch, "Fill that cannot reach its target")
 	require.Equal(t, rpc.FillFailed, got.r.Kind)
+}
+
+// S8, W2, W3, F3: a Fill is handled beside the owner's gate: neither promise, nor accepted record, nor
+// poison is looked at. Where it answers with a position (main, since 067afdf) that is an ack without W2's
+// conditions, and an acknowledged transaction is lost:
+//  1. w1 (epoch 5): n1 holds 1,2; n3 holds 1; n2 has started and holds nothing, a Fill up to 1 is on its way.
+//  2. w2 (epoch 6) on {n2,n3} chooses 1..1; the accept reaches n3 only. w2 dies.
+//  3. w3 (epoch 7) on {n1,n2} chooses 1..2; the accept reaches n2 only. w3 dies.
+//  4. The Fill arrives at n2: "from > target", Synced(2)@5. w1 counts n1+n2: txn 2 is acknowledged.
+//  5. Recovery on {n1,n3}: n3's accepted epoch 6 beats n1's writer epoch 5: the segment ends at 1. LOST.
+func TestAttackS8FillAcksForADeposedWriter(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	fs := chain(t, 5, 2)
+	var streams []rpc.WriteStream
+	var chs []<-chan said
+	for i, frames := range [][]segments.Frame{fs, nil, fs[:1]} {
+		s := r.stream(i)
+		ch := replies(s)
+		streams, chs = append(streams, s), append(chs, ch)
+		require.NoError(t, s.Send(rpc.WriteRequest{Seq: 1, Start: &segments.End{}}))
+		require.NoError(t, next(t, ch, "Start").err)
+		if len(frames) > 0 {
+			require.NoError(t, s.Send(rpc.WriteRequest{Seq: 2, Frames: frames}))
+			require.Equal(t, frames[len(frames)-1].Position(), next(t, ch, "frames").r.At)
+		}
+	}
+	claim := func(i int, e fencing.Epoch) rpc.Header {
+		h := r.heads[i]
+		h.Claim = fencing.Claim{Epoch: e, Writer: fencing.WriterID{byte(e)}}
+		return h
+	}
+	promise := func(e fencing.Epoch, at ...int) {
+		for _, i := range at {
+			_, err := r.nodes[i].NewEpoch(ctx, claim(i, e))
+			require.NoError(t, err)
+		}
+	}
+	accept := func(i int, e fencing.Epoch, last segments.Frame, src quorum.NodeID) {
+		end := segments.End{First: 1, Last: last.Last(), Digest: last.Digest()}
+		h := claim(i, e)
+		require.NoError(t, r.nodes[i].Accept(ctx, h, recovery.AcceptRequest{
+			Claim: h.Claim, End: end, Epoch: 5, Sources: []quorum.NodeID{src},
+		}, nil))
+	}
+	promise(6, 1, 2)
+	accept(2, 6, fs[0], "n3")
+	promise(7, 0, 1)
+	accept(1, 7, fs[1], "n1")
+
+	require.NoError(t, streams[1].Send(rpc.WriteRequest{Seq: 2, Fill: &rpc.Fill{Segment: 1, Target: fs[0].Position(), Sources: []quorum.NodeID{"n1"}}}))
+	select {
+	case got := <-chs[1]:
+		if got.err != nil || got.r.Kind != rpc.Synced {
+			return // refused: well
+		}
+		promise(8, 0, 2)
+		var answers []recovery.Answer
+		for _, i := range []int{0, 2} {
+			a, err := r.nodes[i].Prepare(ctx, claim(i, 8), 1, []segments.TxID{1, 2})
+			require.NoError(t, err)
+			a.Node = []quorum.NodeID{"n1", "n2", "n3"}[i]
+			answers = append(answers, a)
+		}
+		st, err := r.nodes[0].State(ctx, r.heads[0].Journal)
+		require.NoError(t, err)
+		ch, _, err := recovery.Choose(st.Summary.Config, 1, answers)
+		require.NoError(t, err)
+		t.Fatalf("n2, which promised epoch 7, told the writer of epoch %d Synced(%s): with n1 that is a majority, txn 2 is acknowledged; recovery on {n1,n3} ends the segment at %s", got.r.Epoch, got.r.At, ch.End)
+	case <-time.After(2 * time.Second):
+	}
 }
