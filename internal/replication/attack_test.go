@@ -66,3 +66,45 @@ func TestAttackSourcesAfterRestart(t *testing.T) {
 	c.Unlinked("n2", rpc.ErrUnavailable)
 	require.Empty(t, c.sources(at[2], "n1"), "n2 is not even connected: who asks it waits for a timeout each time")
 }
+// The writer's half of S8 by way of a Fill (journalnode: TestAttackS8FillAcksForADeposedWriter): a node that
+// was asked to fill up to 1 says "Synced 3". Frame 3 was never sent to it; counting it commits 3.
+func TestAttackS8CoreCountsAPositionBeyondTheFillThatItNeverSent(t *testing.T) {
+	c := attackCore()
+	c.opts.RingBytes = 1
+	var prev segments.Position
+	var at []segments.Position
+	add := func() {
+		var b segments.Builder
+		b.Reset(prev.TxID+1, 1)
+		require.NoError(t, b.Add([]byte("x")))
+		f, err := b.Seal(prev.Digest, segments.SealOptions{})
+		require.NoError(t, err)
+		require.NoError(t, c.Add(f))
+		prev = f.Position()
+		at = append(at, prev)
+	}
+	say := func(id quorum.NodeID, inc byte, k rpc.ReplyKind, p segments.Position) {
+		_, _ = c.Handle(id, rpc.WriteReply{Kind: k, Segment: 1, Epoch: 1, ConfigVersion: 1, Incarnation: quorum.Incarnation{inc}, At: p})
+	}
+	for i, id := range []quorum.NodeID{"n1", "n3"} {
+		c.Next(id)
+		say(id, byte(1+2*i), rpc.Started, segments.Position{})
+	}
+	for range 2 {
+		add()
+		for i, id := range []quorum.NodeID{"n1", "n3"} {
+			c.Next(id)
+			say(id, byte(1+2*i), rpc.Synced, prev)
+		}
+	}
+	c.Next("n2")
+	say("n2", 2, rpc.Started, segments.Position{})
+	m, _ := c.Next("n2")
+	require.NotNil(t, m.Fill)
+	require.Equal(t, at[0], m.Fill.Target)
+	add()
+	c.Next("n1")
+	say("n1", 1, rpc.Synced, at[2])
+	say("n2", 2, rpc.Synced, at[2])
+	require.Equal(t, at[1], c.Committed(), "frame 3 was never sent to n2, and is committed on its word")
+}
