@@ -66,6 +66,7 @@ func TestAttackSourcesAfterRestart(t *testing.T) {
 	c.Unlinked("n2", rpc.ErrUnavailable)
 	require.Empty(t, c.sources(at[2], "n1"), "n2 is not even connected: who asks it waits for a timeout each time")
 }
+
 // The writer's half of S8 by way of a Fill (journalnode: TestAttackS8FillAcksForADeposedWriter): a node that
 // was asked to fill up to 1 says "Synced 3". Frame 3 was never sent to it; counting it commits 3.
 func TestAttackS8CoreCountsAPositionBeyondTheFillThatItNeverSent(t *testing.T) {
