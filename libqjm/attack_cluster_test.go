@@ -1,0 +1,173 @@
+package libqjm_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/internal/wire"
+	"github.com/quorumjournal/qjm/libqjm"
+)
+
+func within(t *testing.T, d time.Duration, what string, done <-chan error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		t.Logf("%s: %v", what, err)
+	case <-time.After(d):
+		t.Errorf("%s hangs: no end after %v", what, d)
+	}
+}
+
+func start(f func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return done
+}
+
+// Two calls of Close (a defer and a signal handler): the second one ends the channels under the first,
+// says nil, and the first one and every append under way hang for ever, also with all nodes healthy.
+func TestAttackSecondCloseKillsTheFirst(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{})
+	cl := c.Client()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	require.NoError(t, cl.CreateJournal(ctx, "a"))
+	w, err := cl.OpenWriter(ctx, "a", libqjm.WriterOptions{})
+	require.NoError(t, err)
+	c.StopNode(1)
+	c.StopNode(2)
+	f, err := w.AppendAsync(ctx, []byte("in flight"))
+	require.NoError(t, err)
+	first := start(func() error { return w.Close(ctx) })
+	time.Sleep(200 * time.Millisecond)
+	second := start(func() error { return w.Close(ctx) })
+	select {
+	case err := <-second:
+		if err == nil {
+			select {
+			case <-f.Done():
+			default:
+				t.Errorf("second Close says nil, and the append is neither committed nor failed")
+			}
+		}
+	case <-time.After(2 * time.Second):
+	}
+	c.StartNode(1)
+	c.StartNode(2)
+	within(t, 10*time.Second, "first Close", first)
+	select {
+	case <-f.Done():
+	default:
+		t.Errorf("the future is not done")
+	}
+}
+
+// Several calls of Roll at once, and nothing is appended after them: all but the first wait for one more
+// roll, which an empty segment never gets.
+func TestAttackConcurrentRollsHang(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{})
+	cl := c.Client()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	require.NoError(t, cl.CreateJournal(ctx, "a"))
+	w, err := cl.OpenWriter(ctx, "a", libqjm.WriterOptions{})
+	require.NoError(t, err)
+	_, err = w.Append(ctx, []byte("one"))
+	require.NoError(t, err)
+	var all []<-chan error
+	for range 8 {
+		all = append(all, start(func() error { return w.Roll(ctx) }))
+	}
+	deadline := time.After(5 * time.Second)
+	hang := 0
+	for _, done := range all {
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+		case <-deadline:
+			hang++
+			deadline = time.After(0)
+		}
+	}
+	require.Zero(t, hang, "calls of Roll that hang; all nodes are up, nothing is under way")
+}
+
+// W8, A1. 1: txn 1 is committed. 2: n2 and n3 go down. 3: Roll; n1 finalizes segment 1. 4: n2 and n3 come
+// back, and pull segment 1 from n1 by anti-entropy before the writer has reconnected. 5: the writer sends
+// Start(1) to them: "finalized here" is a breach, they are left out of this segment, and it never has its
+// majority for Finalize. All three nodes are up, healthy and agree; the writer hangs for ever, without an
+// error.
+func TestAttackAntiEntropyOvertakesTheWritersFinalize(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{})
+	cl := c.Client()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	require.NoError(t, cl.CreateJournal(ctx, "a"))
+	w, err := cl.OpenWriter(ctx, "a", libqjm.WriterOptions{})
+	require.NoError(t, err)
+	_, err = w.Append(ctx, []byte("one"))
+	require.NoError(t, err)
+	c.StopNode(1)
+	c.StopNode(2)
+	first := start(func() error { return w.Roll(ctx) })
+	time.Sleep(1500 * time.Millisecond) // the channels are waiting between two attempts
+	c.StartNode(1)
+	c.StartNode(2)
+	within(t, 15*time.Second, "Roll", first)
+	t.Logf("%+v", w.Status())
+}
+
+// M2, M8: a delete that reached one node only (its client died). The empty config is not in force, but
+// whoever hears that node is told "deleted": data that a majority holds is out of reach, or not, by chance;
+// and the delete cannot be finished, because it asks first and is told "deleted".
+func TestAttackHalfDeletedJournal(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{})
+	cl := c.Client()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	require.NoError(t, cl.CreateJournal(ctx, "a"))
+	w, err := cl.OpenWriter(ctx, "a", libqjm.WriterOptions{})
+	require.NoError(t, err)
+	_, err = w.Append(ctx, []byte("acknowledged"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close(ctx))
+
+	n, err := (&wire.Dialer{}).Dial(c.Endpoints()[0])
+	require.NoError(t, err)
+	defer func() { _ = n.Close() }()
+	info, err := n.Info(ctx)
+	require.NoError(t, err)
+	require.NoError(t, n.DeleteJournal(ctx, rpc.JournalSummary{ID: rpc.JournalIDOf(info.Cluster, "a"), Name: "a"}))
+
+	deleted, there := 0, 0
+	for range 40 {
+		r, err := cl.OpenReader(ctx, "a", libqjm.ReaderOptions{})
+		if err != nil {
+			require.ErrorIs(t, err, libqjm.ErrJournalDeleted)
+			deleted++
+			continue
+		}
+		there++
+		require.NoError(t, r.Close())
+	}
+	if deleted > 0 {
+		t.Errorf("a majority has the journal: %d times it was there, %d times deleted", there, deleted)
+	}
+	ok := false
+	for range 20 {
+		if err = cl.DeleteJournal(ctx, "a"); err == nil {
+			ok = true
+			break
+		}
+	}
+	if !ok {
+		t.Errorf("the delete cannot be finished: %v", err)
+	}
+	_, err = cl.OpenReader(ctx, "a", libqjm.ReaderOptions{})
+	require.ErrorIs(t, err, libqjm.ErrJournalDeleted)
+}
