@@ -12,6 +12,8 @@ var (
 	ErrLostRace = errors.New("fencing: lost the race for an epoch")
 	// ErrNotPromised is the class of *NotPromisedError.
 	ErrNotPromised = errors.New("fencing: epoch not promised")
+	// ErrEpochTooFar refuses a claim more than MaxEpochStep above the promise.
+	ErrEpochTooFar = errors.New("fencing: epoch is too far above the promise")
 	// ErrZeroEpoch refuses a claim without an epoch or without a writer id.
 	ErrZeroEpoch = errors.New("fencing: a claim needs an epoch above zero and a writer id")
 )

@@ -17,6 +17,10 @@ func (c Claim) IsZero() bool { return c == Claim{} }
 // String returns "epoch/writer", the writer shortened.
 func (c Claim) String() string { return c.Epoch.String() + "/" + c.Writer.String()[:8] }
 
+// MaxEpochStep bounds how far one claim may lie above the promise. Epochs rise by one for each opening, so
+// no writer comes near; without a bound one stray request could use up all epochs there are.
+const MaxEpochStep = 1 << 32
+
 // State is a journal's fence on one node: the highest claim it has promised to serve. The zero State
 // has promised nothing.
 type State struct {
@@ -36,6 +40,8 @@ func (s State) Admit(c Claim) (State, error) {
 	switch {
 	case c.Epoch == 0 || c.Writer.IsZero():
 		return s, ErrZeroEpoch
+	case c.Epoch > s.Promised.Epoch && c.Epoch-s.Promised.Epoch > MaxEpochStep:
+		return s, fmt.Errorf("%w (got %d, promised %d)", ErrEpochTooFar, c.Epoch, s.Promised.Epoch)
 	case c.Epoch < s.Promised.Epoch:
 		return s, &FencedError{Promised: s.Promised, Got: c}
 	case c.Epoch == s.Promised.Epoch && c.Writer != s.Promised.Writer:

@@ -1,6 +1,7 @@
 package journalnode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,34 +148,38 @@ func (n *Node) answerFill(ctx context.Context, o *owner, st *journal.Stream, f r
 
 // fill copies missed frames of the open segment from a peer and queues them as if the writer had sent
 // them: each is checked when it is written (W1), the promise again, too. The chain reaching the target
-// proves that they are the writer's own (W5).
+// proves that they are the writer's own (W5). A source may hold less than the writer thinks; the next one
+// is asked then.
 func (n *Node) fill(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fill) error {
 	errs := []error{rpc.ErrNoSource}
-	for _, id := range f.Sources {
-		last, err := ask(ctx, o, func(j *journal.Journal) (segments.Position, error) {
-			return j.OpenPosition(st.Header.Claim.Epoch, f.Segment)
-		})
-		if err != nil {
+	for i := 0; ; i++ {
+		from, err := n.fillFrom(ctx, o, st, f)
+		if err != nil || from > f.Target.TxID {
 			return err
 		}
-		from := last.TxID + 1
-		if from > f.Target.TxID {
-			// It came by another way: through the writer's stream before this one, say. The ack for it
-			// went there; without one here the writer would wait for ever.
-			st.Reply(rpc.WriteReply{Kind: rpc.Synced, Segment: f.Segment, Epoch: st.Header.Claim.Epoch,
-				ConfigVersion: st.Header.ConfigVersion, Incarnation: n.identity().Incarnation, At: last})
-			return nil
+		if i == len(f.Sources) {
+			return errors.Join(errs...)
 		}
-		err = n.readFrom(ctx, id, rpc.ReadRequest{
+		err = n.readFrom(ctx, f.Sources[i], rpc.ReadRequest{
 			Journal: st.Header.Journal, Segment: f.Segment, From: from, UpTo: f.Target.TxID,
 			Durable: true, Epoch: st.Header.Claim.Epoch,
 		}, func(frames []segments.Frame) error {
 			return o.submit(ctx, journal.Item{Stream: st, Request: rpc.WriteRequest{Frames: frames}})
 		})
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", id, err))
+		errs = append(errs, fmt.Errorf("%s: %w", f.Sources[i], cmp.Or(err, rpc.ErrNotFound)))
 	}
-	return errors.Join(errs...)
+}
+
+// fillFrom returns the txid that a fill goes on at. Where nothing is missing any more it tells the
+// writer: what came by another way was acknowledged there, and without an ack here it would wait for
+// ever. The position is an ack like any other, so it passes the gate and leaves from the owner (W2, W3).
+func (n *Node) fillFrom(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fill) (segments.TxID, error) {
+	return ask(ctx, o, func(j *journal.Journal) (segments.TxID, error) {
+		at, err := j.FillPosition(st.Header, f.Segment)
+		if err == nil && at.TxID >= f.Target.TxID {
+			st.Reply(rpc.WriteReply{Kind: rpc.Synced, Segment: f.Segment, Epoch: st.Header.Claim.Epoch,
+				ConfigVersion: st.Header.ConfigVersion, Incarnation: st.Header.Incarnation, At: at})
+		}
+		return at.TxID + 1, err
+	})
 }

@@ -113,9 +113,11 @@ type JournalInfo struct {
 // only where none does.
 func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 	byName := map[string]JournalInfo{}
+	tombstones := map[string]int{}
 	answered := false
 	nq := &recovery.NoQuorumError{Step: "the list of journals"}
-	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) ([]rpc.JournalSummary, error) {
+	ids := c.nodeIDs()
+	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) ([]rpc.JournalSummary, error) {
 		return n.Journals(ctx)
 	}, func(r reply[[]rpc.JournalSummary]) bool {
 		if r.err != nil {
@@ -124,10 +126,13 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 		}
 		answered = true
 		for _, s := range r.val {
-			if old, ok := byName[s.Name]; ok && old.Version >= s.Config.Version {
+			if s.Deleted {
+				tombstones[s.Name]++
+			}
+			if old, ok := byName[s.Name]; ok && (s.Deleted || old.Version >= s.Config.Version) {
 				continue
 			}
-			info := JournalInfo{Name: s.Name, ID: s.ID.String(), Version: s.Config.Version, Deleted: s.Deleted}
+			info := JournalInfo{Name: s.Name, ID: s.ID.String(), Version: s.Config.Version}
 			for _, m := range s.Config.Members() {
 				info.Members = append(info.Members, string(m.ID))
 			}
@@ -135,6 +140,12 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 		}
 		return false
 	})
+	for name, n := range tombstones {
+		if info := byName[name]; n > len(ids)/2 {
+			info.Deleted = true
+			byName[name] = info
+		}
+	}
 	if !answered {
 		return nil, nq
 	}

@@ -57,6 +57,7 @@ func TestDelete_NodeThatWasDownLearnsTheTombstone(t *testing.T) {
 		require.Len(b, js, 1)
 		require.False(b, js[0].Deleted)
 		b.StartNode(0)
+		b.StartNode(1) // a majority has it: only then is it in force (M2)
 		b.Until(time.Minute, "n3 has the tombstone", func() bool {
 			js, err := n3.Journals(b.ctx)
 			return err == nil && len(js) == 1 && js[0].Deleted

@@ -284,17 +284,34 @@ func (c *Client) statesOnce(ctx context.Context, name string, all bool) (journal
 		return ref, nil, err
 	}
 	var got []reply[rpc.JournalState]
-	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) (rpc.JournalState, error) {
+	ids := c.nodeIDs()
+	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) (rpc.JournalState, error) {
 		return n.State(ctx, ref.id)
 	}, func(r reply[rpc.JournalState]) bool {
 		got = append(got, r)
-		if r.err == nil && r.val.Summary.Config.Version > ref.cfg.Version {
-			ref.cfg = r.val.Summary.Config
+		if cfg := r.val.Summary.Config; r.err == nil && !cfg.IsEmpty() && cfg.Version > ref.cfg.Version {
+			ref.cfg = cfg
 		}
-		return !all && !ref.cfg.IsZero() && ref.cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) })
+		return !all && (isDeleted(ref.cfg, len(ids), got) || ref.cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }))
 	})
 	slices.SortFunc(got, func(a, b reply[rpc.JournalState]) int { return cmp.Compare(a.node, b.node) })
-	return ref, got, judge(name, ref.cfg, got)
+	return ref, got, judge(name, ref.cfg, len(ids), got)
+}
+
+// isDeleted: the empty config is in force where a majority of the members of the config before it has
+// installed it (M2); where nobody tells that config, a majority of all nodes. A tombstone on fewer is a
+// delete that was cut off.
+func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool {
+	gone := map[quorum.NodeID]bool{}
+	for _, r := range got {
+		if r.err == nil && r.val.Summary.Deleted {
+			gone[r.node] = true
+		}
+	}
+	if cfg.IsZero() {
+		return len(gone) > nodes/2
+	}
+	return cfg.Majority(func(m quorum.Member) bool { return gone[m.ID] })
 }
 
 // countsAs: the member itself answered, with its own storage, as a member (D6, N1).
@@ -305,8 +322,8 @@ func countsAs(got []reply[rpc.JournalState], m quorum.Member) bool {
 }
 
 // judge says why the answers are not enough to go on with.
-func judge(name string, cfg quorum.Config, got []reply[rpc.JournalState]) error {
-	if cfg.IsEmpty() {
+func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) error {
+	if isDeleted(cfg, nodes, got) {
 		return fmt.Errorf("%w: %s", ErrJournalDeleted, name)
 	}
 	if !cfg.IsZero() && cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }) {
@@ -318,6 +335,8 @@ func judge(name string, cfg quorum.Config, got []reply[rpc.JournalState]) error 
 		switch {
 		case errors.Is(r.err, ErrNoJournal):
 			missing++
+		case r.err == nil && r.val.Summary.Deleted:
+			r.err = ErrJournalDeleted
 		case r.err == nil:
 			continue
 		}

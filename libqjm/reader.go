@@ -230,6 +230,9 @@ func (r *Reader) receive(ctx context.Context) error {
 	for len(frames) > 0 && frames[0].Last() < r.next {
 		frames = frames[1:]
 	}
+	if len(frames) > 0 && r.pos == nil && frames[0].First() > r.next {
+		return r.rotate(ctx, &segments.GapError{Got: frames[0].First(), Want: r.next})
+	}
 	if len(frames) > 0 && r.pos == nil {
 		// Nothing was verified yet: the chain starts with what this node says. Checksums hold anyhow.
 		r.pos = &chunk.Prev

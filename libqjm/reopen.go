@@ -13,12 +13,12 @@ import (
 )
 
 // mayReopen reports whether the writer outlives a refusal by opening anew: always after a lost race,
-// which is not fencing (F5); after fencing only where the embedder said so (F6).
+// which is not fencing (F5), and where nodes do not fit the segment; after fencing only where the embedder said so (F6).
 func (w *Writer) mayReopen(why error) bool {
 	if errors.Is(why, ErrFenced) {
 		return w.opts.ReopenWhenFenced
 	}
-	return errors.Is(why, ErrLostRace)
+	return errors.Is(why, ErrLostRace) || errors.Is(why, recovery.ErrBreach)
 }
 
 // reopenWhenBlocked watches for a writer that cannot get a quorum without a node that refused its epoch.

@@ -145,9 +145,16 @@ func chooseFinalized(cfg quorum.Config, s segments.TxID, data []Answer) (Choice,
 // to Prepare is lost; B and C hold nothing of s, and the journal would begin anew at "no segment".
 func emptyChoice(s segments.TxID, data []Answer) (Choice, []Query, error) {
 	ch := Choice{Empty: true, End: segments.End{First: s, Last: s - 1}}
+	var from Answer
 	for _, a := range data {
-		if a.Copy.Prev.Last == s-1 && !a.Copy.Prev.IsZero() {
-			ch.Prev = a.Copy.Prev
+		switch {
+		case a.Copy.Prev.Last != s-1 || a.Copy.Prev.IsZero():
+		case ch.Prev.IsZero():
+			ch.Prev, from = a.Copy.Prev, a
+		case ch.Prev != a.Copy.Prev:
+			e := divergence(s, "predecessors of an empty segment differ", from, a)
+			e.Ends = []segments.Position{from.Copy.Prev.Position(), a.Copy.Prev.Position()}
+			return Choice{}, nil, e
 		}
 	}
 	if ch.Prev.Next() != s {

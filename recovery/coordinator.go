@@ -258,10 +258,11 @@ func (c *Coordinator) onPrepared(ev Prepared) []Effect {
 	if c.step != StepPrepare {
 		return nil
 	}
-	if a.Newest > c.segment {
-		// Anti-entropy brought it a later segment since it promised: its answer to NewEpoch, which the
-		// segment was picked from, no longer tells what it holds.
-		return c.onFailed(Failed{a.Node, StepPrepare, fmt.Errorf("recovery: newest segment moved (got %d, want %d)", a.Newest, c.segment)})
+	if a.Newest > c.segment && a.Copy.State != Unknown {
+		// Anti-entropy brought it a later segment since it promised, or it never knew its data: its answer
+		// to NewEpoch, which the segment was picked from, does not tell what it holds. It is no data
+		// answer; the floor that it knows of counts all the same (R3).
+		a.Copy = Copy{Segment: a.Copy.Segment, State: Unknown}
 	}
 	if c.basis != nil && a.Copy.State == Unknown {
 		// Its copy became unreadable since the first answer. That one stands in the basis, but no digest
@@ -395,6 +396,9 @@ func isRace(err error) bool {
 }
 
 func (c *Coordinator) propose() []Effect {
+	if c.highest == ^fencing.Epoch(0) {
+		return c.fail(fmt.Errorf("%w: no epoch is left above %d", fencing.ErrEpochTooFar, c.highest))
+	}
 	c.claim = fencing.Claim{Epoch: max(c.highest+1, c.opts.MinEpoch), Writer: c.writer}
 	return c.enter(StepPromise, func(m quorum.Member) Effect { return AskPromise{m.ID, c.claim} })
 }

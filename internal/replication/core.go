@@ -256,7 +256,8 @@ func (c *Core) refuse(n *node, err error) {
 }
 
 // Blocked returns the refusal that keeps the writer from a quorum, while it has none: a node that
-// promised this epoch to another writer, or a higher one. The writer can open anew then (F5, F6). Nil
+// promised this epoch to another writer, or a higher one, or that is left out of this segment because it
+// does not fit. The writer can open anew then (F5, F6). Nil
 // where nodes are merely out of reach, or a majority is there.
 func (c *Core) Blocked() error {
 	if c.over != nil {
@@ -267,7 +268,7 @@ func (c *Core) Blocked() error {
 	}
 	var why error
 	for _, n := range c.nodes {
-		if errors.Is(n.refused, fencing.ErrFenced) || why == nil && errors.Is(n.refused, fencing.ErrLostRace) {
+		if errors.Is(n.refused, fencing.ErrFenced) || why == nil && n.refused != nil {
 			why = n.refused
 		}
 	}
@@ -308,7 +309,7 @@ func (c *Core) Status() []NodeStatus {
 func (c *Core) sources(p segments.Position, not quorum.NodeID) []quorum.NodeID {
 	var ids []quorum.NodeID
 	for _, n := range c.nodes {
-		if n.member.ID != not && n.acked.TxID >= p.TxID && n.refused == nil {
+		if n.member.ID != not && n.linked && n.started && n.acked.TxID >= p.TxID && n.refused == nil {
 			ids = append(ids, n.member.ID)
 		}
 	}

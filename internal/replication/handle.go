@@ -89,6 +89,10 @@ func (c *Core) onSynced(n *node, at segments.Position) error {
 		if at.TxID == n.fill.TxID && at != *n.fill {
 			return c.diverges(n, at, *n.fill)
 		}
+		// Only the target is proved by the chain. What the node says of frames that this stream never
+		// carried does not count: it may stand on an earlier one, which nobody vouches for (S8). They are
+		// sent again, and acknowledged again (W4).
+		at = *n.fill
 		n.sent = max(n.sent, at.TxID)
 		n.fill, n.noFill = nil, false
 	}

@@ -389,7 +389,7 @@ func (l *link) fill(f rpc.Fill, st *journal.Stream, nodeLife int) {
 	if n.j == nil {
 		return
 	}
-	pos, err := n.j.OpenPosition(st.Header.Claim.Epoch, f.Segment)
+	pos, err := n.j.FillPosition(st.Header, f.Segment)
 	if err != nil {
 		st.Fail(err)
 		return

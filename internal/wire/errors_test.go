@@ -31,6 +31,7 @@ import (
 var classNames = map[string]error{
 	"fencing.ErrFenced": fencing.ErrFenced, "fencing.ErrLostRace": fencing.ErrLostRace,
 	"fencing.ErrNotPromised": fencing.ErrNotPromised, "fencing.ErrZeroEpoch": fencing.ErrZeroEpoch,
+	"fencing.ErrEpochTooFar": fencing.ErrEpochTooFar,
 
 	"recovery.ErrDivergence": recovery.ErrDivergence, "recovery.ErrBelowFloor": recovery.ErrBelowFloor,
 	"recovery.ErrBreach": recovery.ErrBreach, "recovery.ErrMismatch": recovery.ErrMismatch,

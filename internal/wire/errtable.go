@@ -39,6 +39,7 @@ func rows() []row {
 		{"LOST_RACE", codes.Aborted, fencing.ErrLostRace, []shape{lostRaceShape}},
 		{"NOT_PROMISED", codes.FailedPrecondition, fencing.ErrNotPromised, []shape{notPromisedShape}},
 		{"ZERO_EPOCH", codes.InvalidArgument, fencing.ErrZeroEpoch, nil},
+		{"EPOCH_TOO_FAR", codes.InvalidArgument, fencing.ErrEpochTooFar, nil},
 
 		// The node and the request.
 		{"BAD_REQUEST", codes.InvalidArgument, rpc.ErrBadRequest, nil},

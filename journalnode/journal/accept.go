@@ -78,7 +78,9 @@ func (j *Journal) acceptInPlace(req recovery.AcceptRequest) error {
 	if err := j.record(req); err != nil {
 		return err
 	}
-	j.tails[s].cutAt = nil
+	if t := j.tails[s]; t.cutAt != nil && req.End.Last > t.cutAt.TxID {
+		t.cutAt = nil // accepted beyond the cut (N2a)
+	}
 	j.publish()
 	return nil
 }

@@ -395,7 +395,8 @@ func (j *Journal) copyOf(s segments.TxID) recovery.Copy {
 		h := t.w.Header()
 		c.State, c.Epoch, c.Prev, c.Last, c.CutAt = recovery.InProgress, h.Epoch, h.Prev, t.w.Synced(), t.cutAt
 	}
-	if j.broken[s] != nil || j.badAccepted[s] != nil && c.State != recovery.Finalized {
+	damaged := j.broken[s] != nil || j.tails[s] != nil && j.tails[s].w.Damaged() != nil
+	if damaged || j.badAccepted[s] != nil && c.State != recovery.Finalized {
 		c.State = recovery.Unknown
 	}
 	if c.State == recovery.Absent {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -168,6 +167,9 @@ func (b *batch) frames(st *Stream, frames []segments.Frame) error {
 	if t == nil || t.w.Header().Epoch != e {
 		return fmt.Errorf("%w: epoch %d has no open segment here", rpc.ErrOutOfSync, e)
 	}
+	if err := t.w.Damaged(); err != nil {
+		return fmt.Errorf("%w: %w", recovery.ErrUnknownData, err) // N2: acks must not rest on it
+	}
 	if !j.accepted[s].IsZero() {
 		return &recovery.BreachError{Rule: "W3", Segment: s, Text: "frames for a segment with an accepted record"}
 	}
@@ -248,12 +250,19 @@ func (b *batch) commit() {
 	}
 }
 
-// OpenPosition returns how far the segment that the epoch is writing goes here: where a fill goes on
-// (W5). Owner only.
-func (j *Journal) OpenPosition(e fencing.Epoch, s segments.TxID) (segments.Position, error) {
-	t := j.tails[s]
-	if t == nil || t.w.Header().Epoch != e || s != j.newest() {
-		return segments.Position{}, fmt.Errorf("%w: epoch %d does not write segment %d here", rpc.ErrOutOfSync, e, s)
+// FillPosition returns how far the segment that the stream's epoch is writing is durable here: where a
+// fill goes on (W5). It passes the gate of an ack: the promise is the stream's, no record was accepted,
+// nothing is damaged (W3). Owner only.
+func (j *Journal) FillPosition(h rpc.Header, s segments.TxID) (segments.Position, error) {
+	if err := j.check(h); err != nil {
+		return segments.Position{}, err
 	}
-	return t.w.Last(), nil
+	if err := j.fence.Holds(h.Claim); err != nil {
+		return segments.Position{}, err
+	}
+	c := j.copyOf(s)
+	if c.State != recovery.InProgress || c.Epoch != h.Claim.Epoch || s != j.newest() || !c.Accepted.IsZero() {
+		return segments.Position{}, fmt.Errorf("%w: epoch %d does not write segment %d here", rpc.ErrOutOfSync, h.Claim.Epoch, s)
+	}
+	return c.Last, nil
 }

@@ -53,6 +53,9 @@ func (w *Writer) Synced() segments.Position {
 // Last returns how far the content goes, collected frames included.
 func (w *Writer) Last() segments.Position { return w.last }
 
+// Damaged returns what was found wrong with the segment since it was opened, or nil.
+func (w *Writer) Damaged() error { return w.d.damageOf(w.seg) }
+
 // Pending returns how many frames Commit would make durable.
 func (w *Writer) Pending() int { return len(w.pending) }
 

@@ -100,7 +100,7 @@ func chain(t *testing.T, epoch fencing.Epoch, n int) (frames []segments.Frame) {
 // A message that the node refuses ends the stream, but Write waits for its receiving goroutine, which
 // waits for the next message; the status goes out when Write returns. A writer whose Start was refused
 // sends no heartbeat (it is not started), so neither side ever learns: deadlock.
-func TestAttackRefusalIsNotDeliveredUntilTheWriterSendsMore(t *testing.T) {
+func TestHole_RefusalIsNotDeliveredUntilTheWriterSendsMore(t *testing.T) {
 	r := newRig(t)
 	s := r.stream(0)
 	ch := replies(s)
@@ -118,7 +118,7 @@ func TestAttackRefusalIsNotDeliveredUntilTheWriterSendsMore(t *testing.T) {
 
 // W5: a Fill whose target the node has reached already (frames of an older stream of the same writer
 // came in between) is answered by nothing. The writer waits for an answer before it sends more.
-func TestAttackFillThatIsDoneIsNotAnswered(t *testing.T) {
+func TestHole_FillThatIsDoneIsNotAnswered(t *testing.T) {
 	r := newRig(t)
 	s := r.stream(0)
 	ch := replies(s)
@@ -134,7 +134,7 @@ func TestAttackFillThatIsDoneIsNotAnswered(t *testing.T) {
 
 // W5: a source that ends before the target (it was restarted, and cut its tail; its old ack is still in
 // the writer's table) looks like a fill that went well: no FillFailed, no further frames, for ever.
-func TestAttackFillFromAShortSourceIsNotReported(t *testing.T) {
+func TestHole_FillFromAShortSourceIsNotReported(t *testing.T) {
 	r := newRig(t)
 	fs := chain(t, 5, 3)
 	s2 := r.stream(1)
@@ -162,7 +162,7 @@ func TestAttackFillFromAShortSourceIsNotReported(t *testing.T) {
 //  3. w3 (epoch 7) on {n1,n2} chooses 1..2; the accept reaches n2 only. w3 dies.
 //  4. The Fill arrives at n2: "from > target", Synced(2)@5. w1 counts n1+n2: txn 2 is acknowledged.
 //  5. Recovery on {n1,n3}: n3's accepted epoch 6 beats n1's writer epoch 5: the segment ends at 1. LOST.
-func TestAttackS8FillAcksForADeposedWriter(t *testing.T) {
+func TestHole_S8FillAcksForADeposedWriter(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

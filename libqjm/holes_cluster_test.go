@@ -31,7 +31,7 @@ func start(f func() error) <-chan error {
 
 // Two calls of Close (a defer and a signal handler): the second one ends the channels under the first,
 // says nil, and the first one and every append under way hang for ever, also with all nodes healthy.
-func TestAttackSecondCloseKillsTheFirst(t *testing.T) {
+func TestHole_SecondCloseKillsTheFirst(t *testing.T) {
 	c := testcluster.Start(t, testcluster.Options{})
 	cl := c.Client()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -69,7 +69,7 @@ func TestAttackSecondCloseKillsTheFirst(t *testing.T) {
 
 // Several calls of Roll at once, and nothing is appended after them: all but the first wait for one more
 // roll, which an empty segment never gets.
-func TestAttackConcurrentRollsHang(t *testing.T) {
+func TestHole_ConcurrentRollsHang(t *testing.T) {
 	c := testcluster.Start(t, testcluster.Options{})
 	cl := c.Client()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -102,7 +102,7 @@ func TestAttackConcurrentRollsHang(t *testing.T) {
 // Start(1) to them: "finalized here" is a breach, they are left out of this segment, and it never has its
 // majority for Finalize. All three nodes are up, healthy and agree; the writer hangs for ever, without an
 // error.
-func TestAttackAntiEntropyOvertakesTheWritersFinalize(t *testing.T) {
+func TestHole_AntiEntropyOvertakesTheWritersFinalize(t *testing.T) {
 	c := testcluster.Start(t, testcluster.Options{})
 	cl := c.Client()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -125,7 +125,7 @@ func TestAttackAntiEntropyOvertakesTheWritersFinalize(t *testing.T) {
 // M2, M8: a delete that reached one node only (its client died). The empty config is not in force, but
 // whoever hears that node is told "deleted": data that a majority holds is out of reach, or not, by chance;
 // and the delete cannot be finished, because it asks first and is told "deleted".
-func TestAttackHalfDeletedJournal(t *testing.T) {
+func TestHole_HalfDeletedJournal(t *testing.T) {
 	c := testcluster.Start(t, testcluster.Options{})
 	cl := c.Client()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

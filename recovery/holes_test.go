@@ -43,7 +43,7 @@ func pos(t segments.TxID, d byte) segments.Position {
 
 // N2a, S7: n1 and n2 acked txn 1; n1's last frame rots, its restart cuts it as torn (cut_at = 0). n2 is
 // merely slower with its promise than n3. The coordinator must wait for n2 before it chooses.
-func TestAttackN2aCutTailDoesNotWaitForSlowPromise(t *testing.T) {
+func TestHole_N2aCutTailDoesNotWaitForSlowPromise(t *testing.T) {
 	c := attackCoordinator(1)
 	c.Step(Promised{"n1", true, 1})
 	c.Step(Promised{"n3", true, 0})
@@ -59,7 +59,7 @@ func TestAttackN2aCutTailDoesNotWaitForSlowPromise(t *testing.T) {
 
 // R1: n1's digest is needed; when it is asked, n1's read meets damage and it answers "unknown" without
 // the digest. The attempt must fail (ErrNotComparable): nothing else is under way, so it hangs for ever.
-func TestAttackR1LostDigestHangsTheAttempt(t *testing.T) {
+func TestHole_R1LostDigestHangsTheAttempt(t *testing.T) {
 	c := attackCoordinator(1)
 	c.Step(Promised{"n1", true, 1})
 	c.Step(Promised{"n3", true, 1})
@@ -75,7 +75,7 @@ func TestAttackR1LostDigestHangsTheAttempt(t *testing.T) {
 // R3: "every floor for S or for a later segment in any answer, those of unknown nodes too". n1 is
 // unknown (its newest segment, 11, is damaged) and reports a floor in it; n2 and n3 know of segment 1
 // only. The answer is thrown away because "newest moved", and its floor with it.
-func TestAttackR3FloorOfUnknownNodeWithLaterSegmentIsIgnored(t *testing.T) {
+func TestHole_R3FloorOfUnknownNodeWithLaterSegmentIsIgnored(t *testing.T) {
 	c := NewCoordinator(attackConfig(), fencing.WriterID{9}, Options{HearAll: true})
 	c.Step(Begin{})
 	c.Step(Stated{"n1", 1})
@@ -98,7 +98,7 @@ func TestAttackR3FloorOfUnknownNodeWithLaterSegmentIsIgnored(t *testing.T) {
 
 // F2: the epoch proposed must be above every promise heard. At the end of the range it wraps to 0, and
 // the journal can never be written again; NewEpoch takes epoch 2^64-1 from anybody (fencing.Admit).
-func TestAttackF2EpochWrapsToZero(t *testing.T) {
+func TestHole_F2EpochWrapsToZero(t *testing.T) {
 	c := NewCoordinator(attackConfig(), fencing.WriterID{9}, Options{})
 	c.Step(Begin{})
 	c.Step(Stated{"n1", math.MaxUint64})
@@ -109,14 +109,14 @@ func TestAttackF2EpochWrapsToZero(t *testing.T) {
 }
 
 // F2: an absurd epoch is accepted as a promise and bricks the node for good.
-func TestAttackF2LastEpochIsPromised(t *testing.T) {
+func TestHole_F2LastEpochIsPromised(t *testing.T) {
 	_, err := fencing.State{}.Admit(fencing.Claim{Epoch: math.MaxUint64, Writer: fencing.WriterID{1}})
 	require.Error(t, err, "nothing can ever be promised above it")
 }
 
 // R2, "never guess": two answers name predecessors of the empty segment 3 that differ in their digest.
 // The choice takes the one of the node that sorts last, and the next segment is chained to it.
-func TestAttackR2EmptyChoiceGuessesAmongPredecessors(t *testing.T) {
+func TestHole_R2EmptyChoiceGuessesAmongPredecessors(t *testing.T) {
 	a := Answer{Node: "n1", Newest: 3, Copy: Copy{Segment: 3, State: InProgress, Epoch: 1, Prev: segments.End{First: 1, Last: 2, Digest: segments.Digest{1}}}}
 	b := Answer{Node: "n2", Newest: 3, Copy: Copy{Segment: 3, State: InProgress, Epoch: 2, Prev: segments.End{First: 1, Last: 2, Digest: segments.Digest{2}}}}
 	ch, _, err := Choose(attackConfig(), 3, []Answer{a, b})

@@ -29,7 +29,7 @@ func attackCore() *Core {
 // F6, L2: a majority refuses the segment with a breach (an accepted record of this epoch, a finalized
 // copy, a copy of a higher epoch). Nothing can commit in this segment any more, so it is never rolled and
 // they are never tried again: no error, not blocked, no reopening. Every append hangs till its deadline.
-func TestAttackBreachOnAMajorityEndsInSilence(t *testing.T) {
+func TestHole_BreachOnAMajorityEndsInSilence(t *testing.T) {
 	c := attackCore()
 	breach := &recovery.BreachError{Rule: "W0", Segment: 1, Text: "is finalized here"}
 	c.Unlinked("n1", breach)
@@ -40,7 +40,7 @@ func TestAttackBreachOnAMajorityEndsInSilence(t *testing.T) {
 
 // W5: what a fill source held is remembered for ever: n2 acked 3, restarted, cut its tail to 1 and said
 // so (Started at 1); sources must not name it for what it lost.
-func TestAttackSourcesAfterRestart(t *testing.T) {
+func TestHole_SourcesAfterRestart(t *testing.T) {
 	c := attackCore()
 	var prev segments.Position
 	var at []segments.Position
@@ -67,9 +67,9 @@ func TestAttackSourcesAfterRestart(t *testing.T) {
 	require.Empty(t, c.sources(at[2], "n1"), "n2 is not even connected: who asks it waits for a timeout each time")
 }
 
-// The writer's half of S8 by way of a Fill (journalnode: TestAttackS8FillAcksForADeposedWriter): a node that
+// The writer's half of S8 by way of a Fill (journalnode: TestHole_S8FillAcksForADeposedWriter): a node that
 // was asked to fill up to 1 says "Synced 3". Frame 3 was never sent to it; counting it commits 3.
-func TestAttackS8CoreCountsAPositionBeyondTheFillThatItNeverSent(t *testing.T) {
+func TestHole_S8CoreCountsAPositionBeyondTheFillThatItNeverSent(t *testing.T) {
 	c := attackCore()
 	c.opts.RingBytes = 1
 	var prev segments.Position

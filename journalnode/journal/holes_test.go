@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"context"
+	"errors"
 	"path"
 	"strings"
 	"testing"
@@ -114,6 +115,9 @@ func (b *box) accept(e fencing.Epoch, end segments.End, source *box) error {
 	if err != nil || !plan.Fetch {
 		return err
 	}
+	if source == nil {
+		return errors.Join(rpc.ErrNoSource, plan.Incoming.Abort())
+	}
 	err = source.j.Read(context.Background(), rpc.ReadRequest{
 		Journal: attackJournal, Segment: end.First, From: end.First, UpTo: end.Last, Durable: true, Epoch: 1,
 	}, func(c rpc.Chunk) error {
@@ -139,7 +143,7 @@ func endAt(f segments.Frame) segments.End {
 // frame 2 stays in the group. 3: epoch 2 prepares: "ends at 1"; the choice is 1..1 and n1 accepts it in
 // place: the sync before the record writes frame 2 behind the accepted end. 4: the next recovery, with
 // n3 that accepted 1..1 in epoch 2, sees equal ballots and takes the longer: a decided end changed.
-func TestAttackRefusedFrameIsWrittenBehindAnAcceptedEnd(t *testing.T) {
+func TestHole_RefusedFrameIsWrittenBehindAnAcceptedEnd(t *testing.T) {
 	n1, n3 := newBox(t, 0), newBox(t, 2)
 	fs := chainOf(t, segments.Position{}, 1, "one", "two", "three", "four")
 	l := n1.line(1).send(rpc.WriteRequest{Start: &segments.End{}}).send(rpc.WriteRequest{Frames: fs[:1]})
@@ -163,7 +167,7 @@ func TestAttackRefusedFrameIsWrittenBehindAnAcceptedEnd(t *testing.T) {
 
 // The same leftover, seen by the live writer: it reconnects, is told "1", sends frame 2 again, and is
 // refused with a breach ("was written here with other content"): the node is lost to it.
-func TestAttackRefusedFrameMakesAFalseBreach(t *testing.T) {
+func TestHole_RefusedFrameMakesAFalseBreach(t *testing.T) {
 	n1 := newBox(t, 0)
 	fs := chainOf(t, segments.Position{}, 1, "one", "two", "three", "four")
 	n1.line(1).send(rpc.WriteRequest{Start: &segments.End{}}).send(rpc.WriteRequest{Frames: fs[:1]}).
@@ -177,7 +181,7 @@ func TestAttackRefusedFrameMakesAFalseBreach(t *testing.T) {
 // R4, N2. One read error (EIO, not even rot) when the kept content is looked at after the record was
 // written: the content is deleted, the old copy stays in place, and Accept says that all is well. The node
 // then answers with the new record's ballot and the old content.
-func TestAttackReadErrorDuringAcceptInstallsNothingAndSaysDone(t *testing.T) {
+func TestHole_ReadErrorDuringAcceptInstallsNothingAndSaysDone(t *testing.T) {
 	n1, n2 := newBox(t, 0), newBox(t, 1)
 	fs := chainOf(t, segments.Position{}, 1, "one", "two")
 	n1.line(1).send(rpc.WriteRequest{Start: &segments.End{}}).send(rpc.WriteRequest{Frames: fs[:1]})
@@ -226,7 +230,7 @@ func damaged(t *testing.T) (*box, []segments.Frame) {
 
 // N2: what cannot be read in full is unknown. The open segment is known to be damaged (a reader met it,
 // the store noted it, Segments and State name it), and still it is a data answer with its full length.
-func TestAttackN2KnownDamageOfTheOpenSegmentIsADataAnswer(t *testing.T) {
+func TestHole_N2KnownDamageOfTheOpenSegmentIsADataAnswer(t *testing.T) {
 	n1, _ := damaged(t)
 	p, err := n1.j.NewEpoch(n1.head(2))
 	require.NoError(t, err)
@@ -235,7 +239,7 @@ func TestAttackN2KnownDamageOfTheOpenSegmentIsADataAnswer(t *testing.T) {
 }
 
 // N2, R4: and it is accepted "in place, verified since open": the accept counts, the content is not there.
-func TestAttackR4KnownDamageIsAcceptedInPlace(t *testing.T) {
+func TestHole_R4KnownDamageIsAcceptedInPlace(t *testing.T) {
 	n1, fs := damaged(t)
 	n1.prepare(2, 1)
 	if err := n1.accept(2, endAt(fs[2]), nil); err == nil {
@@ -247,7 +251,7 @@ func TestAttackR4KnownDamageIsAcceptedInPlace(t *testing.T) {
 
 // N2, W3: and it goes on acknowledging. An ack names the whole history by its digest; this node cannot
 // give back txid 2, which the writer counts on it for.
-func TestAttackN2KnownDamageIsStillAcked(t *testing.T) {
+func TestHole_N2KnownDamageIsStillAcked(t *testing.T) {
 	n1, fs := damaged(t)
 	l := n1.line(1).send(rpc.WriteRequest{Frames: fs[3:4]})
 	if l.err == nil {
@@ -257,7 +261,7 @@ func TestAttackN2KnownDamageIsStillAcked(t *testing.T) {
 
 // N2a: cut_at stands until S is accepted *beyond* it. Accepted exactly at the cut (the cut node's own
 // shorter copy was chosen), it is cleared in memory.
-func TestAttackN2aCutAtAfterAcceptAtTheCut(t *testing.T) {
+func TestHole_N2aCutAtAfterAcceptAtTheCut(t *testing.T) {
 	n1 := newBox(t, 0)
 	fs := chainOf(t, segments.Position{}, 1, "one", "two")
 	n1.line(1).send(rpc.WriteRequest{Start: &segments.End{}}).send(rpc.WriteRequest{Frames: fs[:1]}).send(rpc.WriteRequest{Frames: fs[1:2]})

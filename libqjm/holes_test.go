@@ -79,7 +79,7 @@ func fakeState(inc byte) rpc.JournalState {
 // D4, N2, S6: n1 and n2 acked txn 1. n1's newest segment is damaged: it answers, its data is unknown. n2
 // is slow or down. n3 never got anything. A linearizable read heard data from n3 alone, no majority, and
 // must not say that the journal is empty.
-func TestAttackD4LinearizableReadOverAMinorityOfDataAnswers(t *testing.T) {
+func TestHole_D4LinearizableReadOverAMinorityOfDataAnswers(t *testing.T) {
 	damaged := fakeState(1)
 	damaged.DataKnown = false
 	damaged.Answer = recovery.Answer{Newest: 1, Copy: recovery.Copy{Segment: 1, State: recovery.Unknown, Epoch: 1}}
@@ -117,7 +117,7 @@ func fakeReader(nodes map[quorum.NodeID]*fakeNode) *Reader {
 // D3: n1's first chunk is bad: one bit of Prev is flipped (it is covered by no checksum). The reader
 // believes it before anything is verified, keeps it after it moved on, and refuses n2 and n3 for ever,
 // in a loop without a pause.
-func TestAttackD3OneBadChunkSpoilsTheReaderForAllNodes(t *testing.T) {
+func TestHole_D3OneBadChunkSpoilsTheReaderForAllNodes(t *testing.T) {
 	fs, _ := framesFor(t, "one", "two")
 	all := append(append([]byte(nil), fs[0].Bytes()...), fs[1].Bytes()...)
 	good := rpc.Chunk{Segment: 1, Frames: all}
@@ -135,7 +135,7 @@ func TestAttackD3OneBadChunkSpoilsTheReaderForAllNodes(t *testing.T) {
 
 // "In order, without gap": a node that answers From=1 with the frame of txid 2 is believed: txid 1 is
 // skipped without a word.
-func TestAttackD3FirstChunkMaySkipTransactions(t *testing.T) {
+func TestHole_D3FirstChunkMaySkipTransactions(t *testing.T) {
 	fs, ps := framesFor(t, "one", "two")
 	all := append(append([]byte(nil), fs[0].Bytes()...), fs[1].Bytes()...)
 	good := rpc.Chunk{Segment: 1, Frames: all}
@@ -150,7 +150,7 @@ func TestAttackD3FirstChunkMaySkipTransactions(t *testing.T) {
 
 // The same with From in the middle of a journal, where the node's answer is damaged in the frame itself:
 // Prev is right, the frame is bad; this must move on to n2.
-func TestAttackD3BadFrameMovesOn(t *testing.T) {
+func TestHole_D3BadFrameMovesOn(t *testing.T) {
 	fs, _ := framesFor(t, "one", "two")
 	broken := append([]byte(nil), fs[0].Bytes()...)
 	broken[len(broken)-1] ^= 1
