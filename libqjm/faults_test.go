@@ -109,7 +109,12 @@ func TestScenario31_EveryPairOfLostRequests(t *testing.T) {
 							}
 							return memnet.Deliver
 						}
-						scripted(t, lose, func(b *bed) { b.recoverAfter(b.workload(), fmt.Sprintf("lost: %s %d, %s %d", pair[0], x, pair[1], y)) })
+						scripted(t, lose, func(b *bed) {
+							what := fmt.Sprintf("lost: %s %d, %s %d", pair[0], x, pair[1], y)
+							acknowledged := b.workload()
+							require.EqualValues(b, 6, acknowledged, "two lost requests stop nobody (%s)", what)
+							b.recoverAfter(acknowledged, what)
+						})
 						if t.Failed() {
 							return
 						}

@@ -370,3 +370,30 @@ func TestReader_FollowLeavesASilentNode(t *testing.T) {
 		}
 	})
 }
+
+// D1: a node shows nothing above what is committed, to nobody; not even what it holds itself.
+func TestReader_FollowShowsNothingUncommitted(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		w := b.writer()
+		b.write(w, 1, 5)
+		b.knows(5)
+		b.lose(map[string][]string{"n1": {"Write", "Tail"}, "n2": {"Write", "Tail"}}) // n3 alone is written and read
+		_, err := w.AppendAsync(b.ctx, text(6))
+		require.NoError(b, err)
+		b.holds(w, "n3", 6)
+		r, err := b.cl.OpenReader(b.ctx, "j", libqjm.ReaderOptions{Follow: true})
+		require.NoError(b, err)
+		for id := libqjm.TxID(1); id <= 5; id++ {
+			txn, err := r.Next(b.within(time.Minute))
+			require.NoError(b, err)
+			require.Equal(b, id, txn.ID)
+		}
+		_, err = r.Next(b.within(time.Minute))
+		require.ErrorIs(b, err, context.DeadlineExceeded)
+		b.Net.Fault(nil)
+		txn, err := r.Next(b.within(time.Minute))
+		require.NoError(b, err)
+		require.EqualValues(b, 6, txn.ID)
+		require.NoError(b, r.Close())
+	})
+}
