@@ -2,6 +2,9 @@ package journalnode_test
 
 import (
 	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,7 +19,7 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// The tests in attack_test.go files show holes: each fails until its hole is mended.
+// The tests in the files holes_test.go show holes that a hostile review found; each failed before its hole was mended.
 
 type rig struct {
 	t     *testing.T
@@ -224,4 +227,17 @@ func TestHole_S8FillAcksForADeposedWriter(t *testing.T) {
 		t.Fatalf("n2, which promised epoch 7, told the writer of epoch %d Synced(%s): with n1 that is a majority, txn 2 is acknowledged; recovery on {n1,n3} ends the segment at %s", got.r.Epoch, got.r.At, ch.End)
 	case <-time.After(2 * time.Second):
 	}
+}
+
+// TestN5_LostManifestIsDamage: a founded node whose manifest is gone lost it. Starting as a node without
+// journals would let each of them begin anew at epoch 0 under the old incarnation (S13).
+func TestN5_LostManifestIsDamage(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{Nodes: 1})
+	cl := c.Client()
+	require.NoError(t, cl.CreateJournal(t.Context(), "a"))
+	c.StopNode(0)
+	require.NoError(t, os.Remove(filepath.Join(c.Dir(0), "manifest")))
+	err := c.TryStartNode(0)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "manifest")
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// The tests in attack_test.go files show holes: each fails until its hole is mended.
+// The tests in the files holes_test.go show holes that a hostile review found; each failed before its hole was mended.
 
 func attackCore() *Core {
 	cfg := quorum.NewConfig(1,
