@@ -167,18 +167,9 @@ func (n *Node) repair(ctx context.Context, o *owner) error {
 	return err
 }
 
-// peersFinalized lists the finalized segments of all peers that this node lacks. A finalized copy that
-// differs from the own one, or from another peer's, is a divergence: seen, named, never chosen from
-// (A1, A2).
+// peersFinalized asks all peers for their finalized segments and compares.
 func (n *Node) peersFinalized(ctx context.Context, o *owner, own []rpc.SegmentInfo) ([]finalizedCopy, error) {
-	have := map[segments.TxID]segments.Position{}
-	for _, s := range own {
-		if s.State == recovery.Finalized {
-			have[s.First] = s.Last
-		}
-	}
-	found := map[segments.TxID]*finalizedCopy{}
-	diverges := map[segments.TxID]bool{}
+	lists := map[quorum.NodeID][]rpc.SegmentInfo{n.opts.ID: own}
 	var errs []error
 	for _, p := range n.opts.InitialCluster {
 		if p.ID == n.opts.ID {
@@ -189,31 +180,72 @@ func (n *Node) peersFinalized(ctx context.Context, o *owner, own []rpc.SegmentIn
 			errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
 			continue
 		}
-		for _, s := range infos {
+		lists[p.ID] = infos
+	}
+	found := compareFinalized(n.opts.ID, len(n.opts.InitialCluster), lists)
+	for i := range found.diverging {
+		n.metrics.divergences.Inc()
+		o.log.Error("finalized copies diverge", "err", &found.diverging[i])
+	}
+	for _, s := range found.quarantine {
+		o.log.Error("a majority finalized this segment with another end: the copy here is set aside", "segment", s)
+		errs = append(errs, o.do(ctx, func(j *journal.Journal) error { return j.Quarantine(s) }))
+	}
+	return found.pull, errors.Join(errs...)
+}
+
+// comparison is what follows from all nodes' lists of finalized segments.
+type comparison struct {
+	pull       []finalizedCopy            // missing or unreadable here, oldest first
+	quarantine []segments.TxID            // held here with an end that a majority contradicts (R2)
+	diverging  []recovery.DivergenceError // nobody may choose: seen and named (A1, A2)
+}
+
+// compareFinalized is anti-entropy's decision as a pure function. A segment that all agree on is pulled
+// where it is missing. Where ends differ, one that a majority of the cluster holds is the decided one: a
+// minority copy is quarantined, here, by its own node. Without such a majority nothing is touched.
+func compareFinalized(self quorum.NodeID, cluster int, lists map[quorum.NodeID][]rpc.SegmentInfo) comparison {
+	type copies map[segments.Position]*finalizedCopy
+	bySegment := map[segments.TxID]copies{}
+	for _, id := range slices.Sorted(maps.Keys(lists)) {
+		for _, s := range lists[id] {
 			if s.State != recovery.Finalized {
 				continue
 			}
-			c := found[s.First]
-			switch mine, ok := have[s.First]; {
-			case ok && mine != s.Last, c != nil && c.info.Last != s.Last:
-				diverges[s.First] = true
-				n.metrics.divergences.Inc()
-				o.log.Error("finalized copies diverge", "segment", s.First, "peer", p.ID, "peer_end", s.Last, "own_end", mine)
-			case ok:
-			case c == nil:
-				found[s.First] = &finalizedCopy{s, []quorum.NodeID{p.ID}}
-			default:
-				c.sources = append(c.sources, p.ID)
+			if bySegment[s.First] == nil {
+				bySegment[s.First] = copies{}
+			}
+			if bySegment[s.First][s.Last] == nil {
+				bySegment[s.First][s.Last] = &finalizedCopy{info: s}
+			}
+			c := bySegment[s.First][s.Last]
+			c.sources = append(c.sources, id)
+		}
+	}
+	var out comparison
+	for _, s := range slices.Sorted(maps.Keys(bySegment)) {
+		var decided *finalizedCopy
+		mine := false
+		diverging := recovery.DivergenceError{Segment: s, What: "finalized copies differ"}
+		for _, c := range bySegment[s] {
+			mine = mine || slices.Contains(c.sources, self)
+			if len(bySegment[s]) == 1 || len(c.sources) > cluster/2 {
+				decided = c
+			}
+			for _, id := range c.sources {
+				diverging.Nodes, diverging.Ends = append(diverging.Nodes, id), append(diverging.Ends, c.info.Last)
 			}
 		}
-	}
-	var out []finalizedCopy
-	for _, s := range slices.Sorted(maps.Keys(found)) {
-		if !diverges[s] {
-			out = append(out, *found[s])
+		switch {
+		case decided == nil:
+			out.diverging = append(out.diverging, diverging)
+		case !mine:
+			out.pull = append(out.pull, *decided)
+		case !slices.Contains(decided.sources, self):
+			out.quarantine = append(out.quarantine, s)
 		}
 	}
-	return out, errors.Join(errs...)
+	return out
 }
 
 func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalID) ([]rpc.SegmentInfo, error) {

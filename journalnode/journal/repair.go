@@ -43,3 +43,13 @@ func (j *Journal) FinalizedFirsts() []segments.TxID {
 func (j *Journal) Verify(s segments.TxID, wrap func(io.ReaderAt) io.ReaderAt) error {
 	return j.store.Verify(s, wrap)
 }
+
+// Quarantine sets a finalized copy aside that a majority contradicts (R2): it is served no longer, and
+// what was decided is pulled in its place. Owner only.
+func (j *Journal) Quarantine(s segments.TxID) error {
+	if err := j.stored(j.store.SetAside(s, segments.ReasonLeftover)); err != nil {
+		return err
+	}
+	j.structureChanged()
+	return nil
+}
