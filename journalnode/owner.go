@@ -164,6 +164,10 @@ func (o *owner) do(ctx context.Context, f func(*journal.Journal) error) error {
 			done <- rpc.ErrClosed
 			return
 		}
+		if ctx.Err() != nil { // nobody waits for it any more
+			done <- fmt.Errorf("journalnode: %w", context.Cause(ctx))
+			return
+		}
 		done <- f(j)
 	}}
 	select {
@@ -185,6 +189,24 @@ func (o *owner) do(ctx context.Context, f func(*journal.Journal) error) error {
 		}
 	case <-ctx.Done():
 		return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+	}
+}
+
+// ask is do for what has a result. The result travels with the answer: where the context ends first, f may
+// still run, and must not write to what the caller has returned by then.
+func ask[T any](ctx context.Context, o *owner, f func(*journal.Journal) (T, error)) (T, error) {
+	out := make(chan T, 1)
+	err := o.do(ctx, func(j *journal.Journal) error {
+		v, err := f(j)
+		out <- v
+		return err
+	})
+	select {
+	case v := <-out:
+		return v, err
+	default:
+		var none T
+		return none, err
 	}
 }
 

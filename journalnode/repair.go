@@ -221,10 +221,8 @@ func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalI
 // pull copies one finalized segment, verified frame by frame, and puts it in place.
 func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 	end := segments.End{First: c.info.First, Last: c.info.Last.TxID, Digest: c.info.Last.Digest}
-	var inc *store.Incoming
-	err := o.do(ctx, func(j *journal.Journal) (err error) {
-		inc, err = j.NewIncoming(c.info.Prev, c.info.Epoch)
-		return err
+	inc, err := ask(ctx, o, func(j *journal.Journal) (*store.Incoming, error) {
+		return j.NewIncoming(c.info.Prev, c.info.Epoch)
 	})
 	if err != nil {
 		return err

@@ -129,7 +129,7 @@ func (n *Node) State(ctx context.Context, id segments.JournalID) (rpc.JournalSta
 	if err != nil {
 		return st, err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { st = j.State(); return nil })
+	st, err = ask(ctx, o, func(j *journal.Journal) (rpc.JournalState, error) { return j.State(), nil })
 	st.LastSync = time.Duration(o.lastTook.Load())
 	if at := o.lastAt.Load(); at != 0 {
 		st.SinceSync = time.Since(time.Unix(0, at))
@@ -149,7 +149,7 @@ func (n *Node) NewEpoch(ctx context.Context, h rpc.Header) (rpc.PromiseReply, er
 	if err != nil {
 		return r, err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { r, err = j.NewEpoch(h); return err })
+	r, err = ask(ctx, o, func(j *journal.Journal) (rpc.PromiseReply, error) { return j.NewEpoch(h) })
 	if err == nil {
 		o.log.Info("promised", "epoch", h.Claim.Epoch, "writer", h.Claim.Writer, "newest", r.Newest)
 	}
@@ -158,13 +158,11 @@ func (n *Node) NewEpoch(ctx context.Context, h rpc.Header) (rpc.PromiseReply, er
 
 // Prepare implements rpc.Service (R1).
 func (n *Node) Prepare(ctx context.Context, h rpc.Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
-	var a recovery.Answer
 	o, err := n.owner(h.Journal)
 	if err != nil {
-		return a, err
+		return recovery.Answer{}, err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { a, err = j.Prepare(h, s, digests); return err })
-	return a, err
+	return ask(ctx, o, func(j *journal.Journal) (recovery.Answer, error) { return j.Prepare(h, s, digests) })
 }
 
 // Accept implements rpc.Service (R4). The content is fetched outside the owner, and the gate is passed
@@ -175,8 +173,7 @@ func (n *Node) Accept(ctx context.Context, h rpc.Header, req recovery.AcceptRequ
 		return err
 	}
 	req.Claim = h.Claim
-	var plan journal.AcceptPlan
-	err = o.do(ctx, func(j *journal.Journal) error { plan, err = j.BeginAccept(h, req); return err })
+	plan, err := ask(ctx, o, func(j *journal.Journal) (journal.AcceptPlan, error) { return j.BeginAccept(h, req) })
 	if err != nil || !plan.Fetch {
 		return err
 	}
@@ -252,9 +249,7 @@ func (n *Node) Segments(ctx context.Context, id segments.JournalID) ([]rpc.Segme
 	if err != nil {
 		return nil, err
 	}
-	var out []rpc.SegmentInfo
-	err = o.do(ctx, func(j *journal.Journal) error { out = j.Segments(); return nil })
-	return out, err
+	return ask(ctx, o, func(j *journal.Journal) ([]rpc.SegmentInfo, error) { return j.Segments(), nil })
 }
 
 // ReadSegment implements rpc.Service.

@@ -151,15 +151,13 @@ func (n *Node) answerFill(ctx context.Context, o *owner, st *journal.Stream, f r
 func (n *Node) fill(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fill) error {
 	errs := []error{rpc.ErrNoSource}
 	for _, id := range f.Sources {
-		var from segments.TxID
-		err := o.do(ctx, func(j *journal.Journal) error {
-			last, err := j.OpenPosition(st.Header.Claim.Epoch, f.Segment)
-			from = last.TxID + 1
-			return err
+		last, err := ask(ctx, o, func(j *journal.Journal) (segments.Position, error) {
+			return j.OpenPosition(st.Header.Claim.Epoch, f.Segment)
 		})
 		if err != nil {
 			return err
 		}
+		from := last.TxID + 1
 		if from > f.Target.TxID {
 			return nil
 		}

@@ -30,7 +30,7 @@ func scripted(t *testing.T, fault func(memnet.Call) memnet.Verdict, f func(b *be
 			if c.From != "client" {
 				return memnet.Deliver
 			}
-			time.Sleep(time.Microsecond)
+			pass(time.Microsecond)
 			return fault(c)
 		})
 		f(b)
@@ -54,11 +54,11 @@ func (b *bed) workload() (acknowledged libqjm.TxID) {
 			return acknowledged
 		}
 		acknowledged = last
-		time.Sleep(5 * time.Millisecond) // fake: the last node and the committed floor have the time to come along
+		pass(5 * time.Millisecond) // fake: the last node and the committed floor have the time to come along
 		if err := w.Roll(ctx); err != nil {
 			return acknowledged
 		}
-		time.Sleep(5 * time.Millisecond)
+		pass(5 * time.Millisecond)
 	}
 	return acknowledged
 }

@@ -622,7 +622,7 @@ func TestScenario96_98_WaitingForAQuorum(t *testing.T) {
 	answerAfter := func(d time.Duration) func(memnet.Call) memnet.Verdict {
 		return func(c memnet.Call) memnet.Verdict {
 			if c.From == "client" {
-				time.Sleep(d) // fake: the network's delay
+				pass(d) // fake: the network's delay
 			}
 			return memnet.Deliver
 		}
@@ -660,7 +660,7 @@ func TestScenario135_SlowNodeSlowsNobody(t *testing.T) {
 		slow := true
 		b.Net.Fault(func(c memnet.Call) memnet.Verdict {
 			if slow && c.To == "n3" && c.Method == "Write.Frames" {
-				time.Sleep(pause) // fake: it takes ten times as long as the others' whole day
+				pass(pause) // fake: it takes ten times as long as the others' whole day
 			}
 			return memnet.Deliver
 		})
