@@ -3,6 +3,7 @@ package libqjm_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -554,10 +555,9 @@ func TestScenario81_LostMessageIsMadeUpForInTheSameSegment(t *testing.T) {
 	run(t, testcluster.Options{}, func(b *bed) {
 		w := b.writer()
 		b.inSync(w, "n1", "n2", "n3")
-		lost := false
+		var lost atomic.Bool
 		b.Net.Fault(func(c memnet.Call) memnet.Verdict {
-			if c.To == "n1" && c.Method == "Write.Frames" && !lost {
-				lost = true
+			if c.To == "n1" && c.Method == "Write.Frames" && lost.CompareAndSwap(false, true) {
 				return memnet.Drop
 			}
 			return memnet.Deliver
@@ -565,7 +565,7 @@ func TestScenario81_LostMessageIsMadeUpForInTheSameSegment(t *testing.T) {
 		b.write(w, 1, 2)
 		b.write(w, 3, 3)
 		b.holds(w, "n1", 3)
-		require.True(b, lost)
+		require.True(b, lost.Load())
 		require.EqualValues(b, 1, w.Status().Segment)
 	})
 }
@@ -657,9 +657,10 @@ func TestScenario96_98_WaitingForAQuorum(t *testing.T) {
 func TestScenario135_SlowNodeSlowsNobody(t *testing.T) {
 	run(t, testcluster.Options{}, func(b *bed) {
 		const pause = 50 * time.Millisecond
-		slow := true
+		var slow atomic.Bool
+		slow.Store(true)
 		b.Net.Fault(func(c memnet.Call) memnet.Verdict {
-			if slow && c.To == "n3" && c.Method == "Write.Frames" {
+			if slow.Load() && c.To == "n3" && c.Method == "Write.Frames" {
 				pass(pause) // fake: it takes ten times as long as the others' whole day
 			}
 			return memnet.Deliver
@@ -674,7 +675,7 @@ func TestScenario135_SlowNodeSlowsNobody(t *testing.T) {
 		}
 		require.Less(b, time.Since(began), pause, "the others' speed")
 		require.Less(b, b.acked(w, "n3"), libqjm.TxID(count/2))
-		slow = false
+		slow.Store(false)
 		b.holds(w, "n3", count)
 		require.EqualValues(b, 1, w.Status().Segment, "it came back inside the segment")
 	})

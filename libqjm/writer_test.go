@@ -419,7 +419,7 @@ func TestClose_WithoutQuorumEndsWithTheContext(t *testing.T) {
 		b.StartNode(0)
 		b.StartNode(1)
 		w = b.writer()
-		require.EqualValues(b, 5, w.FirstTxID(), "the node that has 4 is heard, and nothing speaks against it")
+		require.Contains(b, upTo(4, 5), w.FirstTxID(), "in doubt: it depends on whether n3 is among those that are heard")
 	})
 }
 
