@@ -31,9 +31,12 @@ type channel struct {
 
 // start runs a channel to each member, and the clock that rolls segments by age.
 func (w *Writer) start() {
+	var channels []*channel
 	for _, m := range w.ref.cfg.Members() {
 		ch := &channel{w: w, member: m, kick: make(chan struct{}, 1)}
-		w.kicks = append(w.kicks, ch.kick)
+		channels, w.kicks = append(channels, ch), append(w.kicks, ch.kick)
+	}
+	for _, ch := range channels { // each may kick the others at once
 		w.channels.Go(ch.run)
 	}
 	if w.opts.SegmentAge > 0 {
