@@ -14,7 +14,7 @@ import (
 
 func (b *bed) phase(i int) rpc.Phase { return b.info(i).Phase }
 
-func (b *bed) wait(d time.Duration) { <-time.After(d) }
+func (b *bed) wait(d time.Duration) { pass(d) }
 
 func TestGenesis_AnyOrderOneLate(t *testing.T) {
 	for _, order := range [][3]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {

@@ -27,7 +27,7 @@ func run(t *testing.T, opts testcluster.Options, f func(b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		opts.Mem = true
-		t.Cleanup(func() { time.Sleep(time.Minute) }) // fake, and last: what is under way on the network ends
+		t.Cleanup(func() { pass(time.Minute) }) // fake, and last: what is under way on the network ends
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		f(&bed{Cluster: testcluster.Start(t, opts), T: t, ctx: ctx})
@@ -113,3 +113,6 @@ var (
 	writerOptions = libqjm.WriterOptions{}
 	readerOptions = libqjm.ReaderOptions{Follow: true}
 )
+
+// pass lets fake time pass.
+func pass(d time.Duration) { <-time.After(d) }

@@ -177,6 +177,10 @@ func ask[T any](ctx context.Context, o *owner, f func(*journal.Journal) (T, erro
 			done <- result{err: rpc.ErrClosed}
 			return
 		}
+		if ctx.Err() != nil { // nobody waits for it any more
+			done <- result{err: fmt.Errorf("journalnode: %w", context.Cause(ctx))}
+			return
+		}
 		val, err := f(j)
 		done <- result{val, err}
 	}}

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +29,7 @@ func scripted(t *testing.T, fault func(memnet.Call) memnet.Verdict, f func(b *be
 			if c.From != "client" {
 				return memnet.Deliver
 			}
-			time.Sleep(time.Microsecond)
+			pass(time.Microsecond)
 			return fault(c)
 		})
 		f(b)
@@ -54,11 +53,11 @@ func (b *bed) workload() (acknowledged libqjm.TxID) {
 			return acknowledged
 		}
 		acknowledged = last
-		time.Sleep(5 * time.Millisecond) // fake: the last node and the committed floor have the time to come along
+		pass(5 * time.Millisecond) // fake: the last node and the committed floor have the time to come along
 		if err := w.Roll(ctx); err != nil {
 			return acknowledged
 		}
-		time.Sleep(5 * time.Millisecond)
+		pass(5 * time.Millisecond)
 	}
 	return acknowledged
 }
@@ -92,7 +91,6 @@ func TestScenario31_EveryPairOfLostRequests(t *testing.T) {
 	if testing.Short() {
 		pairs = pairs[:1]
 	}
-	var lostReplies atomic.Int64
 	for _, verdict := range []memnet.Verdict{memnet.Drop, memnet.LoseReply} {
 		for _, pair := range pairs {
 			if verdict == memnet.LoseReply && pair != pairs[0] {
@@ -104,7 +102,6 @@ func TestScenario31_EveryPairOfLostRequests(t *testing.T) {
 					for y := 1; y <= last; y++ {
 						lose := func(c memnet.Call) memnet.Verdict {
 							if c.To == pair[0] && c.N == x || c.To == pair[1] && c.N == y {
-								lostReplies.Add(1)
 								return verdict
 							}
 							return memnet.Deliver

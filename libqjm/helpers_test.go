@@ -29,7 +29,7 @@ func run(t *testing.T, opts testcluster.Options, f func(b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		opts.Mem = true
-		t.Cleanup(func() { time.Sleep(time.Minute) }) // fake, and last: what is under way on the network ends
+		t.Cleanup(func() { pass(time.Minute) }) // fake, and last: what is under way on the network ends
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		b := &bed{Cluster: testcluster.Start(t, opts), T: t, ctx: ctx}
@@ -192,3 +192,6 @@ func (d *dice) perm(n int) []int {
 
 // crash takes the power from a node; nothing that was not synced survives.
 func (b *bed) crash(i int) { b.CrashNode(i, memfs.CrashOptions{}) }
+
+// pass lets fake time pass: a delay of the network, or a moment for what is under way.
+func pass(d time.Duration) { <-time.After(d) }

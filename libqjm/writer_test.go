@@ -419,7 +419,7 @@ func TestClose_WithoutQuorumEndsWithTheContext(t *testing.T) {
 		b.StartNode(0)
 		b.StartNode(1)
 		w = b.writer()
-		require.EqualValues(b, 5, w.FirstTxID(), "the node that has 4 is heard, and nothing speaks against it")
+		require.Contains(b, upTo(4, 5), w.FirstTxID(), "in doubt: it depends on whether n3 is among those that are heard")
 	})
 }
 
@@ -428,7 +428,7 @@ func TestClose_TwoAtOnce(t *testing.T) {
 	run(t, testcluster.Options{}, func(b *bed) {
 		w := b.writer()
 		b.Net.Fault(func(memnet.Call) memnet.Verdict {
-			time.Sleep(10 * time.Millisecond) // fake: both closes are there before anything is through
+			pass(10 * time.Millisecond) // fake: both closes are there before anything is through
 			return memnet.Deliver
 		})
 		f, err := w.AppendBatchAsync(b.ctx, texts(1, 3))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,14 +19,14 @@ import (
 // fake is a service of which only what a test needs does anything.
 type fake struct {
 	rpc.Service
-	infos  int
+	infos  atomic.Int64
 	info   func(context.Context) error
 	write  func(rpc.ServerStream) error
 	chunks int
 }
 
 func (f *fake) Info(ctx context.Context) (rpc.NodeInfo, error) {
-	f.infos++
+	f.infos.Add(1)
 	if f.info != nil {
 		return rpc.NodeInfo{}, f.info(ctx)
 	}
@@ -80,21 +81,21 @@ func TestUnary(t *testing.T) {
 		net, n := setup(t, f)
 		call := func() error { _, err := n.Info(t.Context()); return err }
 		require.NoError(t, call())
-		require.Equal(t, 1, f.infos)
+		require.EqualValues(t, 1, f.infos.Load())
 		net.Fault(verdict(memnet.Drop))
 		require.ErrorIs(t, call(), rpc.ErrUnavailable)
-		require.Equal(t, 1, f.infos)
+		require.EqualValues(t, 1, f.infos.Load())
 		net.Fault(verdict(memnet.LoseReply))
 		require.ErrorIs(t, call(), rpc.ErrUnavailable)
-		require.Equal(t, 2, f.infos)
+		require.EqualValues(t, 2, f.infos.Load())
 		net.Fault(nil)
 		net.Cut("c", "a")
 		require.ErrorIs(t, call(), rpc.ErrUnavailable)
-		require.Equal(t, 2, f.infos)
+		require.EqualValues(t, 2, f.infos.Load())
 		net.HealAll()
 		net.Cut("a", "c")
 		require.ErrorIs(t, call(), rpc.ErrUnavailable)
-		require.Equal(t, 3, f.infos, "one way only")
+		require.EqualValues(t, 3, f.infos.Load(), "one way only")
 		net.Heal("a", "c")
 		require.NoError(t, call())
 		require.Equal(t, 6, net.Calls("c", "a"))

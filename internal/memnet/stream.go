@@ -176,12 +176,13 @@ func (s *writeStream) Send(m rpc.WriteRequest) error {
 	}
 	select {
 	case s.in <- m:
+		if v != LoseReply {
+			return nil
+		}
+		s.lost()
 	case <-s.l.ctx.Done():
 	case <-s.broken:
 	case <-s.finished:
-	}
-	if v == LoseReply {
-		s.lost()
 	}
 	return s.over()
 }
