@@ -40,9 +40,14 @@ func newRig(t *testing.T) *rig {
 		t.Cleanup(func() { _ = n.Close() })
 		info, err := n.Info(ctx)
 		require.NoError(t, err)
+		id := rpc.JournalIDOf(info.Cluster, "a")
+		require.Eventually(t, func() bool { // a node that was founded last takes it over from a peer
+			_, err := n.State(ctx, id)
+			return err == nil
+		}, 20*time.Second, 10*time.Millisecond)
 		r.nodes = append(r.nodes, n)
 		r.heads = append(r.heads, rpc.Header{
-			Journal: rpc.JournalIDOf(info.Cluster, "a"), ConfigVersion: 1, Incarnation: info.Incarnation,
+			Journal: id, ConfigVersion: 1, Incarnation: info.Incarnation,
 			Claim: fencing.Claim{Epoch: 5, Writer: fencing.WriterID{1}},
 		})
 	}
