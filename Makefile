@@ -9,7 +9,7 @@ BASE    ?= main
 RACE = ./fencing/... ./segments/... ./recovery/... ./journalnode/... ./libqjm/... ./internal/quorum/... \
        ./internal/replication/... ./internal/wire/... ./internal/durable/... ./tests/...
 
-.PHONY: help build test race lint fmt demo sim model model-large fuzz bench proto proto-lint proto-breaking clean
+.PHONY: help build test race fmt demo sim model model-large fuzz bench proto proto-lint proto-breaking clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18

@@ -225,3 +225,15 @@ func TestJournals_ListsByName(t *testing.T) {
 		require.ErrorIs(b, err, libqjm.ErrNoQuorum)
 	})
 }
+
+// TestDelete_EndsTheWriter: appends to a journal that was deleted under the writer fail, and say so.
+func TestDelete_EndsTheWriter(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		w := b.writer()
+		b.write(w, 1, 3)
+		require.NoError(b, b.cl.DeleteJournal(b.ctx, "j"))
+		_, err := w.Append(b.within(time.Minute), text(4))
+		require.ErrorIs(b, err, libqjm.ErrJournalDeleted)
+		require.ErrorIs(b, w.Err(), libqjm.ErrJournalDeleted)
+	})
+}

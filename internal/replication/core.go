@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -228,7 +229,8 @@ func (c *Core) Unlinked(id quorum.NodeID, err error) {
 	}
 	n.linked, n.started, n.startSent, n.fill = false, false, false, nil
 	n.lastErr = err
-	if errors.Is(err, fencing.ErrFenced) || errors.Is(err, fencing.ErrLostRace) || errors.Is(err, recovery.ErrBreach) {
+	if errors.Is(err, fencing.ErrFenced) || errors.Is(err, fencing.ErrLostRace) ||
+		errors.Is(err, recovery.ErrBreach) || errors.Is(err, rpc.ErrJournalDeleted) {
 		c.refuse(n, err)
 	}
 }
@@ -243,14 +245,16 @@ func (c *Core) refuse(n *node, err error) {
 	n.refused, n.linked = err, false
 	gone := func(m quorum.Member) bool {
 		r := c.node(m.ID).refused
-		return errors.Is(r, fencing.ErrFenced) || errors.Is(r, fencing.ErrLostRace)
+		return errors.Is(r, fencing.ErrFenced) || errors.Is(r, fencing.ErrLostRace) || errors.Is(r, rpc.ErrJournalDeleted)
 	}
 	if c.over != nil || c.cfg.MajorityPossible(gone) {
 		return
 	}
-	for _, x := range c.nodes { // a higher epoch says more than a lost race
-		if errors.Is(x.refused, fencing.ErrFenced) || c.over == nil && errors.Is(x.refused, fencing.ErrLostRace) {
-			c.over = x.refused
+	for _, class := range []error{rpc.ErrJournalDeleted, fencing.ErrFenced, fencing.ErrLostRace} { // what says most first
+		for _, x := range c.nodes {
+			if errors.Is(x.refused, class) && (c.over == nil || errors.Is(c.over, class)) {
+				c.over = x.refused
+			}
 		}
 	}
 }
