@@ -376,7 +376,10 @@ func TestScenario132_DiskFull(t *testing.T) {
 			b.Disks[1].SetCapacity(-1)
 			w = b.writer()
 			require.EqualValues(b, 4, w.FirstTxID())
-			b.inSync(w, "n1", "n2", "n3")
+			// n3 may have promised the failed attempts a higher epoch than this writer got from the other
+			// two: it is left out then (F6).
+			b.inSync(w, "n1", "n2")
+			b.write(w, 4, 6)
 		})
 	})
 }
