@@ -90,10 +90,16 @@ func Start(t testing.TB, opts Options) *Cluster {
 	return c
 }
 
-// FreeAddr returns a loopback address that nobody listens on.
+// FreeAddr returns a loopback address that nobody listens on. Test programs run side by side, and one's
+// stopped node must not find another's cluster at its old port: each process has a loopback address of its
+// own, where the system has more than one.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid/62500%250, 1+pid/250%250, 1+pid%250))
+	if err != nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()
 	return l.Addr().String()
