@@ -28,7 +28,7 @@ const (
 	DefaultGroupBytes     = 8 << 20
 	DefaultQuietAfter     = time.Second
 	DefaultRepairEvery    = time.Second
-	DefaultCompareEvery   = 30 * time.Second
+	DefaultCompareEvery   = 10 * time.Second
 	DefaultScrubEvery     = 24 * time.Hour
 	DefaultScrubRate      = 16 << 20
 	DefaultPeerTimeout    = 10 * time.Second
