@@ -83,6 +83,11 @@ transactions may or may not have been committed, stderr says how many.`,
 func openInput(cmd *cobra.Command, f appendFlags) (*input, func(), error) {
 	const most = libqjm.DefaultMaxTxnBytes
 	if f.file == "" || f.file == "-" {
+		if in, ok := cmd.InOrStdin().(*os.File); ok {
+			if info, err := in.Stat(); err == nil && info.IsDir() {
+				return nil, nil, cli.Usagef("standard input is a directory; nothing was appended")
+			}
+		}
 		if cli.IsTerminal(cmd.InOrStdin()) {
 			say(cmd.ErrOrStderr(), "reading transactions from the terminal, one a line; Ctrl-D ends")
 		}
@@ -95,7 +100,11 @@ func openInput(cmd *cobra.Command, f appendFlags) (*input, func(), error) {
 	closeFile := func() { _ = file.Close() } // it was only read
 	in := newInput(file, f.records, f.skipEmpty, most)
 	info, err := file.Stat()
-	if err == nil && info.Mode().IsRegular() {
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = cli.Usagef("is a directory")
+	case info.Mode().IsRegular():
 		if err = in.check(); err == nil {
 			_, err = file.Seek(0, io.SeekStart)
 		}
