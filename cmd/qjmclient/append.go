@@ -83,6 +83,11 @@ transactions may or may not have been committed, stderr says how many.`,
 func openInput(cmd *cobra.Command, f appendFlags) (*input, func(), error) {
 	const most = libqjm.DefaultMaxTxnBytes
 	if f.file == "" || f.file == "-" {
+		if in, ok := cmd.InOrStdin().(*os.File); ok {
+			if info, err := in.Stat(); err == nil && info.IsDir() {
+				return nil, nil, cli.Usagef("standard input is a directory; nothing was appended")
+			}
+		}
 		if cli.IsTerminal(cmd.InOrStdin()) {
 			say(cmd.ErrOrStderr(), "reading transactions from the terminal, one a line; Ctrl-D ends")
 		}
@@ -95,7 +100,11 @@ func openInput(cmd *cobra.Command, f appendFlags) (*input, func(), error) {
 	closeFile := func() { _ = file.Close() } // it was only read
 	in := newInput(file, f.records, f.skipEmpty, most)
 	info, err := file.Stat()
-	if err == nil && info.Mode().IsRegular() {
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = cli.Usagef("is a directory")
+	case info.Mode().IsRegular():
 		if err = in.check(); err == nil {
 			_, err = file.Seek(0, io.SeekStart)
 		}
@@ -134,7 +143,7 @@ func (ap *appender) run(opts libqjm.WriterOptions) error {
 	defer cancel(nil)
 	c, err := ap.open(ctx, opts)
 	if err != nil {
-		return err
+		return ap.notOpened(err)
 	}
 	ap.progress = cli.NewProgress(ap.cmd.ErrOrStderr())
 	ap.futures = make(chan libqjm.Future, futuresMax)
@@ -192,6 +201,25 @@ func (ap *appender) open(ctx context.Context, opts libqjm.WriterOptions) (*libqj
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// notOpened says that nothing was appended, and why.
+func (ap *appender) notOpened(err error) error {
+	if _, ok := errors.AsType[*cli.UsageError](err); ok {
+		return err
+	}
+	if ap.cmd.Context().Err() != nil {
+		err = cli.ErrInterrupted
+	}
+	what, hint := ap.a.subject.Explain(err)
+	_, _ = fmt.Fprintln(ap.cmd.ErrOrStderr(), cli.Line("qjmclient", what, hint)+"\n  nothing was appended")
+	err = &cli.Silent{Err: err}
+	if ap.a.format == cli.Table {
+		return err
+	}
+	return errors.Join(err, cli.PrintJSON(ap.cmd.OutOrStdout(), appendJSON{
+		Schema: cli.Schema("journal-append"), Journal: ap.name, First: "0", Last: "0", Epoch: "0", Count: "0", InDoubt: "0", Error: what,
+	}))
 }
 
 // waiting says who is missing while an epoch cannot be had, until the returned function is called.

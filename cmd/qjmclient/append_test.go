@@ -117,6 +117,11 @@ func TestAppendRefusals(t *testing.T) {
 	require.Equal(t, 2, r.code)
 	require.Contains(t, r.err, "line 2 is empty")
 	require.Contains(t, strings.ReplaceAll(r.err, "\n  ", " "), "nothing was appended")
+	epoch := c.ok("journal", "status", "a")
+	r = c.do(nil, "journal", "append", "a", "--file", filepath.Dir(file))
+	require.Equal(t, 2, r.code)
+	require.Contains(t, strings.ReplaceAll(r.err, "\n  ", " "), "is a directory; nothing was appended")
+	require.Equal(t, strings.Split(epoch, "\n")[0], strings.Split(c.ok("journal", "status", "a"), "\n")[0], "nobody was fenced")
 	require.Equal(t, before, c.ok("journal", "tail", "a"), "a file is checked before anything is appended")
 	require.Equal(t, 0, c.do(nil, "journal", "append", "a", "--file", file, "--skip-empty").code)
 	require.Equal(t, before+"good\nbad\n", c.ok("journal", "tail", "a"))
@@ -241,4 +246,38 @@ func TestAppendInterrupted(t *testing.T) {
 	require.Equal(t, 130, r.code, r.err)
 	require.Contains(t, r.err, "10 transactions committed, txids 1 to 10; nothing else can be in the journal")
 	require.Equal(t, 0, c.do(strings.NewReader("x\n"), "journal", "append", "a").code)
+}
+
+// TestAppendNotOpened: also an append that never became the writer says what is committed.
+func TestAppendNotOpened(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "gone")
+	c.ok("journal", "delete", "gone", "--yes")
+	c.ok("journal", "create", "a")
+	const nothing = `"first":"0","last":"0","epoch":"0","count":"0","in_doubt":"0","finalized":false,"error":"`
+	fails := func(code int, name string, args ...string) {
+		t.Helper()
+		args = append([]string{"journal", "append", name}, args...)
+		r := c.do(strings.NewReader("x\n"), args...)
+		require.Equal(t, code, r.code, r.err)
+		require.Empty(t, r.out)
+		require.True(t, strings.HasSuffix(r.err, "\n  nothing was appended\n"), r.err)
+		r = c.do(strings.NewReader("x\n"), append(args, "-o", "json")...)
+		require.Equal(t, code, r.code, r.err)
+		require.Contains(t, r.out, nothing)
+	}
+	fails(4, "nope")
+	fails(4, "gone")
+	cluster.StopNode(1)
+	cluster.StopNode(2)
+	fails(5, "a", "--timeout", "300ms")
+	r := c.start(t.Context(), strings.NewReader("x\n"), "journal", "append", "a", "-o", "json")
+	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "waiting for a quorum of") }, 20*time.Second, 10*time.Millisecond)
+	r.interrupt()
+	res := r.wait()
+	require.Equal(t, 130, res.code, res.err)
+	require.Contains(t, res.out, nothing+"interrupted")
+	cluster.StopNode(0)
+	fails(3, "a", "--timeout", "300ms")
 }

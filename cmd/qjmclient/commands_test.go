@@ -114,6 +114,13 @@ func TestStatusAndSegments(t *testing.T) {
 	r = c.do(nil, "journal", "segments", "a")
 	require.Equal(t, 0, r.code, r.err)
 	require.Contains(t, r.out, "?")
+	r = c.do(nil, "journal", "create", "part")
+	require.Equal(t, 0, r.code, r.err)
+	require.Equal(t, "journal \"part\" created on n1, n2\n", r.out)
+	require.Equal(t, "qjmclient: n3 did not answer; it gets the journal when it is back\n", r.err)
+	r = c.do(nil, "journal", "delete", "part", "--yes")
+	require.Equal(t, result{0, "journal \"part\" deleted on n1, n2\n", "qjmclient: n3 did not answer; the journal is deleted there when it is back\n"}, r)
+	require.Contains(t, c.ok("journal", "create", "part2", "-o", "json"), `"result":"created","missing":["n3"]}`)
 
 	cluster.StopNode(1)
 	r = c.do(nil, "journal", "status", "a")

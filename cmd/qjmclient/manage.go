@@ -17,9 +17,45 @@ import (
 
 // resultJSON is what create and delete answer.
 type resultJSON struct {
-	Schema  string `json:"schema"`
-	Journal string `json:"journal"`
-	Result  string `json:"result"`
+	Schema  string   `json:"schema"`
+	Journal string   `json:"journal"`
+	Result  string   `json:"result"`
+	Missing []string `json:"missing,omitempty"` // nodes that did not answer
+}
+
+// printResult says on which nodes something was done, and on stderr which ones did not answer.
+func (a *app) printResult(cmd *cobra.Command, r resultJSON, has []string, later string) error {
+	err := a.print(cmd, r, func(w io.Writer) error {
+		on := ""
+		if len(has) > 0 {
+			on = " on " + strings.Join(has, ", ")
+		}
+		_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("journal %q %s%s", r.Journal, r.Result, on), "  "))
+		return err
+	})
+	if len(r.Missing) > 0 {
+		say(cmd.ErrOrStderr(), "%s did not answer; %s when %s back", strings.Join(r.Missing, ", "), later, isOrAre(r.Missing))
+	}
+	return err
+}
+
+func isOrAre(nodes []string) string {
+	if len(nodes) == 1 {
+		return "it is"
+	}
+	return "they are"
+}
+
+// whoHas sorts the nodes by whether they have answered that they have the journal.
+func whoHas(st libqjm.JournalStatus) (has, missing []string) {
+	for _, n := range st.Nodes {
+		if n.Err != nil || n.State == "absent" || n.State == "unreachable" {
+			missing = append(missing, n.Node)
+		} else {
+			has = append(has, n.Node)
+		}
+	}
+	return has, missing
 }
 
 func (a *app) createCmd() *cobra.Command {
@@ -36,10 +72,15 @@ func (a *app) createCmd() *cobra.Command {
 			if err := cl.CreateJournal(ctx, name); err != nil {
 				return err
 			}
-			return a.print(cmd, resultJSON{cli.Schema("journal-create"), name, "created"}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "journal %q created on %s\n", name, nodeNames(cl))
-				return err
-			})
+			var has, missing []string
+			if st, err := cl.Status(ctx, name); err == nil { // it is created, whatever this says
+				has, missing = whoHas(st)
+			}
+			later := "it gets the journal"
+			if len(missing) > 1 {
+				later = "they get the journal"
+			}
+			return a.printResult(cmd, resultJSON{cli.Schema("journal-create"), name, "created", missing}, has, later)
 		})
 	}
 	return a.mutating(c)
@@ -114,10 +155,8 @@ func (a *app) deleteCmd() *cobra.Command {
 			if err := cl.DeleteJournal(ctx, name); err != nil {
 				return err
 			}
-			return a.print(cmd, resultJSON{cli.Schema("journal-delete"), name, "deleted"}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "journal %q deleted\n", name)
-				return err
-			})
+			has, missing := whoHas(st)
+			return a.printResult(cmd, resultJSON{cli.Schema("journal-delete"), name, "deleted", missing}, has, "the journal is deleted there")
 		})
 	}
 	return a.mutating(c)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"time"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/segments"
@@ -51,7 +52,7 @@ func Dump(t *Tree, opts DumpOptions) error {
 				opts.Before != 0 && f.Name.First >= opts.Before {
 				continue
 			}
-			if err := dumpFile(t, j, f, opts); err != nil {
+			if err := dumpSettled(t, j, f, opts); err != nil {
 				return err
 			}
 		}
@@ -59,17 +60,36 @@ func Dump(t *Tree, opts DumpOptions) error {
 	return nil
 }
 
-func dumpFile(t *Tree, j *Journal, f File, opts DumpOptions) (err error) {
+// dumpSettled dumps a file, and goes on behind what it has while a running node changes the file: damage
+// is noted of a file that stands still.
+func dumpSettled(t *Tree, j *Journal, f File, opts DumpOptions) error {
+	for try := 1; ; try++ {
+		from := t.stampOf(f)
+		text, last, bad, err := dumpFile(t, j, f, opts)
+		if bad && try < settleTries {
+			<-time.After(settlePause)
+			if t.stampOf(f) != from {
+				opts.After = max(opts.After, last)
+				continue
+			}
+		}
+		if err == nil && text != "" {
+			opts.Note(text, bad)
+		}
+		return err
+	}
+}
+
+// dumpFile dumps a file once. text says where it ended; "": not at its end.
+func dumpFile(t *Tree, j *Journal, f File, opts DumpOptions) (text string, last segments.TxID, bad bool, err error) {
 	o, err := t.open(f)
 	if err != nil {
-		opts.Note(err.Error(), true)
-		return nil
+		return err.Error(), 0, true, nil
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
 	h, err := segments.ReadHeader(o, o.size)
 	if err != nil {
-		opts.Note(fmt.Sprintf("%s: header: %v", o.path, err), true)
-		return nil
+		return fmt.Sprintf("%s: header: %v", o.path, err), 0, true, nil
 	}
 	var failed error
 	res := segments.Scan(o, o.size, segments.ScanOptions{Each: func(r segments.Record) error {
@@ -85,13 +105,12 @@ func dumpFile(t *Tree, j *Journal, f File, opts DumpOptions) (err error) {
 	}})
 	switch {
 	case failed != nil:
-		return failed
+		return "", 0, false, failed
 	case errors.Is(res.Err, errEnough):
-		return nil
+		return "", 0, false, nil
 	}
-	text, bad := describe(o, res)
-	opts.Note(text, bad)
-	return nil
+	text, bad = describe(o, res)
+	return text, res.Last.TxID, bad, nil
 }
 
 func dumpFrame(name string, segment segments.TxID, f segments.Frame, opts DumpOptions) (bad, failed error) {

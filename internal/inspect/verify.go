@@ -173,9 +173,102 @@ type segment struct {
 	finalized bool
 }
 
-// segment verifies one segment in full; nil: it cannot be read.
+// A running node writes, cuts and renames files while they are read: what looks wrong is looked at again.
+const (
+	settleTries = 20
+	settlePause = 10 * time.Millisecond
+)
+
+// segment verifies one segment in full; nil: it cannot be read. What is wrong with a file is reported
+// only if it stood still, or if it looks the same time and again.
 func (v *verifier) segment(t *Tree, j *Journal, f File) *segment {
 	v.Segments++
+	var before *look
+	same := true
+	for try := 1; ; try++ {
+		l := v.look(t, j, f, try == 1)
+		if before != nil {
+			same = same && slices.Equal(before.v.Findings, l.v.Findings)
+		}
+		switch {
+		case l.settled(before):
+		case try < settleTries:
+			before = l
+			<-time.After(settlePause)
+			continue
+		case !same:
+			l.v.Findings = []Finding{{
+				Kind: Info, Node: t.Label(), Journal: j.Name(), File: l.to.path, Offset: -1,
+				What: "it is being written to all the time; look again later, or on a stopped node",
+			}}
+		}
+		v.merge(&l.v)
+		return l.seg
+	}
+}
+
+// look is one reading of a file.
+type look struct {
+	v        verifier
+	seg      *segment
+	from, to stamp // how the file was before and after
+}
+
+// stamp tells whether a file changed.
+type stamp struct {
+	path string
+	size int64
+	mod  time.Time
+}
+
+func (t *Tree) stampOf(f File) stamp {
+	info, err := t.fs.Stat(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if again, ok := t.becameOf(f); ok {
+			f = again
+			info, err = t.fs.Stat(f.Path)
+		}
+	}
+	if err != nil {
+		return stamp{path: f.Path}
+	}
+	return stamp{f.Path, info.Size(), info.ModTime()}
+}
+
+func (v *verifier) look(t *Tree, j *Journal, f File, first bool) *look {
+	l := &look{v: verifier{ends: map[endKey][]nodeEnd{}}, from: t.stampOf(f)}
+	if first {
+		l.v.read = v.read
+	}
+	l.seg = l.v.readOnce(t, j, f)
+	l.to = t.stampOf(f)
+	return l
+}
+
+// settled reports whether what was found can be told: nothing is wrong, or the file did not change and a
+// look before says the same. A finalized file never changes, so one look is enough.
+func (l *look) settled(before *look) bool {
+	if !l.v.Bad() {
+		return true
+	}
+	if n, _ := segments.ParseName(path.Base(l.to.path)); n.Kind == segments.NameFinalized && l.from == l.to {
+		return true
+	}
+	return before != nil && before.from == before.to && before.to == l.from && l.from == l.to &&
+		slices.Equal(before.v.Findings, l.v.Findings)
+}
+
+func (v *verifier) merge(l *verifier) {
+	v.Findings = append(v.Findings, l.Findings...)
+	v.Txns += l.Txns
+	v.Bytes += l.Bytes
+	for k, e := range l.ends {
+		v.ends[k] = append(v.ends[k], e...)
+	}
+}
+
+// readOnce reads one segment once.
+func (v *verifier) readOnce(t *Tree, j *Journal, f File) *segment {
 	fail := func(file string, err error) {
 		out := Finding{Kind: Corrupt, Node: t.Label(), Journal: j.Name(), File: file, Offset: -1, What: root(err).Error()}
 		if c, ok := errors.AsType[*segments.CorruptionError](err); ok {
@@ -229,7 +322,7 @@ func (v *verifier) finalized(t *Tree, j *Journal, o *opened, fail func(string, e
 }
 
 func (v *verifier) inProgress(t *Tree, j *Journal, o *opened, fail func(string, error)) *segment {
-	res := v.scanSettled(o)
+	res := segments.Scan(v.counted(o), o.size, segments.ScanOptions{Each: payloads})
 	if res.Stop == segments.StopTorn {
 		var cause error = res.Err
 		if torn, ok := errors.AsType[*segments.TornError](res.Err); ok {
@@ -254,32 +347,6 @@ func (v *verifier) inProgress(t *Tree, j *Journal, o *opened, fail func(string, 
 	v.Txns += uint64(res.Last.TxID + 1 - res.Header.First)
 	end := segments.End{First: res.Header.First, Last: res.Last.TxID, Digest: res.Last.Digest}
 	return &segment{file: o.path, header: res.Header, end: end}
-}
-
-// A running node may be in the middle of a write: what looks torn is looked at again.
-const (
-	settleTries = 5
-	settlePause = 20 * time.Millisecond
-)
-
-func (v *verifier) scanSettled(o *opened) segments.Result {
-	res := segments.Scan(v.counted(o), o.size, segments.ScanOptions{Each: payloads})
-	for range settleTries {
-		if res.Stop != segments.StopTorn {
-			break
-		}
-		<-time.After(settlePause)
-		size, err := o.Size()
-		if err != nil {
-			break
-		}
-		again := segments.Scan(o, size, segments.ScanOptions{Each: payloads})
-		if o.size = size; again.Stop == res.Stop && again.EndOffset == res.EndOffset {
-			return again
-		}
-		res = again
-	}
-	return res
 }
 
 func payloads(r segments.Record) error {

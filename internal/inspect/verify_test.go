@@ -89,3 +89,35 @@ func TestChain(t *testing.T) {
 	_, err = Open(disk, "foreign")
 	require.ErrorIs(t, err, ErrForeign)
 }
+
+// TestVerifyLive: a file that changes between two looks is not called damaged, one that stands still is.
+func TestVerifyLive(t *testing.T) {
+	disk := memfs.New()
+	end := writeSegment(t, disk, "n1", segments.End{}, "a", "b")
+	final := "n1/" + segments.Name{Kind: segments.NameFinalized, First: end.First, Last: end.Last}.String()
+	open := "n1/" + segments.Name{Kind: segments.NameInProgress, First: end.First}.String()
+	info, err := disk.Stat(final)
+	require.NoError(t, err)
+	require.NoError(t, disk.Rename(final, open))
+	file, err := disk.OpenWrite(open)
+	require.NoError(t, err)
+	tail := make([]byte, 64)
+	_, err = file.ReadAt(tail, segments.HeaderSize)
+	require.NoError(t, err)
+	_, err = file.WriteAt([]byte("garbage!"), segments.HeaderSize)
+	require.NoError(t, err)
+	require.True(t, verifyDirs(t, disk, "n1").Bad())
+
+	tree, err := Open(disk, "n1")
+	require.NoError(t, err)
+	looks := 0
+	r := Verify([]*Tree{tree}, func(int64) {
+		if looks++; looks == 2 { // the node goes on while the first look is under way
+			_, _ = file.WriteAt(tail, segments.HeaderSize)
+			require.NoError(t, file.Truncate(info.Size()))
+			require.NoError(t, disk.Rename(open, final))
+		}
+	})
+	require.GreaterOrEqual(t, looks, 2)
+	require.False(t, r.Bad(), "%+v", r.Findings)
+}
