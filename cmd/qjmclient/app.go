@@ -77,13 +77,16 @@ func (a *app) withClient(cmd *cobra.Command, journal string, do func(context.Con
 	return errors.Join(do(ctx, c), c.Close())
 }
 
-// dial connects within the context.
+// dial connects within the context, saying so while nobody answers.
 func (a *app) dial(ctx context.Context, stderr io.Writer, journal string) (*libqjm.Client, error) {
 	a.subject.Journal = journal
 	opts, err := a.clientOptions(stderr)
 	if err != nil {
 		return nil, err
 	}
+	defer every(stallAfter, stallEvery, func() {
+		say(stderr, "waiting: none of %s answers yet", strings.Join(a.endpoints, ", "))
+	})()
 	return libqjm.Dial(ctx, opts)
 }
 

@@ -185,16 +185,11 @@ func (ap *appender) open(ctx context.Context, opts libqjm.WriterOptions) (*libqj
 		ctx, cancel = context.WithTimeout(ctx, ap.patience)
 		defer cancel()
 	}
-	stderr := ap.cmd.ErrOrStderr()
-	stop := every(stallAfter, stallEvery, func() {
-		say(stderr, "waiting: none of %s answers yet", strings.Join(ap.a.endpoints, ", "))
-	})
-	c, err := ap.a.dial(ctx, stderr, ap.name)
-	stop()
+	c, err := ap.a.dial(ctx, ap.cmd.ErrOrStderr(), ap.name)
 	if err != nil {
 		return nil, err
 	}
-	stop = ap.a.waiting(ctx, ap.cmd, c, ap.name)
+	stop := ap.a.waiting(ctx, ap.cmd, c, ap.name)
 	ap.w, err = c.OpenWriter(ctx, ap.name, opts)
 	stop()
 	if err != nil {

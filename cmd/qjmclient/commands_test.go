@@ -307,3 +307,25 @@ func TestTailFollow(t *testing.T) {
 	r = c.start(t.Context(), nil, "journal", "tail", "a", "--follow", "--to", "2")
 	require.Equal(t, result{0, "line 0\nline 1\n", ""}, r.wait())
 }
+
+// TestWaitsAreTold: a wait for nodes is not silent, neither at the start nor while following.
+func TestWaitsAreTold(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{Nodes: 1})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	follow := c.start(t.Context(), nil, "journal", "tail", "a", "--follow")
+	require.Equal(t, 0, c.do(strings.NewReader("x\n"), "journal", "append", "a").code)
+	require.Eventually(t, func() bool { return follow.out.String() == "x\n" }, 10*time.Second, 5*time.Millisecond)
+	cluster.StopNode(0)
+	list := c.start(t.Context(), nil, "journal", "list")
+	told := func(r *running, want string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(r.err.String(), want) }, 20*time.Second, 10*time.Millisecond)
+	}
+	told(list, "waiting: none of 127.0.0.1:")
+	told(follow, "waiting: no node answers: n1 ")
+	cluster.StartNode(0)
+	require.Equal(t, 0, list.wait().code)
+	follow.interrupt()
+	require.Equal(t, 130, follow.wait().code)
+}
