@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,9 +97,16 @@ func (a *app) clientOptions(stderr io.Writer) (libqjm.Options, error) {
 		return libqjm.Options{}, cli.Usagef("no endpoints given: use --endpoints host:port,... or QJM_ENDPOINTS")
 	}
 	for _, e := range a.endpoints {
-		if _, port, err := net.SplitHostPort(e); err != nil || port == "" {
+		host, port, err := net.SplitHostPort(e)
+		if err != nil || host == "" || port == "" {
 			return libqjm.Options{}, cli.Usagef("endpoint %q is not host:port", e)
 		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return libqjm.Options{}, cli.Usagef("endpoint %q: the port is not a number from 1 to 65535", e)
+		}
+	}
+	if a.timeout <= 0 {
+		return libqjm.Options{}, cli.Usagef("--timeout is %s, want more than zero", a.timeout)
 	}
 	opts := libqjm.Options{Endpoints: a.endpoints}
 	if a.verbose {
