@@ -197,7 +197,8 @@ func (a *app) segmentsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "segments NAME", Short: "Show every segment on every node, side by side", Args: cobra.ExactArgs(1),
 		Long: "Show every segment on every node, side by side: state, last txid and digest. Copies that cannot\n" +
-			"both be right are marked with \"!\"; then, and where a copy is damaged, the exit code is 7.",
+			"both be right are marked with \"!\"; then, and where a copy is damaged, the exit code is 7. Else\n" +
+			"it is 6 where a node did not answer.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd, args[0], func(ctx context.Context, cl *libqjm.Client) error {
 				st, err := cl.Status(ctx, args[0])
@@ -208,7 +209,17 @@ func (a *app) segmentsCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.printSegments(cmd, matrix(st, infos))
+				err = a.printSegments(cmd, matrix(st, infos))
+				for _, n := range st.Nodes {
+					if n.Err == nil || n.State == "absent" {
+						continue
+					}
+					say(cmd.ErrOrStderr(), "%s did not answer: %s", n.Node, cli.Cause(n.Err))
+					if err == nil {
+						err = cli.ErrDegraded
+					}
+				}
+				return err
 			})
 		},
 	}
