@@ -65,6 +65,7 @@ transactions may or may not have been committed, stderr says how many.`,
 	c.Flags().BoolVar(&f.skipEmpty, "skip-empty", false, "leave empty lines out instead of refusing them")
 	c.Flags().BoolVar(&f.compress, "compress", false, "store with zstd where that is smaller")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		a.subject.Does = cli.Writes
 		in, closeInput, err := openInput(cmd, f)
 		if err != nil {
 			return err

@@ -132,6 +132,8 @@ func TestStatusAndSegments(t *testing.T) {
 		r = c.do(strings.NewReader("z\n"), append(strings.Fields(args), "--timeout", "500ms")...)
 		require.Equal(t, 5, r.code, "%s: %s", args, r.err)
 		fits(t, r.err)
+		require.Equal(t, args == "journal create b", strings.Contains(r.err, "it may be there on some nodes"), r.err)
+		require.NotContains(t, r.err, "deleted on some nodes", "nothing was deleted yet")
 	}
 	cluster.StopNode(0)
 	r = c.do(nil, "journal", "status", "a", "--timeout", "300ms")
