@@ -413,7 +413,7 @@ func (ap *appender) conclude(ctx context.Context, inputErr, closeErr error) erro
 		what, hint := ap.a.subject.Explain(err)
 		out.Error = what
 		_, _ = fmt.Fprintln(ap.cmd.ErrOrStderr(), cli.Line("qjmclient", what, hint))
-		_, _ = fmt.Fprintln(ap.cmd.ErrOrStderr(), "  "+outcome(first, committed, count, doubt))
+		_, _ = fmt.Fprintln(ap.cmd.ErrOrStderr(), cli.Wrap("  "+outcome(first, committed, count, doubt), "  "))
 		if doubt > 0 && cli.ExitCode(err) != cli.ExitFenced && cli.ExitCode(err) != cli.ExitInterrupted {
 			err = &libqjm.AppendError{Handed: true, First: committed + 1, Last: ap.handed, Err: err}
 		}

@@ -148,6 +148,21 @@ func fits(t *testing.T, text string) {
 	}
 }
 
+// TestStatusFits: long errors go below the table, and what was not measured is a dash.
+func TestStatusFits(t *testing.T) {
+	long := errors.New(strings.Repeat("word ", 15))
+	st := libqjm.JournalStatus{Name: "a", Nodes: []libqjm.NodeStatus{
+		{Node: "n1", State: "in-sync", Incarnation: strings.Repeat("a", 32), Last: 12345678, Problems: []string{strings.Repeat("long ", 30)}},
+		{Node: "n2", State: "unreachable", Err: long},
+	}}
+	var out buffer
+	require.NoError(t, statusTable(&out, st, statusOf(st)))
+	fits(t, out.String())
+	require.Contains(t, out.String(), "see below")
+	require.Contains(t, out.String(), "  n2: word word")
+	require.NotContains(t, out.String(), " ms")
+}
+
 // TestSegmentsDiverge: what differs is marked, and the exit code is 7.
 func TestSegmentsDiverge(t *testing.T) {
 	st := libqjm.JournalStatus{Name: "a", Nodes: []libqjm.NodeStatus{{Node: "n1"}, {Node: "n2"}, {Node: "n3", Err: libqjm.ErrUnavailable}}}
@@ -237,6 +252,7 @@ func TestUsage(t *testing.T) {
 		{"journal tail a --length-prefixed -o json", "exclude each other"},
 		{"bench a --size 0", "--size from 1"},
 		{"debug verify-dir", "DIR... is missing"},
+		{"debug dump-log x --after 10 --before 5", "nothing is above --after 10 and below --before 5"},
 		{"debug dump-log", "FILE|DIR is missing"},
 	} {
 		r := client{t: t}.do(strings.NewReader(""), strings.Fields(tc.args)...)

@@ -173,7 +173,7 @@ func deletion(st libqjm.JournalStatus) string {
 }
 
 func confirmed(cmd *cobra.Command, st libqjm.JournalStatus) bool {
-	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "About to %s.\nType the journal's name to confirm: ", deletion(st))
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType the journal's name to confirm: ", cli.Wrap("About to "+deletion(st)+".", "  "))
 	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	return (err == nil || errors.Is(err, io.EOF)) && strings.TrimSpace(line) == st.Name
 }
@@ -295,7 +295,7 @@ func (a *app) printRecovery(cmd *cobra.Command, name string, r libqjm.Recovery) 
 		if len(r.Missing) > 0 {
 			what += "; not heard: " + strings.Join(r.Missing, ", ")
 		}
-		_, err := fmt.Fprintf(w, "journal %q recovered in epoch %d: %s\n", name, r.Epoch, what)
+		_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("journal %q recovered in epoch %d: %s", name, r.Epoch, what), "  "))
 		return err
 	})
 }

@@ -138,19 +138,46 @@ func statusTable(w io.Writer, st libqjm.JournalStatus, out statusJSON) error {
 			continue
 		}
 		rows = append(rows, []string{
-			n.Node, n.State, short(n.Incarnation), n.Promised, n.Last, n.Lag, fmt.Sprintf("%.1f ms", n.SyncMillis), "",
+			n.Node, n.State, short(n.Incarnation), n.Promised, n.Last, n.Lag, syncTime(n.SyncMillis), "",
 		})
 		for _, p := range st.Nodes[i].Problems {
-			problems = append(problems, n.Node+": "+p)
+			problems = append(problems, cli.Wrap("  "+n.Node+": "+p, "    "))
+		}
+	}
+	for _, r := range rows[1:] {
+		if e := r[len(r)-1]; len(e) > room(rows) {
+			problems = append(problems, cli.Wrap("  "+r[0]+": "+e, "    "))
+			r[len(r)-1] = "see below"
 		}
 	}
 	if err := cli.PrintTable(w, rows); err != nil {
 		return err
 	}
 	if len(problems) > 0 {
-		_, err = fmt.Fprintf(w, "PROBLEMS\n  %s\n", strings.Join(problems, "\n  "))
+		_, err = fmt.Fprintf(w, "PROBLEMS\n%s\n", strings.Join(problems, "\n"))
 	}
 	return err
+}
+
+// syncTime is how long a node's disk takes; 0: it was not measured.
+func syncTime(millis float64) string {
+	if millis == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f ms", millis)
+}
+
+// room is how wide the last column can be.
+func room(rows [][]string) int {
+	left := cli.LineMax
+	for col := range len(rows[0]) - 1 {
+		wide := 1
+		for _, r := range rows {
+			wide = max(wide, len(r[col]))
+		}
+		left -= wide + 2
+	}
+	return left
 }
 
 // noQuorum makes the error out of a status that lacks one.
