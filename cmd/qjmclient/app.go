@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,13 +78,16 @@ func (a *app) withClient(cmd *cobra.Command, journal string, do func(context.Con
 	return errors.Join(do(ctx, c), c.Close())
 }
 
-// dial connects within the context.
+// dial connects within the context, saying so while nobody answers.
 func (a *app) dial(ctx context.Context, stderr io.Writer, journal string) (*libqjm.Client, error) {
 	a.subject.Journal = journal
 	opts, err := a.clientOptions(stderr)
 	if err != nil {
 		return nil, err
 	}
+	defer every(stallAfter, stallEvery, func() {
+		say(stderr, "waiting: none of %s answers yet", strings.Join(a.endpoints, ", "))
+	})()
 	return libqjm.Dial(ctx, opts)
 }
 
@@ -93,9 +97,16 @@ func (a *app) clientOptions(stderr io.Writer) (libqjm.Options, error) {
 		return libqjm.Options{}, cli.Usagef("no endpoints given: use --endpoints host:port,... or QJM_ENDPOINTS")
 	}
 	for _, e := range a.endpoints {
-		if _, port, err := net.SplitHostPort(e); err != nil || port == "" {
+		host, port, err := net.SplitHostPort(e)
+		if err != nil || host == "" || port == "" {
 			return libqjm.Options{}, cli.Usagef("endpoint %q is not host:port", e)
 		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return libqjm.Options{}, cli.Usagef("endpoint %q: the port is not a number from 1 to 65535", e)
+		}
+	}
+	if a.timeout <= 0 {
+		return libqjm.Options{}, cli.Usagef("--timeout is %s, want more than zero", a.timeout)
 	}
 	opts := libqjm.Options{Endpoints: a.endpoints}
 	if a.verbose {

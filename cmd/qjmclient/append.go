@@ -65,6 +65,7 @@ transactions may or may not have been committed, stderr says how many.`,
 	c.Flags().BoolVar(&f.skipEmpty, "skip-empty", false, "leave empty lines out instead of refusing them")
 	c.Flags().BoolVar(&f.compress, "compress", false, "store with zstd where that is smaller")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		a.subject.Does = cli.Writes
 		in, closeInput, err := openInput(cmd, f)
 		if err != nil {
 			return err
@@ -185,16 +186,11 @@ func (ap *appender) open(ctx context.Context, opts libqjm.WriterOptions) (*libqj
 		ctx, cancel = context.WithTimeout(ctx, ap.patience)
 		defer cancel()
 	}
-	stderr := ap.cmd.ErrOrStderr()
-	stop := every(stallAfter, stallEvery, func() {
-		say(stderr, "waiting: none of %s answers yet", strings.Join(ap.a.endpoints, ", "))
-	})
-	c, err := ap.a.dial(ctx, stderr, ap.name)
-	stop()
+	c, err := ap.a.dial(ctx, ap.cmd.ErrOrStderr(), ap.name)
 	if err != nil {
 		return nil, err
 	}
-	stop = ap.a.waiting(ctx, ap.cmd, c, ap.name)
+	stop := ap.a.waiting(ctx, ap.cmd, c, ap.name)
 	ap.w, err = c.OpenWriter(ctx, ap.name, opts)
 	stop()
 	if err != nil {
@@ -417,7 +413,7 @@ func (ap *appender) conclude(ctx context.Context, inputErr, closeErr error) erro
 		what, hint := ap.a.subject.Explain(err)
 		out.Error = what
 		_, _ = fmt.Fprintln(ap.cmd.ErrOrStderr(), cli.Line("qjmclient", what, hint))
-		_, _ = fmt.Fprintln(ap.cmd.ErrOrStderr(), "  "+outcome(first, committed, count, doubt))
+		_, _ = fmt.Fprintln(ap.cmd.ErrOrStderr(), cli.Wrap("  "+outcome(first, committed, count, doubt), "  "))
 		if doubt > 0 && cli.ExitCode(err) != cli.ExitFenced && cli.ExitCode(err) != cli.ExitInterrupted {
 			err = &libqjm.AppendError{Handed: true, First: committed + 1, Last: ap.handed, Err: err}
 		}

@@ -55,6 +55,7 @@ waiting until its transaction is committed. They stay in the journal: use one ma
 		if size < 1 || size > libqjm.DefaultMaxTxnBytes || workers < 1 || workers > 1<<16 || duration <= 0 {
 			return cli.Usagef("want --size from 1 to %d, --concurrency from 1 to %d, --duration above zero", libqjm.DefaultMaxTxnBytes, 1<<16)
 		}
+		a.subject.Does = cli.Writes
 		b := &bench{size: size, workers: workers, duration: duration}
 		return b.run(a, cmd, args[0])
 	}

@@ -112,7 +112,8 @@ func TestStatusAndSegments(t *testing.T) {
 	require.Equal(t, "qjmclient: degraded: n3 is unreachable\n", r.err)
 	require.Contains(t, r.out, "connection refused")
 	r = c.do(nil, "journal", "segments", "a")
-	require.Equal(t, 0, r.code, r.err)
+	require.Equal(t, 6, r.code, r.err)
+	require.Equal(t, "qjmclient: n3 did not answer: connection refused\n", r.err)
 	require.Contains(t, r.out, "?")
 	r = c.do(nil, "journal", "create", "part")
 	require.Equal(t, 0, r.code, r.err)
@@ -131,6 +132,8 @@ func TestStatusAndSegments(t *testing.T) {
 		r = c.do(strings.NewReader("z\n"), append(strings.Fields(args), "--timeout", "500ms")...)
 		require.Equal(t, 5, r.code, "%s: %s", args, r.err)
 		fits(t, r.err)
+		require.Equal(t, args == "journal create b", strings.Contains(r.err, "it may be there on some nodes"), r.err)
+		require.NotContains(t, r.err, "deleted on some nodes", "nothing was deleted yet")
 	}
 	cluster.StopNode(0)
 	r = c.do(nil, "journal", "status", "a", "--timeout", "300ms")
@@ -143,6 +146,21 @@ func fits(t *testing.T, text string) {
 	for _, line := range strings.Split(text, "\n") {
 		require.LessOrEqual(t, len(line), 100, line)
 	}
+}
+
+// TestStatusFits: long errors go below the table, and what was not measured is a dash.
+func TestStatusFits(t *testing.T) {
+	long := errors.New(strings.Repeat("word ", 15))
+	st := libqjm.JournalStatus{Name: "a", Nodes: []libqjm.NodeStatus{
+		{Node: "n1", State: "in-sync", Incarnation: strings.Repeat("a", 32), Last: 12345678, Problems: []string{strings.Repeat("long ", 30)}},
+		{Node: "n2", State: "unreachable", Err: long},
+	}}
+	var out buffer
+	require.NoError(t, statusTable(&out, st, statusOf(st)))
+	fits(t, out.String())
+	require.Contains(t, out.String(), "see below")
+	require.Contains(t, out.String(), "  n2: word word")
+	require.NotContains(t, out.String(), " ms")
 }
 
 // TestSegmentsDiverge: what differs is marked, and the exit code is 7.
@@ -220,6 +238,11 @@ func TestUsage(t *testing.T) {
 		{"journal list a", `unexpected argument "a"`},
 		{"journal list", "no endpoints given: use --endpoints host:port,... or QJM_ENDPOINTS"},
 		{"journal list --endpoints x", `endpoint "x" is not host:port`},
+		{"journal list --endpoints :7400", `endpoint ":7400" is not host:port`},
+		{"journal list --endpoints a:1,b:70000", `endpoint "b:70000": the port is not a number from 1 to 65535`},
+		{"journal list --endpoints a:http", `endpoint "a:http": the port is not a number`},
+		{"journal list --endpoints a:1 --timeout 0", "--timeout is 0s, want more than zero"},
+		{"journal append x --endpoints a:1 --timeout -1s", "--timeout is -1s, want more than zero"},
 		{"journal list --nope", "unknown flag: --nope"},
 		{"journal list -o xml", "want table, json or jsonl"},
 		{"journal list --timeout x", `invalid argument "x" for "--timeout" flag`},
@@ -229,6 +252,7 @@ func TestUsage(t *testing.T) {
 		{"journal tail a --length-prefixed -o json", "exclude each other"},
 		{"bench a --size 0", "--size from 1"},
 		{"debug verify-dir", "DIR... is missing"},
+		{"debug dump-log x --after 10 --before 5", "nothing is above --after 10 and below --before 5"},
 		{"debug dump-log", "FILE|DIR is missing"},
 	} {
 		r := client{t: t}.do(strings.NewReader(""), strings.Fields(tc.args)...)
@@ -306,4 +330,26 @@ func TestTailFollow(t *testing.T) {
 
 	r = c.start(t.Context(), nil, "journal", "tail", "a", "--follow", "--to", "2")
 	require.Equal(t, result{0, "line 0\nline 1\n", ""}, r.wait())
+}
+
+// TestWaitsAreTold: a wait for nodes is not silent, neither at the start nor while following.
+func TestWaitsAreTold(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{Nodes: 1})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	follow := c.start(t.Context(), nil, "journal", "tail", "a", "--follow")
+	require.Equal(t, 0, c.do(strings.NewReader("x\n"), "journal", "append", "a").code)
+	require.Eventually(t, func() bool { return follow.out.String() == "x\n" }, 10*time.Second, 5*time.Millisecond)
+	cluster.StopNode(0)
+	list := c.start(t.Context(), nil, "journal", "list")
+	told := func(r *running, want string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(r.err.String(), want) }, 20*time.Second, 10*time.Millisecond)
+	}
+	told(list, "waiting: none of 127.0.0.1:")
+	told(follow, "waiting: no node answers: n1 ")
+	cluster.StartNode(0)
+	require.Equal(t, 0, list.wait().code)
+	follow.interrupt()
+	require.Equal(t, 130, follow.wait().code)
 }

@@ -48,6 +48,9 @@ something is damaged.`,
 	c.Flags().Uint64Var(&after, "after", 0, "only txids above this one")
 	c.Flags().Uint64Var(&before, "before", 0, "only txids below this one (default: all)")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if before != 0 && before <= after {
+			return cli.Usagef("nothing is above --after %d and below --before %d", after, before)
+		}
 		t, err := openTree(args[0])
 		if err != nil {
 			return err

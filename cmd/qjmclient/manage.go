@@ -65,6 +65,7 @@ func (a *app) createCmd() *cobra.Command {
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
+		a.subject.Does = cli.Creates
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
 			if a.dryRun {
 				return a.planCreate(ctx, cmd, cl, name)
@@ -118,7 +119,7 @@ func (a *app) planCreate(ctx context.Context, cmd *cobra.Command, cl *libqjm.Cli
 	case err != nil:
 		return err
 	case !st.Quorum:
-		return noQuorum(st, "creating the journal")
+		return noQuorum(st, "the journal's state")
 	}
 	return fmt.Errorf("%w: %s", libqjm.ErrJournalExists, name)
 }
@@ -133,6 +134,7 @@ func (a *app) deleteCmd() *cobra.Command {
 	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
+		a.subject.Does = cli.Deletes
 		if !a.yes && !a.dryRun && !cli.IsTerminal(cmd.InOrStdin()) {
 			return cli.Usagef("delete needs --yes where there is no terminal to ask on")
 		}
@@ -142,7 +144,7 @@ func (a *app) deleteCmd() *cobra.Command {
 			case err != nil:
 				return err
 			case !st.Quorum:
-				return noQuorum(st, "deleting the journal")
+				return noQuorum(st, "the journal's state") // nothing was deleted yet
 			case a.dryRun:
 				return a.plan(cmd, "delete", name, "%s", deletion(st))
 			}
@@ -171,7 +173,7 @@ func deletion(st libqjm.JournalStatus) string {
 }
 
 func confirmed(cmd *cobra.Command, st libqjm.JournalStatus) bool {
-	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "About to %s.\nType the journal's name to confirm: ", deletion(st))
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType the journal's name to confirm: ", cli.Wrap("About to "+deletion(st)+".", "  "))
 	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	return (err == nil || errors.Is(err, io.EOF)) && strings.TrimSpace(line) == st.Name
 }
@@ -293,7 +295,7 @@ func (a *app) printRecovery(cmd *cobra.Command, name string, r libqjm.Recovery) 
 		if len(r.Missing) > 0 {
 			what += "; not heard: " + strings.Join(r.Missing, ", ")
 		}
-		_, err := fmt.Fprintf(w, "journal %q recovered in epoch %d: %s\n", name, r.Epoch, what)
+		_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("journal %q recovered in epoch %d: %s", name, r.Epoch, what), "  "))
 		return err
 	})
 }

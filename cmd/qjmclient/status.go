@@ -138,19 +138,46 @@ func statusTable(w io.Writer, st libqjm.JournalStatus, out statusJSON) error {
 			continue
 		}
 		rows = append(rows, []string{
-			n.Node, n.State, short(n.Incarnation), n.Promised, n.Last, n.Lag, fmt.Sprintf("%.1f ms", n.SyncMillis), "",
+			n.Node, n.State, short(n.Incarnation), n.Promised, n.Last, n.Lag, syncTime(n.SyncMillis), "",
 		})
 		for _, p := range st.Nodes[i].Problems {
-			problems = append(problems, n.Node+": "+p)
+			problems = append(problems, cli.Wrap("  "+n.Node+": "+p, "    "))
+		}
+	}
+	for _, r := range rows[1:] {
+		if e := r[len(r)-1]; len(e) > room(rows) {
+			problems = append(problems, cli.Wrap("  "+r[0]+": "+e, "    "))
+			r[len(r)-1] = "see below"
 		}
 	}
 	if err := cli.PrintTable(w, rows); err != nil {
 		return err
 	}
 	if len(problems) > 0 {
-		_, err = fmt.Fprintf(w, "PROBLEMS\n  %s\n", strings.Join(problems, "\n  "))
+		_, err = fmt.Fprintf(w, "PROBLEMS\n%s\n", strings.Join(problems, "\n"))
 	}
 	return err
+}
+
+// syncTime is how long a node's disk takes; 0: it was not measured.
+func syncTime(millis float64) string {
+	if millis == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f ms", millis)
+}
+
+// room is how wide the last column can be.
+func room(rows [][]string) int {
+	left := cli.LineMax
+	for col := range len(rows[0]) - 1 {
+		wide := 1
+		for _, r := range rows {
+			wide = max(wide, len(r[col]))
+		}
+		left -= wide + 2
+	}
+	return left
 }
 
 // noQuorum makes the error out of a status that lacks one.
@@ -197,7 +224,8 @@ func (a *app) segmentsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "segments NAME", Short: "Show every segment on every node, side by side", Args: cobra.ExactArgs(1),
 		Long: "Show every segment on every node, side by side: state, last txid and digest. Copies that cannot\n" +
-			"both be right are marked with \"!\"; then, and where a copy is damaged, the exit code is 7.",
+			"both be right are marked with \"!\"; then, and where a copy is damaged, the exit code is 7. Else\n" +
+			"it is 6 where a node did not answer.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd, args[0], func(ctx context.Context, cl *libqjm.Client) error {
 				st, err := cl.Status(ctx, args[0])
@@ -208,7 +236,17 @@ func (a *app) segmentsCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.printSegments(cmd, matrix(st, infos))
+				err = a.printSegments(cmd, matrix(st, infos))
+				for _, n := range st.Nodes {
+					if n.Err == nil || n.State == "absent" {
+						continue
+					}
+					say(cmd.ErrOrStderr(), "%s did not answer: %s", n.Node, cli.Cause(n.Err))
+					if err == nil {
+						err = cli.ErrDegraded
+					}
+				}
+				return err
 			})
 		},
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"syscall"
 	"time"
 
@@ -75,8 +76,35 @@ func (a *app) tail(cmd *cobra.Command, name string, opts libqjm.ReaderOptions, r
 	if err != nil {
 		return errors.Join(err, c.Close())
 	}
+	stop := func() {}
+	if opts.Follow {
+		stop = watchNodes(cmd, c, name)
+	}
 	err = a.copyTxns(cmd, r, opts, records)
+	stop()
 	return errors.Join(err, r.Close(), c.Close())
+}
+
+// watchNodes says so while no node answers, until the returned function is called.
+func watchNodes(cmd *cobra.Command, c *libqjm.Client, name string) (stop func()) {
+	ctx, cancel := context.WithCancel(cmd.Context())
+	end := every(stallAfter, stallEvery, func() {
+		ask, done := context.WithTimeout(ctx, time.Second)
+		defer done()
+		st, err := c.Status(ask, name)
+		if err != nil || ctx.Err() != nil || len(st.Nodes) == 0 {
+			return
+		}
+		var causes []string
+		for _, n := range st.Nodes {
+			if n.Err == nil {
+				return
+			}
+			causes = append(causes, n.Node+" "+cli.Cause(n.Err))
+		}
+		say(cmd.ErrOrStderr(), "waiting: no node answers: %s", strings.Join(causes, ", "))
+	})
+	return func() { cancel(); end() }
 }
 
 // copyTxns prints what the reader returns. --timeout bounds the time without a transaction, except

@@ -100,6 +100,27 @@ func TestExplain(t *testing.T) {
 	require.Equal(t, "only one writer at a time; see: qjmclient journal status a", hint)
 }
 
+// TestHints: what to do about an error depends on what the command wants.
+func TestHints(t *testing.T) {
+	for _, tc := range []struct {
+		does Intent
+		err  error
+		hint string
+	}{
+		{Looks, libqjm.ErrNoJournal, "see the names: qjmclient journal list"},
+		{Deletes, libqjm.ErrNoJournal, "see the names: qjmclient journal list"},
+		{Writes, libqjm.ErrNoJournal, "create it: qjmclient journal create a"},
+		{Creates, libqjm.ErrJournalDeleted, "its name stays taken; choose another one"},
+		{Looks, libqjm.ErrJournalDeleted, ""},
+		{Creates, &recovery.NoQuorumError{Step: "creating the journal"}, "it may be there on some nodes; repeat when a majority runs"},
+		{Deletes, &recovery.NoQuorumError{Step: "deleting the journal"}, "it may be deleted on some nodes: do not use it, repeat this when a majority runs"},
+		{Deletes, &recovery.NoQuorumError{Step: "the journal's state"}, "wait until a majority of the nodes runs; see: qjmclient journal status a"},
+	} {
+		_, hint := Subject{Program: "qjmclient", Journal: "a", Does: tc.does}.Explain(tc.err)
+		require.Equal(t, tc.hint, hint)
+	}
+}
+
 func TestWrap(t *testing.T) {
 	long := Wrap("qjmclient: "+string(make([]byte, 95))+" and more words", "  ")
 	require.Contains(t, long, "\n  and more words")

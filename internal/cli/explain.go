@@ -22,9 +22,21 @@ type Subject struct {
 	Program   string
 	Endpoints []string
 	Journal   string
+	Does      Intent
 	Usage     string // the command's usage line
 	HelpOf    string // the command whose --help tells more
 }
+
+// Intent is what a command wants of a journal, where that changes what to do about an error.
+type Intent int
+
+// The intents. Looks is everything that wants a journal that is there.
+const (
+	Looks Intent = iota
+	Creates
+	Deletes
+	Writes
+)
 
 // Explain says what an error means and what to do about it; hint may be empty.
 func (s Subject) Explain(err error) (what, hint string) {
@@ -33,7 +45,7 @@ func (s Subject) Explain(err error) (what, hint string) {
 	case "usage":
 		return err.Error(), s.usageHint()
 	case "no quorum":
-		return noQuorum(err), "wait until a majority of the nodes runs; " + s.statusHint()
+		return noQuorum(err), s.noQuorumHint(err)
 	case "fenced", "append fenced":
 		return fenced(err), "only one writer at a time; " + s.statusHint()
 	case "superseded":
@@ -41,11 +53,18 @@ func (s Subject) Explain(err error) (what, hint string) {
 	case "unreachable", "deadline":
 		return s.unreachable(err, class)
 	case "no journal":
-		return fmt.Sprintf("there is no journal %q", s.Journal), fmt.Sprintf("create it: %s journal create %s", s.Program, s.Journal)
+		hint = fmt.Sprintf("see the names: %s journal list", s.Program)
+		if s.Does == Writes {
+			hint = fmt.Sprintf("create it: %s journal create %s", s.Program, s.Journal)
+		}
+		return fmt.Sprintf("there is no journal %q", s.Journal), hint
 	case "journal exists":
 		return fmt.Sprintf("journal %q exists already", s.Journal), ""
 	case "journal deleted":
-		return fmt.Sprintf("journal %q was deleted", s.Journal), "its name stays taken; choose another one"
+		if s.Does == Creates {
+			hint = "its name stays taken; choose another one"
+		}
+		return fmt.Sprintf("journal %q was deleted", s.Journal), hint
 	case "other cluster":
 		return "the endpoints belong to different clusters: " + strings.Join(s.Endpoints, ", "), "name nodes of one cluster only"
 	case "divergence", "corruption":
@@ -99,6 +118,18 @@ func (s Subject) statusHint() string {
 		name = "NAME"
 	}
 	return fmt.Sprintf("see: %s journal status %s", s.Program, name)
+}
+
+// noQuorumHint: what was asked of the nodes, and not only looked up, may be done on a minority of them.
+func (s Subject) noQuorumHint(err error) string {
+	e, ok := errors.AsType[*recovery.NoQuorumError](err)
+	switch {
+	case ok && s.Does == Creates && e.Step == "creating the journal":
+		return "it may be there on some nodes; repeat when a majority runs"
+	case ok && s.Does == Deletes && e.Step == "deleting the journal":
+		return "it may be deleted on some nodes: do not use it, repeat this when a majority runs"
+	}
+	return "wait until a majority of the nodes runs; " + s.statusHint()
 }
 
 func (s Subject) unreachable(err error, class string) (what, hint string) {
