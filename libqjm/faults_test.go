@@ -338,9 +338,10 @@ func TestScenario132_DiskFull(t *testing.T) {
 				_, err := w.Append(b.ctx, big)
 				require.NoError(b, err)
 			}
+			b.Until(time.Minute, "n1 says why it does not follow", func() bool {
+				return errors.Is(w.Status().Channels[0].LastErr, vfs.ErrNoSpace)
+			})
 			require.Zero(b, b.acked(w, "n1"))
-			st := w.Status()
-			require.ErrorIs(b, st.Channels[0].LastErr, vfs.ErrNoSpace, "%+v", st.Channels[0])
 			b.Disks[0].SetCapacity(-1)
 			b.holds(w, "n1", 4)
 			require.EqualValues(b, 1, w.Status().Segment)
