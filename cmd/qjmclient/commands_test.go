@@ -346,7 +346,7 @@ func TestWaitsAreTold(t *testing.T) {
 		t.Helper()
 		require.Eventually(t, func() bool { return strings.Contains(r.err.String(), want) }, 20*time.Second, 10*time.Millisecond)
 	}
-	told(list, "waiting: none of 127.0.0.1:")
+	told(list, "waiting: none of 127.")
 	told(follow, "waiting: no node answers: n1 ")
 	cluster.StartNode(0)
 	require.Equal(t, 0, list.wait().code)
