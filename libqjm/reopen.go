@@ -8,6 +8,7 @@ import (
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/replication"
+	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -53,6 +54,9 @@ func (w *Writer) reopenWhenBlocked() {
 // committed; the rest is certain not to be in the journal, and is sent again, under the same txids, in
 // frames of the new epoch.
 func (w *Writer) reopen(why error) {
+	if w.succeeded() && !w.opts.ReopenWhenFenced {
+		return
+	}
 	w.c.log.Info("writer opens anew", "journal", w.ref.name, "because", why)
 	w.mu.Lock()
 	w.reopening = true
@@ -77,6 +81,18 @@ func (w *Writer) reopen(why error) {
 	w.mu.Lock()
 	w.advance()
 	w.mu.Unlock()
+}
+
+// succeeded asks whether somebody has taken a higher epoch since. A refusal is remembered as it was given:
+// 1. C refuses epoch 5, which it promised to a racer; 2. another writer takes epoch 6 on A and C, where A is
+// out of this one's reach; 3. this writer holds B alone and is blocked by C's refusal of old. Opening anew
+// would fence the writer of epoch 6, which only ReopenWhenFenced allows (F6).
+func (w *Writer) succeeded() bool {
+	epoch := w.Epoch()
+	_, got, _ := w.c.states(w.ctx, w.ref.name, true) // whoever answers: one node above is enough
+	return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
+		return r.err == nil && r.val.Promised.Epoch > epoch
+	})
 }
 
 // adopt makes a new epoch the writer's own. The caller holds mu.

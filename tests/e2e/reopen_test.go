@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -76,4 +78,35 @@ func TestF6_OutlivesADeadChallengerIfToldTo(t *testing.T) {
 	_, err := reopens(t, func(e libqjm.Epoch) fencing.Claim { return fencing.Claim{Epoch: e + 5, Writer: fencing.WriterID{9}} },
 		libqjm.WriterOptions{ReopenWhenFenced: true})
 	require.NoError(t, err)
+}
+
+// TestF6_StaleLostRaceFencesNobody: n3 refused the epoch because of a racer, and has promised a higher one to
+// somebody else since. The writer, blocked without n1, must not open anew over that one's head.
+func TestF6_StaleLostRaceFencesNobody(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{})
+	cl := c.Client()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	require.NoError(t, cl.CreateJournal(ctx, "a"))
+	promiseTo(t, c, 2, "a", fencing.Claim{Epoch: 1, Writer: fencing.WriterID{9}})
+	c.StopNode(2)
+	w, err := cl.OpenWriter(ctx, "a", libqjm.WriterOptions{ReopenAfter: 100 * time.Millisecond})
+	require.NoError(t, err)
+	defer func() { done, stop := context.WithCancel(ctx); stop(); _ = w.Close(done) }() // it has no quorum
+	c.StartNode(2)
+	require.Eventually(t, func() bool { // the refusal is in
+		return slices.ContainsFunc(w.Status().Channels, func(s libqjm.ChannelStatus) bool {
+			return s.Node == "n3" && errors.Is(s.LastErr, libqjm.ErrLostRace)
+		})
+	}, 20*time.Second, 10*time.Millisecond)
+	promiseTo(t, c, 2, "a", fencing.Claim{Epoch: 6, Writer: fencing.WriterID{8}})
+	c.StopNode(0)
+	short, stop := context.WithTimeout(ctx, 2*time.Second) // twenty times ReopenAfter
+	defer stop()
+	_, err = w.Append(short, []byte("no quorum"))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.EqualValues(t, 1, w.Epoch())
+	st, err := cl.Status(ctx, "a")
+	require.NoError(t, err)
+	require.EqualValues(t, 6, st.Epoch, "the one who took epoch 6 is not fenced")
 }
