@@ -10,7 +10,9 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
 )
 
 // repliesMax bounds the replies that wait for a writer which does not read them. Acks are cumulative
@@ -89,7 +91,11 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 		for {
 			select {
 			case f := <-fills:
-				n.answerFill(ctx, o, st, f)
+				if f.Rebuild == nil {
+					n.answerFill(ctx, o, st, f)
+				} else if err := n.rebuild(ctx, o, st, f); err != nil {
+					box.fail(err) // the writer asks again, on its next stream
+				}
 			case <-ctx.Done():
 				return
 			}
@@ -182,4 +188,26 @@ func (n *Node) fillFrom(ctx context.Context, o *owner, st *journal.Stream, f rpc
 		}
 		return at.TxID + 1, err
 	})
+}
+
+// rebuild makes a damaged copy of the open segment anew from peers, aside, and puts it in place when it
+// holds what the writer says is committed (W0, W5).
+func (n *Node) rebuild(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fill) error {
+	inc, err := ask(ctx, o, func(j *journal.Journal) (*store.Incoming, error) { return j.BeginRebuild(st, f) })
+	if err != nil || inc == nil {
+		return err
+	}
+	o.log.Warn("rebuilding a damaged copy", "segment", f.Segment, "to", f.Target, "sources", f.Sources)
+	err = n.fetch(ctx, st.Header.Journal, recovery.AcceptRequest{
+		Epoch: st.Header.Claim.Epoch, Sources: f.Sources,
+		End: segments.End{First: f.Segment, Last: f.Target.TxID, Digest: f.Target.Digest},
+	}, nil, inc)
+	if err != nil {
+		return errors.Join(err, n.abort(o, inc))
+	}
+	if err := o.do(ctx, func(j *journal.Journal) error { return j.FinishRebuild(st, f, inc) }); err != nil {
+		return err
+	}
+	o.log.Info("rebuilt a damaged copy", "segment", f.Segment, "to", f.Target)
+	return nil
 }

@@ -80,6 +80,7 @@ type node struct {
 	sent               segments.TxID     // cursor: the last txid handed to the stream
 	acked              segments.Position // durable there under this epoch and segment (W3)
 	fill               *segments.Position
+	damaged            bool // its copy of this segment is, and is to be rebuilt before anything else (W0)
 	noFill             bool // no peer could serve the last fill: the writer relays
 	finalizeSent       bool
 	closeFirst         bool // Finalize goes out before Start: it may be finalized there
@@ -108,7 +109,7 @@ func (c *Core) open(prev segments.End) {
 	for _, n := range c.nodes {
 		n.startSent, n.started, n.finalizeSent, n.finalized = false, false, false, false
 		n.sent, n.acked, n.fill, n.noFill = prev.Last, segments.Position{}, nil, false
-		n.closeFirst = false
+		n.closeFirst, n.damaged = false, false
 		if errors.Is(n.refused, recovery.ErrBreach) {
 			n.refused = nil // what did not fit the last segment may fit this one
 		}
@@ -229,6 +230,11 @@ func (c *Core) Unlinked(id quorum.NodeID, err error) {
 	}
 	n.linked, n.started, n.startSent, n.fill = false, false, false, nil
 	n.lastErr = err
+	if errors.Is(err, recovery.ErrUnknownData) {
+		// What it acknowledged of this segment may be what it cannot read any more: none of it counts
+		// (W0). What was committed with it stays committed; the rebuilt copy holds all of that.
+		n.acked, n.damaged = segments.Position{}, true
+	}
 	if errors.Is(err, fencing.ErrFenced) || errors.Is(err, fencing.ErrLostRace) ||
 		errors.Is(err, recovery.ErrBreach) || errors.Is(err, rpc.ErrJournalDeleted) {
 		c.refuse(n, err)
@@ -241,16 +247,15 @@ func (c *Core) Wants(id quorum.NodeID) bool {
 	return n != nil && n.refused == nil && c.over == nil
 }
 
+// refuse leaves a node out: until the next segment after a breach, else for good. The writer is over when
+// those that are left cannot make a majority: then this segment never ends, and the next never comes.
 func (c *Core) refuse(n *node, err error) {
 	n.refused, n.linked = err, false
-	gone := func(m quorum.Member) bool {
-		r := c.node(m.ID).refused
-		return errors.Is(r, fencing.ErrFenced) || errors.Is(r, fencing.ErrLostRace) || errors.Is(r, rpc.ErrJournalDeleted)
-	}
+	gone := func(m quorum.Member) bool { return c.node(m.ID).refused != nil }
 	if c.over != nil || c.cfg.MajorityPossible(gone) {
 		return
 	}
-	for _, class := range []error{rpc.ErrJournalDeleted, fencing.ErrFenced, fencing.ErrLostRace} { // what says most first
+	for _, class := range []error{rpc.ErrJournalDeleted, fencing.ErrFenced, fencing.ErrLostRace, recovery.ErrBreach} { // what says most first
 		for _, x := range c.nodes {
 			if errors.Is(x.refused, class) && (c.over == nil || errors.Is(c.over, class)) {
 				c.over = x.refused

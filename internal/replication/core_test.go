@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -464,7 +465,8 @@ func TestF5_LostRaceIsNotFencing_L5(t *testing.T) {
 	require.Equal(t, fencedBy(9), r.Err(), "the higher epoch says more")
 }
 
-// A breach leaves a node out of this segment only, and never ends the writer. Guards open and gone.
+// A breach leaves a node out of this segment only. Where a majority is left out the segment can never end:
+// the core is over, and the writer opens anew. Guards open and gone.
 func TestF6_BreachIsOfOneSegment(t *testing.T) {
 	r := newRig(t, Options{})
 	r.Unlinked(c, breach())
@@ -481,8 +483,62 @@ func TestF6_BreachIsOfOneSegment(t *testing.T) {
 	r.OpenNext()
 	require.True(t, r.Wants(c))
 	r.Unlinked(a, breach())
-	r.Unlinked(b, breach())
 	require.NoError(t, r.Err())
+	r.Unlinked(b, breach())
+	require.Equal(t, breach(), r.Err())
+}
+
+// One node is above the epoch, another does not fit the segment: no majority is left, and neither reason
+// makes one by itself. Who hears nothing would wait for ever.
+func TestF6_FencedByOneAndABreachByAnother(t *testing.T) {
+	for _, first := range []error{fencedBy(8), breach()} {
+		r := newRig(t, Options{})
+		r.start(a, b, c)
+		second := breach()
+		if first.Error() == second.Error() {
+			second = fencedBy(8)
+		}
+		r.Unlinked(a, first)
+		require.NoError(t, r.Err())
+		r.Unlinked(b, second)
+		require.Equal(t, fencedBy(8), r.Err())
+	}
+}
+
+// A node whose copy of the open segment is damaged is told to build it anew, up to what is committed, and
+// its acks from before are void: what it acknowledged it may have lost.
+func TestW0_DamagedCopyIsRebuilt(t *testing.T) {
+	r := newRig(t, Options{})
+	r.start(a, b, c)
+	one := r.add(1)
+	for _, id := range []quorum.NodeID{a, b, c} {
+		r.sent(id)
+	}
+	r.says(a, rpc.Synced, one)
+	require.True(t, r.says(b, rpc.Synced, one))
+	two := r.add(1)
+	r.sent(c)
+	r.says(c, rpc.Synced, two)
+	r.Unlinked(c, fmt.Errorf("read: %w", recovery.ErrUnknownData))
+	r.sent(a)
+	require.False(t, r.says(a, rpc.Synced, two), "c's ack is void: this is one node of three")
+	require.Equal(t, one, r.Committed())
+
+	r.Linked(c)
+	m, ok := r.Next(c)
+	require.True(t, ok)
+	require.Equal(t, &rpc.Fill{Segment: 1, Target: one, Sources: []quorum.NodeID{a, b}, Rebuild: &segments.End{}}, m.Fill)
+	require.Empty(t, r.sent(c), "its answer says where to go on")
+	r.Unlinked(c, rpc.ErrUnavailable)
+	r.Linked(c)
+	m, _ = r.Next(c)
+	require.NotNil(t, m.Fill, "until it has said that the segment stands")
+	r.says(c, rpc.Started, one)
+	require.Equal(t, []string{"frames 2..2"}, r.sent(c))
+	require.True(t, r.says(c, rpc.Synced, two))
+	r.Unlinked(c, rpc.ErrUnavailable)
+	r.Linked(c)
+	require.Equal(t, []string{"start 1"}, r.sent(c))
 }
 
 // The floor reaches a node by the next message, or by a heartbeat where there is none (W3).

@@ -77,7 +77,7 @@ func (c *Core) onStarted(n *node, at segments.Position) error {
 	}
 	// Whatever it acknowledged before: it holds this much now. Below the ring it counts for nothing yet;
 	// what is there is proved by the chain when the gap is filled.
-	n.started, n.sent, n.acked = true, at.TxID, segments.Position{}
+	n.started, n.sent, n.acked, n.damaged = true, at.TxID, segments.Position{}, false
 	if at.TxID < c.ring.start().TxID {
 		return nil
 	}

@@ -26,6 +26,9 @@ func (c *Core) Next(id quorum.NodeID) (rpc.WriteRequest, bool) {
 			return rpc.WriteRequest{}, false // the next segment's start is about to come
 		}
 		n.startSent = true
+		if n.damaged {
+			return c.askRebuild(n), true
+		}
 		prev := c.prev
 		return c.message(n, rpc.WriteRequest{Start: &prev}), true
 	case !n.started || n.fill != nil:
@@ -87,6 +90,16 @@ func (c *Core) askFill(n *node) rpc.WriteRequest {
 	n.fill, n.noFill = &target, false
 	return c.message(n, rpc.WriteRequest{Fill: &rpc.Fill{
 		Segment: c.first, Target: target, Sources: c.sources(target, n.member.ID),
+	}})
+}
+
+// askRebuild has a damaged copy of this segment built anew. The target is what is committed now: the node's
+// acks from before count for nothing, so whatever commits from here on commits without it, and a copy up
+// to the target holds all that it ever helped to commit (W0). It answers as if to a Start.
+func (c *Core) askRebuild(n *node) rpc.WriteRequest {
+	prev := c.prev
+	return c.message(n, rpc.WriteRequest{Fill: &rpc.Fill{
+		Segment: c.first, Target: c.committed, Sources: c.sources(c.committed, n.member.ID), Rebuild: &prev,
 	}})
 }
 

@@ -161,6 +161,10 @@ type Fill struct {
 	Segment segments.TxID
 	Target  segments.Position
 	Sources []quorum.NodeID
+	// Rebuild, where not nil, is the previous segment: the copy here is damaged, and a new one is built
+	// aside, from the segment's start. It is put in place when it has reached Target (W0), and answered
+	// with Started.
+	Rebuild *segments.End
 }
 
 // ReplyKind says what a WriteReply is about.

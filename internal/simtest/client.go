@@ -11,6 +11,7 @@ import (
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
+	"github.com/quorumjournal/qjm/segments/store"
 )
 
 // client is a process that wants to write: it fences, recovers, appends, rolls, dies, and comes back as
@@ -375,6 +376,10 @@ func (l *link) toNodeSend(m rpc.WriteRequest) {
 		if l.n.life != nodeLife {
 			return
 		}
+		if m.Fill != nil && m.Fill.Rebuild != nil {
+			l.rebuild(*m.Fill, st, nodeLife)
+			return
+		}
 		if m.Fill != nil {
 			l.fill(*m.Fill, st, nodeLife)
 			return
@@ -408,4 +413,47 @@ func (l *link) fill(f rpc.Fill, st *journal.Stream, nodeLife int) {
 		}
 		n.deliver(journal.Item{Stream: st, Request: rpc.WriteRequest{Frames: frames}})
 	})
+}
+
+// rebuild is the node's half of W0 for a damaged copy of the open segment, as journalnode does it.
+func (l *link) rebuild(f rpc.Fill, st *journal.Stream, nodeLife int) {
+	n := l.n
+	n.handle(func(j *journal.Journal) func() {
+		inc, err := j.BeginRebuild(st, f)
+		if err != nil {
+			return func() { st.Fail(err) }
+		}
+		if inc == nil {
+			return nil
+		}
+		if f.Target == f.Rebuild.Position() {
+			return n.finishRebuild(j, f, st, inc, nil, nil)
+		}
+		n.fetch(f.Sources, rpc.ReadRequest{
+			Journal: st.Header.Journal, Segment: f.Segment, From: f.Rebuild.Last + 1, UpTo: f.Target.TxID,
+			Durable: true, Epoch: st.Header.Claim.Epoch,
+		}, func(frames []segments.Frame, err error) {
+			if n.life == nodeLife {
+				n.handle(func(j *journal.Journal) func() { return n.finishRebuild(j, f, st, inc, frames, err) })
+			}
+		})
+		return nil
+	})
+}
+
+func (n *simNode) finishRebuild(j *journal.Journal, f rpc.Fill, st *journal.Stream, inc *store.Incoming, frames []segments.Frame, err error) func() {
+	for _, frame := range frames {
+		if err == nil {
+			err = inc.Append(frame)
+		}
+	}
+	if err != nil {
+		_ = inc.Abort() // a temporary
+	} else {
+		err = j.FinishRebuild(st, f, inc)
+	}
+	if err != nil {
+		return func() { st.Fail(err) }
+	}
+	return nil
 }

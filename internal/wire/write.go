@@ -41,16 +41,37 @@ func writeToProto(r rpc.WriteRequest) (*qjmv1.WriteRequest, error) {
 	}
 	if r.Fill != nil {
 		bodies++
-		p.Body = &qjmv1.WriteRequest_Fill{Fill: &qjmv1.Fill{
-			Segment: uint64(r.Fill.Segment),
-			Target:  positionToProto(r.Fill.Target),
-			Sources: nodeIDsToProto(r.Fill.Sources),
-		}}
+		p.Body = &qjmv1.WriteRequest_Fill{Fill: fillToProto(*r.Fill)}
 	}
 	if bodies > 1 {
 		return nil, fmt.Errorf("%w: write message has too many bodies (got %d, want at most 1)", rpc.ErrBadRequest, bodies)
 	}
 	return p, framesFit(r.Frames)
+}
+
+func fillToProto(f rpc.Fill) *qjmv1.Fill {
+	p := &qjmv1.Fill{
+		Segment: uint64(f.Segment),
+		Target:  positionToProto(f.Target),
+		Sources: nodeIDsToProto(f.Sources),
+	}
+	if f.Rebuild != nil {
+		p.Rebuild = &qjmv1.Rebuild{Prev: endToProto(*f.Rebuild)}
+	}
+	return p
+}
+
+func (d *decoder) fill(p *qjmv1.Fill) *rpc.Fill {
+	f := &rpc.Fill{
+		Segment: segments.TxID(p.GetSegment()),
+		Target:  d.position(p.GetTarget()),
+		Sources: d.nodeIDs("sources", p.GetSources(), sourcesMax),
+	}
+	if r := p.GetRebuild(); r != nil {
+		prev := d.end(r.GetPrev())
+		f.Rebuild = &prev
+	}
+	return f
 }
 
 // framesFit refuses what no message can carry, before the transport does: there the refusal would end
@@ -82,11 +103,7 @@ func writeFromProto(p *qjmv1.WriteRequest) (rpc.WriteRequest, error) {
 		end := d.end(b.Finalize.GetEnd())
 		r.Finalize = &end
 	case *qjmv1.WriteRequest_Fill:
-		r.Fill = &rpc.Fill{
-			Segment: segments.TxID(b.Fill.GetSegment()),
-			Target:  d.position(b.Fill.GetTarget()),
-			Sources: d.nodeIDs("sources", b.Fill.GetSources(), sourcesMax),
-		}
+		r.Fill = d.fill(b.Fill)
 	default:
 		d.fail("hello in the middle of a write stream")
 	}

@@ -123,6 +123,20 @@ var paths = map[string]func(t require.TestingT) cutPath{
 		require.EqualValues(t, 3, c.copyAt(nodeA, 1).Accepted.End.Last)
 		return cutPath{c: c, node: nodeA, op: recovering[recovery.AskAccept](c, nodeA), kept: acceptedOrFinal(2), acked: []segments.Position{two}}
 	},
+	"rebuild": func(t require.TestingT) cutPath {
+		// C's copy of the writer's own epoch is damaged; 1..2 are committed by A and B.
+		c, w, two := openSegment(t)
+		require.NoError(t, c.nodes[nodeC].Quiet())
+		c.rot(nodeC, 1, "one")
+		require.Equal(t, recovery.Unknown, c.copyAt(nodeC, 1).State)
+		c.damaged = nodeC
+		return cutPath{
+			c: c, node: nodeC,
+			op:    func() error { _, err := w.rebuild(nodeC, two, nodeA); return err },
+			kept:  func(m *machine) bool { return startedBy(1, w)(m) && m.copyOf(1).Last == two },
+			acked: []segments.Position{two},
+		}
+	},
 	"finalize": func(t require.TestingT) cutPath {
 		c, _, two := openSegment(t)
 		return cutPath{

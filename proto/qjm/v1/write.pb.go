@@ -389,7 +389,10 @@ type Fill struct {
 	// The writer's own position up to which to copy.
 	Target *Position `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	// Names of nodes that hold the frames; at most 62 (two sets of 31).
-	Sources       []string `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"`
+	Sources []string `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Set: the node's copy of this epoch is damaged. A new one is built beside it from the segment's start,
+	// after this previous segment, and put in place when it has reached the target; answered with STARTED.
+	Rebuild       *Rebuild `protobuf:"bytes,4,opt,name=rebuild,proto3" json:"rebuild,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +448,59 @@ func (x *Fill) GetSources() []string {
 	return nil
 }
 
+func (x *Fill) GetRebuild() *Rebuild {
+	if x != nil {
+		return x.Rebuild
+	}
+	return nil
+}
+
+// Rebuild says where a copy that is built anew begins.
+type Rebuild struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The segment before; none for a journal's first.
+	Prev          *End `protobuf:"bytes,1,opt,name=prev,proto3" json:"prev,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rebuild) Reset() {
+	*x = Rebuild{}
+	mi := &file_qjm_v1_write_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rebuild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rebuild) ProtoMessage() {}
+
+func (x *Rebuild) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_write_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rebuild.ProtoReflect.Descriptor instead.
+func (*Rebuild) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_write_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Rebuild) GetPrev() *End {
+	if x != nil {
+		return x.Prev
+	}
+	return nil
+}
+
 // WriteResponse is one message back. The stream's status carries the error that ended it.
 type WriteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -468,7 +524,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_qjm_v1_write_proto_msgTypes[5]
+	mi := &file_qjm_v1_write_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +536,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_write_proto_msgTypes[5]
+	mi := &file_qjm_v1_write_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +549,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_write_proto_rawDescGZIP(), []int{5}
+	return file_qjm_v1_write_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WriteResponse) GetKind() ReplyKind {
@@ -564,11 +620,14 @@ const file_qjm_v1_write_proto_rawDesc = "" +
 	"\x05Batch\x12\x16\n" +
 	"\x06frames\x18\x01 \x03(\fR\x06frames\"'\n" +
 	"\x06Finish\x12\x1d\n" +
-	"\x03end\x18\x01 \x01(\v2\v.qjm.v1.EndR\x03end\"d\n" +
+	"\x03end\x18\x01 \x01(\v2\v.qjm.v1.EndR\x03end\"\x8f\x01\n" +
 	"\x04Fill\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\x04R\asegment\x12(\n" +
 	"\x06target\x18\x02 \x01(\v2\x10.qjm.v1.PositionR\x06target\x12\x18\n" +
-	"\asources\x18\x03 \x03(\tR\asources\"\xe3\x01\n" +
+	"\asources\x18\x03 \x03(\tR\asources\x12)\n" +
+	"\arebuild\x18\x04 \x01(\v2\x0f.qjm.v1.RebuildR\arebuild\"*\n" +
+	"\aRebuild\x12\x1f\n" +
+	"\x04prev\x18\x01 \x01(\v2\v.qjm.v1.EndR\x04prev\"\xe3\x01\n" +
 	"\rWriteResponse\x12%\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x11.qjm.v1.ReplyKindR\x04kind\x12\x18\n" +
 	"\asegment\x18\x02 \x01(\x04R\asegment\x12\x14\n" +
@@ -598,7 +657,7 @@ func file_qjm_v1_write_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_write_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_write_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_qjm_v1_write_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_qjm_v1_write_proto_goTypes = []any{
 	(ReplyKind)(0),        // 0: qjm.v1.ReplyKind
 	(*WriteRequest)(nil),  // 1: qjm.v1.WriteRequest
@@ -606,29 +665,32 @@ var file_qjm_v1_write_proto_goTypes = []any{
 	(*Batch)(nil),         // 3: qjm.v1.Batch
 	(*Finish)(nil),        // 4: qjm.v1.Finish
 	(*Fill)(nil),          // 5: qjm.v1.Fill
-	(*WriteResponse)(nil), // 6: qjm.v1.WriteResponse
-	(*Floor)(nil),         // 7: qjm.v1.Floor
-	(*Header)(nil),        // 8: qjm.v1.Header
-	(*End)(nil),           // 9: qjm.v1.End
-	(*Position)(nil),      // 10: qjm.v1.Position
+	(*Rebuild)(nil),       // 6: qjm.v1.Rebuild
+	(*WriteResponse)(nil), // 7: qjm.v1.WriteResponse
+	(*Floor)(nil),         // 8: qjm.v1.Floor
+	(*Header)(nil),        // 9: qjm.v1.Header
+	(*End)(nil),           // 10: qjm.v1.End
+	(*Position)(nil),      // 11: qjm.v1.Position
 }
 var file_qjm_v1_write_proto_depIdxs = []int32{
-	7,  // 0: qjm.v1.WriteRequest.floor:type_name -> qjm.v1.Floor
-	8,  // 1: qjm.v1.WriteRequest.hello:type_name -> qjm.v1.Header
+	8,  // 0: qjm.v1.WriteRequest.floor:type_name -> qjm.v1.Floor
+	9,  // 1: qjm.v1.WriteRequest.hello:type_name -> qjm.v1.Header
 	2,  // 2: qjm.v1.WriteRequest.start:type_name -> qjm.v1.Start
 	3,  // 3: qjm.v1.WriteRequest.batch:type_name -> qjm.v1.Batch
 	4,  // 4: qjm.v1.WriteRequest.finalize:type_name -> qjm.v1.Finish
 	5,  // 5: qjm.v1.WriteRequest.fill:type_name -> qjm.v1.Fill
-	9,  // 6: qjm.v1.Start.prev:type_name -> qjm.v1.End
-	9,  // 7: qjm.v1.Finish.end:type_name -> qjm.v1.End
-	10, // 8: qjm.v1.Fill.target:type_name -> qjm.v1.Position
-	0,  // 9: qjm.v1.WriteResponse.kind:type_name -> qjm.v1.ReplyKind
-	10, // 10: qjm.v1.WriteResponse.at:type_name -> qjm.v1.Position
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 6: qjm.v1.Start.prev:type_name -> qjm.v1.End
+	10, // 7: qjm.v1.Finish.end:type_name -> qjm.v1.End
+	11, // 8: qjm.v1.Fill.target:type_name -> qjm.v1.Position
+	6,  // 9: qjm.v1.Fill.rebuild:type_name -> qjm.v1.Rebuild
+	10, // 10: qjm.v1.Rebuild.prev:type_name -> qjm.v1.End
+	0,  // 11: qjm.v1.WriteResponse.kind:type_name -> qjm.v1.ReplyKind
+	11, // 12: qjm.v1.WriteResponse.at:type_name -> qjm.v1.Position
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_write_proto_init() }
@@ -650,7 +712,7 @@ func file_qjm_v1_write_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_write_proto_rawDesc), len(file_qjm_v1_write_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
