@@ -222,7 +222,7 @@ func TestHole_S8FillAcksForADeposedWriter(t *testing.T) {
 		for _, i := range []int{0, 2} {
 			a, err := r.nodes[i].Prepare(ctx, claim(i, 8), 1, []segments.TxID{1, 2})
 			require.NoError(t, err)
-			a.Node = []quorum.NodeID{"n1", "n2", "n3"}[i]
+			a.Node = quorum.Key{ID: []quorum.NodeID{"n1", "n2", "n3"}[i], Incarnation: r.heads[i].Incarnation}
 			answers = append(answers, a)
 		}
 		st, err := r.nodes[0].State(ctx, r.heads[0].Journal)

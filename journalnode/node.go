@@ -174,6 +174,7 @@ func (n *Node) openJournal(id segments.JournalID) error {
 		return err
 	}
 	o := newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
+	n.peers.learn(j.Summary().Config.Members())
 	n.mu.Lock()
 	n.owners[id] = o
 	n.mu.Unlock()

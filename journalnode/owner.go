@@ -31,6 +31,7 @@ type owner struct {
 	busySince atomic.Int64 // unix nanoseconds when the work at hand began; 0: idle
 	lastTook  atomic.Int64 // nanoseconds the last group commit took
 	lastAt    atomic.Int64 // unix nanoseconds when it ended
+	writerAt  atomic.Int64 // unix nanoseconds when a write stream was last heard
 	metrics   *metrics
 }
 
@@ -117,6 +118,7 @@ func (o *owner) process(group []journal.Item, bytes int) []journal.Item {
 	took := time.Since(begin)
 	o.lastTook.Store(int64(took))
 	o.lastAt.Store(time.Now().UnixNano())
+	o.writerAt.Store(o.lastAt.Load())
 	o.metrics.commit(took, len(group), bytes)
 	if took > o.opts.StallWarnAfter {
 		o.log.Warn("slow disk: a group commit took long", "took", took)

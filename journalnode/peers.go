@@ -15,9 +15,9 @@ import (
 // peers keeps one connection to each peer, made when it is first needed.
 type peers struct {
 	dialer rpc.Dialer
-	addrs  map[quorum.NodeID]string
 
 	mu    sync.Mutex
+	addrs map[quorum.NodeID]string   // guarded by mu
 	nodes map[quorum.NodeID]rpc.Node // guarded by mu
 }
 
@@ -27,6 +27,25 @@ func newPeers(d rpc.Dialer, cluster []Peer) *peers {
 		p.addrs[c.ID] = c.Addr
 	}
 	return p
+}
+
+// learn takes in where members of a config listen, as far as nothing is known of them: what this node was
+// started with is newer than what a config remembers.
+func (p *peers) learn(ms []quorum.Member) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range ms {
+		if _, ok := p.addrs[m.ID]; !ok && m.Addr != "" {
+			p.addrs[m.ID] = m.Addr
+		}
+	}
+}
+
+func (p *peers) addr(id quorum.NodeID) (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a, ok := p.addrs[id]
+	return a, ok
 }
 
 func (p *peers) node(id quorum.NodeID) (rpc.Node, error) {

@@ -32,7 +32,7 @@ func (n *Node) Info(context.Context) (rpc.NodeInfo, error) {
 func (n *Node) withAddrs(ms []quorum.Member) []quorum.Member {
 	ms = slices.Clone(ms)
 	for i := range ms {
-		if a, ok := n.peers.addrs[ms[i].ID]; ok {
+		if a, ok := n.peers.addr(ms[i].ID); ok {
 			ms[i].Addr = a
 		}
 	}
@@ -83,6 +83,47 @@ func (n *Node) CreateJournal(_ context.Context, s rpc.JournalSummary) error {
 		return err
 	}
 	return n.build(want, s.Name, quorum.NewConfig(1, n.withAddrs(id.Founders)...))
+}
+
+// InstallConfig implements rpc.Service (M0). A journal that is not here is made with the config: this node
+// is about to copy it, or is a member that was not reached when it was created.
+func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
+	if err := n.admitted(); err != nil {
+		return err
+	}
+	if err := s.Config.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
+	}
+	n.peers.learn(s.Config.Members())
+	o, err := n.owner(s.ID)
+	if errors.Is(err, rpc.ErrNoJournal) {
+		if o, err = n.makeJournal(s); o == nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	err = o.do(ctx, func(j *journal.Journal) error { return j.InstallConfig(s.Config) })
+	if err == nil {
+		o.log.Info("config installed", "version", s.Config.Version, "sets", len(s.Config.Sets))
+	}
+	return err
+}
+
+// makeJournal makes a journal that is not here, with its config. It returns the owner where somebody else
+// was faster.
+func (n *Node) makeJournal(s rpc.JournalSummary) (*owner, error) {
+	if err := rpc.CheckJournalName(s.Name); err != nil {
+		return nil, err
+	}
+	n.createMu.Lock() // mu is not held over the disk
+	defer n.createMu.Unlock()
+	o, err := n.owner(s.ID)
+	if !errors.Is(err, rpc.ErrNoJournal) {
+		return o, err
+	}
+	return nil, n.build(s.ID, s.Name, s.Config)
 }
 
 // build makes a journal. The caller holds createMu.
@@ -136,6 +177,9 @@ func (n *Node) State(ctx context.Context, id segments.JournalID) (rpc.JournalSta
 	st.LastSync = time.Duration(o.lastTook.Load())
 	if at := o.lastAt.Load(); at != 0 {
 		st.SinceSync = time.Since(time.Unix(0, at))
+	}
+	if at := o.writerAt.Load(); at != 0 {
+		st.SinceWriter = time.Since(time.Unix(0, at))
 	}
 	sets := slices.Clone(st.Summary.Config.Sets) // the journal's own must not change
 	for i := range sets {

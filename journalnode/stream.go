@@ -82,6 +82,10 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 	}
 	box := newOutbox()
 	st := &journal.Stream{Header: h, Reply: box.reply, Fail: box.fail}
+	if err := o.do(ctx, func(j *journal.Journal) error { j.Attach(st); return nil }); err != nil {
+		return err
+	}
+	defer func() { _ = o.do(context.WithoutCancel(ctx), func(j *journal.Journal) error { j.Detach(st); return nil }) }()
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel(nil)

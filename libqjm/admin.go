@@ -164,7 +164,7 @@ func (c *Client) Fence(ctx context.Context, name string) (Epoch, error) {
 	if err != nil {
 		return 0, err
 	}
-	res, err := c.win(ctx, ref, recovery.Options{FenceOnly: true})
+	res, err := c.win(ctx, &ref, recovery.Options{FenceOnly: true})
 	return res.Claim.Epoch, err
 }
 
@@ -188,7 +188,7 @@ func (c *Client) Recover(ctx context.Context, name string) (Recovery, error) {
 	if err != nil {
 		return Recovery{}, err
 	}
-	res, err := c.win(ctx, ref, recovery.Options{})
+	res, err := c.win(ctx, &ref, recovery.Options{})
 	if err != nil {
 		return Recovery{}, err
 	}

@@ -56,7 +56,7 @@ func (c *Client) AttachWriter(ctx context.Context, name string, claim Claim) (*W
 		core: replication.New(ref.cfg, claim, segments.End{}, replication.Options{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
-	w.newEra(slices.DeleteFunc(ref.cfg.Members(), func(m quorum.Member) bool { return !deposed(m) }))
+	w.newEra(ref.cfg, slices.DeleteFunc(ref.cfg.Members(), func(m quorum.Member) bool { return !deposed(m) }))
 	err = w.await(ctx, func() (bool, error) { return false, w.err })
 	if errors.Is(err, ErrFenced) {
 		return w, nil

@@ -22,14 +22,16 @@ const (
 )
 
 // win runs attempts until one succeeds: each in a new, higher epoch with a fresh writer id (R2a, F4).
-// Without a quorum it goes on trying until the context ends.
-func (c *Client) win(ctx context.Context, ref journalRef, opts recovery.Options) (recovery.Result, error) {
+// Without a quorum it goes on trying until the context ends. A newer config that is heard of meanwhile is
+// taken into ref, and the next attempt counts under that (M7).
+func (c *Client) win(ctx context.Context, ref *journalRef, opts recovery.Options) (recovery.Result, error) {
 	races, floors := 0, 0
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		res, err := c.attempt(ctx, ref, opts)
+		res, err := c.attempt(ctx, *ref, opts)
 		if err == nil {
 			return res, nil
 		}
+		opts.MinEpoch = max(opts.MinEpoch, res.Claim.Epoch+1) // one epoch, one choice (R2a, F2a)
 		switch superseded, lost := errors.AsType[*recovery.SupersededError](err); {
 		case lost:
 			if races++; races > racesMax {
@@ -42,6 +44,10 @@ func (c *Client) win(ctx context.Context, ref journalRef, opts recovery.Options)
 			}
 			opts.HearAll = true
 		case errors.Is(err, recovery.ErrNoQuorum):
+		case isNewerConfig(err, ref.cfg.Version):
+			if c.refresh(ctx, ref) {
+				continue // nothing to wait for
+			}
 		default:
 			return res, err
 		}
@@ -77,6 +83,9 @@ func (c *Client) attempt(ctx context.Context, ref journalRef, opts recovery.Opti
 		}
 		select {
 		case ev := <-r.events:
+			if f, ok := ev.(recovery.Failed); ok && isNewerConfig(f.Err, ref.cfg.Version) {
+				return recovery.Result{Claim: co.Claim()}, f.Err
+			}
 			effects = co.Step(ev)
 		case <-ctx.Done():
 			return recovery.Result{Claim: co.Claim()}, fmt.Errorf("libqjm: recovery of %s: %w", ref.name, context.Cause(ctx))
@@ -106,26 +115,26 @@ func (r *runner) run(e recovery.Effect) {
 	case recovery.AskState:
 		r.call(e.Node, recovery.StepState, r.c.opts.RequestTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
 			st, err := r.state(ctx, n, m)
-			return recovery.Stated{Node: m.ID, Promised: st.Promised.Epoch}, err
+			return recovery.Stated{Node: m.Key(), Promised: st.Promised.Epoch}, err
 		})
 	case recovery.AskPromise:
 		r.call(e.Node, recovery.StepPromise, r.c.opts.RequestTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
 			p, err := n.NewEpoch(ctx, r.header(m, e.Claim))
-			return recovery.Promised{Node: m.ID, DataKnown: p.DataKnown, Newest: p.Newest}, err
+			return recovery.Promised{Node: m.Key(), DataKnown: p.DataKnown, Newest: p.Newest}, err
 		})
 	case recovery.AskPrepare:
 		r.call(e.Node, recovery.StepPrepare, r.c.opts.RequestTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
 			a, err := n.Prepare(ctx, r.header(m, e.Claim), e.Segment, e.Digests)
-			a.Node = m.ID
+			a.Node = m.Key()
 			return recovery.Prepared{Answer: a}, err
 		})
 	case recovery.AskAccept:
 		r.call(e.Node, recovery.StepAccept, r.c.opts.AcceptTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
-			return recovery.AcceptedBy{Node: m.ID}, r.accept(ctx, n, m, e.Accept)
+			return recovery.AcceptedBy{Node: m.Key()}, r.accept(ctx, n, m, e.Accept)
 		})
 	case recovery.AskFinalize:
 		r.call(e.Node, recovery.StepFinalize, r.c.opts.RequestTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
-			return recovery.FinalizedBy{Node: m.ID}, n.Finalize(ctx, r.header(m, e.Claim), e.End)
+			return recovery.FinalizedBy{Node: m.Key()}, n.Finalize(ctx, r.header(m, e.Claim), e.End)
 		})
 	case recovery.SetPatience:
 		r.c.work.Go(func() {
@@ -139,15 +148,18 @@ func (r *runner) run(e recovery.Effect) {
 	}
 }
 
-func (r *runner) call(id quorum.NodeID, step recovery.Step, bound time.Duration, f func(context.Context, rpc.Node, quorum.Member) (recovery.Event, error)) {
+func (r *runner) call(id quorum.Key, step recovery.Step, bound time.Duration, f func(context.Context, rpc.Node, quorum.Member) (recovery.Event, error)) {
 	r.c.work.Go(func() {
 		ctx, cancel := context.WithTimeout(r.c.ctx, bound)
 		defer cancel()
-		m, _ := r.ref.cfg.Member(id)
+		m, _ := r.ref.cfg.Find(id)
 		n, err := r.c.node(m)
 		var ev recovery.Event
 		if err == nil {
 			ev, err = f(ctx, n, m)
+			if r.c.sendConfig(ctx, n, r.ref, err) {
+				ev, err = f(ctx, n, m)
+			}
 		}
 		if err != nil {
 			ev = recovery.Failed{Node: id, Step: step, Err: err}
@@ -160,14 +172,9 @@ func (r *runner) header(m quorum.Member, claim fencing.Claim) rpc.Header {
 	return rpc.Header{Journal: r.ref.id, ConfigVersion: r.ref.cfg.Version, Incarnation: m.Incarnation, Claim: claim}
 }
 
-// state asks a member; one that never had the journal, though it is a member, is given it first.
+// state asks a member for its promise.
 func (r *runner) state(ctx context.Context, n rpc.Node, m quorum.Member) (rpc.JournalState, error) {
 	st, err := n.State(ctx, r.ref.id)
-	if errors.Is(err, rpc.ErrNoJournal) {
-		if err = n.CreateJournal(ctx, rpc.JournalSummary{ID: r.ref.id, Name: r.ref.name}); err == nil {
-			st, err = n.State(ctx, r.ref.id)
-		}
-	}
 	switch {
 	case err != nil:
 		return st, err
@@ -202,7 +209,7 @@ func (r *runner) accept(ctx context.Context, n rpc.Node, m quorum.Member, req re
 }
 
 func (r *runner) relay(ctx context.Context, from quorum.NodeID, to rpc.Node, h rpc.Header, req recovery.AcceptRequest) error {
-	src, _ := r.ref.cfg.Member(from)
+	src, _ := r.ref.cfg.Member(from) // any incarnation: the frames are verified
 	n, err := r.c.node(src)
 	if err != nil {
 		return err

@@ -22,8 +22,9 @@ const (
 	heartbeatEvery = time.Second
 )
 
-// era is the set of channels of one epoch.
+// era is the set of channels of one epoch and config.
 type era struct {
+	cfg      quorum.Config
 	ctx      context.Context
 	cancel   context.CancelFunc
 	channels sync.WaitGroup
@@ -31,8 +32,8 @@ type era struct {
 }
 
 // newEra runs a channel to each of the members. The caller does not hold mu.
-func (w *Writer) newEra(members []quorum.Member) *era {
-	e := &era{}
+func (w *Writer) newEra(cfg quorum.Config, members []quorum.Member) *era {
+	e := &era{cfg: cfg}
 	e.ctx, e.cancel = context.WithCancel(w.ctx)
 	var chs []*channel
 	for _, m := range members {
@@ -66,7 +67,8 @@ type channel struct {
 // start runs the channels, and the clocks: segments that are old enough are rolled, and a writer that
 // lost a race on a node it cannot do without opens anew.
 func (w *Writer) start() {
-	w.newEra(w.ref.cfg.Members())
+	w.newEra(w.ref.cfg, w.ref.cfg.Members())
+	w.clocks.Go(w.moveWithConfig)
 	if w.opts.SegmentAge > 0 {
 		w.clocks.Go(w.rollByAge)
 	}
@@ -104,7 +106,7 @@ func (w *Writer) rollByAge() {
 
 // run keeps a stream to the node up until the writer ends or the node is left out.
 func (ch *channel) run() {
-	w, id := ch.w, ch.member.ID
+	w, id := ch.w, ch.member.Key()
 	for wait := reconnectMin; ; wait = min(2*wait, reconnectMax) {
 		began := time.Now()
 		err := ch.session()
@@ -117,7 +119,11 @@ func (ch *channel) run() {
 		if over || ch.era.ctx.Err() != nil {
 			return
 		}
-		w.c.log.Debug("channel down", "journal", w.ref.name, "to", id, "err", err)
+		if ch.heard(err) {
+			wait = reconnectMin / 2
+			continue
+		}
+		w.c.log.Debug("channel down", "journal", w.ref.name, "to", id.ID, "err", err)
 		if time.Since(began) > 2*reconnectMax {
 			wait = reconnectMin
 		}
@@ -137,7 +143,7 @@ func (ch *channel) wanted() bool {
 	w := ch.w
 	for {
 		w.mu.Lock()
-		wants, over := w.core.Wants(ch.member.ID), w.err != nil
+		wants, over := w.core.Wants(ch.member.Key()), w.err != nil
 		w.mu.Unlock()
 		if over {
 			return false
@@ -163,7 +169,7 @@ func (ch *channel) session() error {
 		return err
 	}
 	w.mu.Lock()
-	w.core.Linked(ch.member.ID)
+	w.core.Linked(ch.member.Key())
 	w.mu.Unlock()
 	ended := make(chan struct{})
 	var said error // what the node said; set before ended is closed
@@ -187,28 +193,17 @@ func (ch *channel) session() error {
 
 var errStreamEnded = errors.New("libqjm: stream ended")
 
-// open connects; a member that never had the journal is given it first.
+// open connects.
 func (ch *channel) open(ctx context.Context) (rpc.WriteStream, error) {
 	w := ch.w
 	n, err := w.c.node(ch.member)
 	if err != nil {
 		return nil, err
 	}
-	h := rpc.Header{
-		Journal: w.ref.id, ConfigVersion: w.ref.cfg.Version, Incarnation: ch.member.Incarnation,
+	return n.Write(ctx, rpc.Header{
+		Journal: w.ref.id, ConfigVersion: ch.era.cfg.Version, Incarnation: ch.member.Incarnation,
 		Claim: w.recovered.Claim,
-	}
-	stream, err := n.Write(ctx, h)
-	if !errors.Is(err, rpc.ErrNoJournal) {
-		return stream, err
-	}
-	return nil, errors.Join(err, ch.createJournal(ctx, n))
-}
-
-func (ch *channel) createJournal(ctx context.Context, n rpc.Node) error {
-	ctx, cancel := context.WithTimeout(ctx, ch.w.c.opts.RequestTimeout)
-	defer cancel()
-	return n.CreateJournal(ctx, rpc.JournalSummary{ID: ch.w.ref.id, Name: ch.w.ref.name})
+	})
 }
 
 // receive hands replies to the core until the stream ends.
@@ -217,17 +212,10 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 	for {
 		r, err := stream.Recv()
 		if err != nil {
-			if errors.Is(err, rpc.ErrNoJournal) {
-				n, nerr := w.c.node(ch.member)
-				if nerr == nil {
-					nerr = ch.createJournal(ch.era.ctx, n)
-				}
-				return errors.Join(err, nerr)
-			}
 			return err
 		}
 		w.mu.Lock()
-		moved, err := w.core.Handle(ch.member.ID, r)
+		moved, err := w.core.Handle(ch.member.Key(), r)
 		if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
 			w.changed()
 		}
@@ -242,7 +230,7 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 
 // send sends what is next, and heartbeats when there is nothing for a while.
 func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-chan struct{}) error {
-	w, id := ch.w, ch.member.ID
+	w, id := ch.w, ch.member.Key()
 	idle := time.NewTimer(heartbeatEvery)
 	defer idle.Stop()
 	for {
@@ -294,7 +282,7 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 // relay reads a gap from another node and sends it on, because the node could reach no peer itself
 // (W5). Everything in the gap is committed.
 func (ch *channel) relay(ctx context.Context, stream rpc.WriteStream) error {
-	w, id := ch.w, ch.member.ID
+	w, id := ch.w, ch.member.Key()
 	w.mu.Lock()
 	from, to, sources, ok := w.core.Relay(id)
 	segment := w.core.Segment()
@@ -317,7 +305,7 @@ func (ch *channel) relay(ctx context.Context, stream rpc.WriteStream) error {
 
 func (ch *channel) relayFrom(ctx context.Context, out rpc.WriteStream, src quorum.NodeID, req rpc.ReadRequest) error {
 	w := ch.w
-	m, _ := w.ref.cfg.Member(src)
+	m, _ := ch.era.cfg.Member(src)
 	n, err := w.c.node(m)
 	if err != nil {
 		return err
@@ -337,7 +325,7 @@ func (ch *channel) relayFrom(ctx context.Context, out rpc.WriteStream, src quoru
 			return err
 		}
 		w.mu.Lock()
-		msg, ok := w.core.Relayed(ch.member.ID, frames)
+		msg, ok := w.core.Relayed(ch.member.Key(), frames)
 		w.mu.Unlock()
 		if !ok {
 			return nil // the gap has closed or moved meanwhile

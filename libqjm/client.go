@@ -63,13 +63,20 @@ type Client struct {
 	cluster rpc.ClusterID
 
 	mu    sync.Mutex
-	addrs map[quorum.NodeID]string // guarded by mu
+	addrs map[quorum.NodeID]place // guarded by mu
 	conns map[string]rpc.Node      // by address; guarded by mu
 
 	// background work (stragglers of a recovery) ends with the client.
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+}
+
+// place is where a node is reached.
+type place struct {
+	addr        string
+	incarnation quorum.Incarnation // whose address it is
+	given       bool               // the user's own endpoint: a config's address does not replace it
 }
 
 // Dial connects to a cluster: it returns when one endpoint has answered that its cluster is founded.
@@ -80,7 +87,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	if len(opts.Endpoints) == 0 {
 		return nil, fmt.Errorf("%w: no endpoints given", ErrBadRequest)
 	}
-	c := &Client{opts: opts, log: opts.Logger, addrs: map[quorum.NodeID]string{}, conns: map[string]rpc.Node{}}
+	c := &Client{opts: opts, log: opts.Logger, addrs: map[quorum.NodeID]place{}, conns: map[string]rpc.Node{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		done, err := c.discover(ctx)
@@ -152,13 +159,29 @@ func (c *Client) learn(addr string, info rpc.NodeInfo, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cluster = info.Cluster
-	for _, m := range info.Founders {
-		if _, ok := c.addrs[m.ID]; !ok && m.Addr != "" {
-			c.addrs[m.ID] = m.Addr
+	c.learnMembers(info.Founders)
+	c.addrs[info.ID] = place{addr, info.Incarnation, true}
+	return nil
+}
+
+// adoptAddrs takes in where the members of a config listen; where a node is in both sets, the new one tells.
+func (c *Client) adoptAddrs(cfg quorum.Config) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, set := range cfg.Sets {
+		c.learnMembers(set)
+	}
+}
+
+// learnMembers takes in where members listen. A new incarnation is somewhere else; what the user gave as an
+// endpoint is kept otherwise: there may be a proxy in between. The caller holds mu.
+func (c *Client) learnMembers(ms []quorum.Member) {
+	for _, m := range ms {
+		old, ok := c.addrs[m.ID]
+		if m.Addr != "" && (!ok || !old.given || old.incarnation != m.Incarnation) {
+			c.addrs[m.ID] = place{addr: m.Addr, incarnation: m.Incarnation}
 		}
 	}
-	c.addrs[info.ID] = addr
-	return nil
 }
 
 // conn returns the connection to an address.
@@ -182,9 +205,10 @@ func (c *Client) conn(addr string) (rpc.Node, error) {
 // node returns the connection to a member.
 func (c *Client) node(m quorum.Member) (rpc.Node, error) {
 	c.mu.Lock()
-	addr, ok := c.addrs[m.ID]
+	p, ok := c.addrs[m.ID]
 	c.mu.Unlock()
-	if !ok {
+	addr := p.addr
+	if !ok || m.Addr != "" && p.incarnation != m.Incarnation {
 		addr = m.Addr
 	}
 	if addr == "" {
@@ -285,17 +309,58 @@ func (c *Client) statesOnce(ctx context.Context, name string, all bool) (journal
 	}
 	var got []reply[rpc.JournalState]
 	ids := c.nodeIDs()
-	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) (rpc.JournalState, error) {
-		return n.State(ctx, ref.id)
-	}, func(r reply[rpc.JournalState]) bool {
-		got = append(got, r)
-		if cfg := r.val.Summary.Config; r.err == nil && !cfg.IsEmpty() && cfg.Version > ref.cfg.Version {
-			ref.cfg = cfg
+	enough := func() bool {
+		return !all && (isDeleted(ref.cfg, len(ids), got) || ref.cfg.Majority(func(m quorum.Member) bool { return countsAs(got, ref.cfg, m) }))
+	}
+	// The second round asks those that the first one told of, and those that it found behind; a third one
+	// only where the config moved on meanwhile.
+	asking := ids
+	for round := 0; round < 3 && len(asking) > 0; round++ {
+		under := ref
+		ask(ctx, c, asking, func(ctx context.Context, n rpc.Node) (rpc.JournalState, error) {
+			return c.stateUnder(ctx, n, under)
+		}, func(r reply[rpc.JournalState]) bool {
+			got = append(got, r)
+			if cfg := r.val.Summary.Config; r.err == nil && !cfg.IsEmpty() && cfg.Version > ref.cfg.Version {
+				ref.cfg = cfg
+				c.adoptAddrs(cfg)
+			}
+			return enough()
+		})
+		if enough() {
+			break
 		}
-		return !all && (isDeleted(ref.cfg, len(ids), got) || ref.cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }))
-	})
+		asking, got = unheard(ref.cfg, got)
+	}
 	slices.SortFunc(got, func(a, b reply[rpc.JournalState]) int { return cmp.Compare(a.node, b.node) })
 	return ref, got, judge(name, ref.cfg, len(ids), got)
+}
+
+// stateUnder asks a node for its state. One that has an older config than the newest that was heard of is
+// given that first: answers that are counted together carry one config version (M0, M7).
+func (c *Client) stateUnder(ctx context.Context, n rpc.Node, ref journalRef) (rpc.JournalState, error) {
+	st, err := n.State(ctx, ref.id)
+	if ref.cfg.IsZero() || err != nil && !errors.Is(err, ErrNoJournal) || err == nil && st.Summary.Config.Version >= ref.cfg.Version {
+		return st, err
+	}
+	if err := n.InstallConfig(ctx, rpc.JournalSummary{ID: ref.id, Name: ref.name, Config: ref.cfg}); err != nil {
+		return st, err
+	}
+	return n.State(ctx, ref.id)
+}
+
+// unheard returns the members of cfg that are to be asked (again): those that nobody knew of before, and
+// those that answered under an older config, whose answers are dropped.
+func unheard(cfg quorum.Config, got []reply[rpc.JournalState]) (ids []quorum.NodeID, kept []reply[rpc.JournalState]) {
+	for _, m := range cfg.Members() {
+		i := slices.IndexFunc(got, func(r reply[rpc.JournalState]) bool { return r.node == m.ID })
+		behind := i >= 0 && got[i].err == nil && got[i].val.Summary.Config.Version < cfg.Version
+		if (i < 0 || behind) && !slices.Contains(ids, m.ID) {
+			ids = append(ids, m.ID)
+		}
+	}
+	kept = slices.DeleteFunc(got, func(r reply[rpc.JournalState]) bool { return slices.Contains(ids, r.node) })
+	return ids, kept
 }
 
 // isDeleted: the empty config is in force where a majority of the members of the config before it has
@@ -314,10 +379,10 @@ func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool
 	return cfg.Majority(func(m quorum.Member) bool { return gone[m.ID] })
 }
 
-// countsAs: the member itself answered, with its own storage, as a member (D6, N1).
-func countsAs(got []reply[rpc.JournalState], m quorum.Member) bool {
+// countsAs: the member itself answered, with its own storage, as a member of this very config (D6, N1, M1).
+func countsAs(got []reply[rpc.JournalState], cfg quorum.Config, m quorum.Member) bool {
 	return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
-		return r.err == nil && r.node == m.ID && r.val.Incarnation == m.Incarnation && r.val.Member
+		return r.err == nil && r.node == m.ID && r.val.Incarnation == m.Incarnation && r.val.Member && r.val.Summary.Config.Version == cfg.Version
 	})
 }
 
@@ -326,7 +391,7 @@ func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalSta
 	if isDeleted(cfg, nodes, got) {
 		return fmt.Errorf("%w: %s", ErrJournalDeleted, name)
 	}
-	if !cfg.IsZero() && cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }) {
+	if !cfg.IsZero() && cfg.Majority(func(m quorum.Member) bool { return countsAs(got, cfg, m) }) {
 		return nil
 	}
 	missing := 0

@@ -54,12 +54,12 @@ func (f *fakeChunks) Close() {}
 func fakeClient(nodes map[quorum.NodeID]*fakeNode) *Client {
 	c := &Client{
 		opts: Options{}.withDefaults(), log: slog.New(slog.DiscardHandler), cluster: rpc.ClusterID{1},
-		addrs: map[quorum.NodeID]string{}, conns: map[string]rpc.Node{},
+		addrs: map[quorum.NodeID]place{}, conns: map[string]rpc.Node{},
 	}
 	c.opts.Patience = 300 * time.Millisecond
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for id, n := range nodes {
-		c.addrs[id], c.conns[string(id)] = string(id), n
+		c.addrs[id], c.conns[string(id)] = place{addr: string(id)}, n
 	}
 	return c
 }

@@ -65,7 +65,7 @@ func chosenEnd(cfg quorum.Config, got []reply[rpc.JournalState]) (TxID, error) {
 	got = slices.DeleteFunc(slices.Clone(got), func(r reply[rpc.JournalState]) bool {
 		return r.err != nil || !r.val.Member || !r.val.DataKnown
 	})
-	if !cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }) {
+	if !cfg.Majority(func(m quorum.Member) bool { return countsAs(got, cfg, m) }) {
 		return 0, &recovery.NoQuorumError{Step: "data answers"}
 	}
 	newest, prev := TxID(0), TxID(0)

@@ -13,7 +13,7 @@ func (c *Client) Nodes() []NodeAddr {
 	defer c.mu.Unlock()
 	out := make([]NodeAddr, len(ids))
 	for i, id := range ids {
-		out[i] = NodeAddr{Node: string(id), Addr: c.addrs[id]}
+		out[i] = NodeAddr{Node: string(id), Addr: c.addrs[id].addr}
 	}
 	return out
 }

@@ -58,14 +58,18 @@ func (w *Writer) reopen(why error) {
 		return
 	}
 	w.c.log.Info("writer opens anew", "journal", w.ref.name, "because", why)
+	w.turn.Lock()
+	defer w.turn.Unlock()
 	w.mu.Lock()
 	w.reopening = true
+	ref := w.ref
 	old, epoch := w.era, w.recovered.Claim.Epoch
 	w.mu.Unlock()
 	old.end()
-	res, err := w.c.win(w.ctx, w.ref, recovery.Options{MinEpoch: epoch + 1})
+	res, err := w.c.win(w.ctx, &ref, recovery.Options{MinEpoch: epoch + 1})
 	w.mu.Lock()
 	w.reopening = false
+	w.ref.cfg = ref.cfg
 	if err == nil && w.err == nil {
 		err = w.adopt(res)
 	}
@@ -77,7 +81,7 @@ func (w *Writer) reopen(why error) {
 	if over {
 		return
 	}
-	w.newEra(w.ref.cfg.Members())
+	w.newEra(ref.cfg, ref.cfg.Members())
 	w.mu.Lock()
 	w.advance()
 	w.mu.Unlock()

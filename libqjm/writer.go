@@ -83,7 +83,7 @@ func (o WriterOptions) validate() error {
 // Writer is the one writer of a journal. It is safe for concurrent use.
 type Writer struct {
 	c    *Client
-	ref  journalRef
+	ref  journalRef // its config changes, guarded by mu
 	opts WriterOptions
 
 	firstTxID TxID
@@ -91,6 +91,9 @@ type Writer struct {
 	ctx    context.Context // ends with the writer
 	cancel context.CancelFunc
 	clocks sync.WaitGroup
+
+	outdated chan struct{} // one place: a node has a newer config
+	turn     sync.Mutex    // held while the writer opens anew or moves; taken before mu
 
 	mu        sync.Mutex
 	core      *replication.Core // guarded by mu, like all below
@@ -125,12 +128,12 @@ func (c *Client) OpenWriter(ctx context.Context, name string, opts WriterOptions
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.win(ctx, ref, recovery.Options{})
+	res, err := c.win(ctx, &ref, recovery.Options{})
 	if err != nil {
 		return nil, err
 	}
 	w := &Writer{
-		c: c, ref: ref, opts: opts, next: res.Prev.Next(), firstTxID: res.Prev.Next(), recovered: res,
+		c: c, ref: ref, opts: opts, next: res.Prev.Next(), firstTxID: res.Prev.Next(), recovered: res, outdated: make(chan struct{}, 1),
 		core: replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
 	}
 	w.ctx, w.cancel = context.WithCancel(c.ctx)

@@ -21,11 +21,13 @@ type Choice struct {
 	Quarantine []quorum.NodeID
 	// CutAt names nodes whose tail was cut as torn and that were part of the basis (N2a).
 	CutAt []quorum.NodeID
+
+	holders []quorum.Key // those of Sources, as they answered
 }
 
 // Query asks a node for the digest of its copy at a frame end.
 type Query struct {
-	Node quorum.NodeID
+	Node quorum.Key
 	TxID segments.TxID
 }
 
@@ -36,7 +38,7 @@ type Query struct {
 // majority of data answers.
 func Choose(cfg quorum.Config, s segments.TxID, answers []Answer) (Choice, []Query, error) {
 	answers = slices.Clone(answers)
-	slices.SortFunc(answers, func(a, b Answer) int { return cmp.Compare(a.Node, b.Node) })
+	slices.SortFunc(answers, func(a, b Answer) int { return a.Node.Compare(b.Node) })
 	data := slices.DeleteFunc(slices.Clone(answers), func(a Answer) bool { return a.Copy.State == Unknown })
 	if !cfg.Majority(among(data)) {
 		return Choice{}, nil, &NoQuorumError{Step: "data answers", Causes: unknownCauses(answers)}
@@ -47,7 +49,7 @@ func Choose(cfg quorum.Config, s segments.TxID, answers []Answer) (Choice, []Que
 	}
 	for _, a := range data {
 		if a.Copy.CutAt != nil {
-			ch.CutAt = append(ch.CutAt, a.Node)
+			ch.CutAt = append(ch.CutAt, a.Node.ID)
 		}
 	}
 	need, err = checkFloors(ch, s, answers)
@@ -59,7 +61,7 @@ func Choose(cfg quorum.Config, s segments.TxID, answers []Answer) (Choice, []Que
 
 func among(answers []Answer) func(quorum.Member) bool {
 	return func(m quorum.Member) bool {
-		return slices.ContainsFunc(answers, func(a Answer) bool { return a.Node == m.ID })
+		return slices.ContainsFunc(answers, func(a Answer) bool { return a.Node == m.Key() })
 	}
 }
 
@@ -78,7 +80,7 @@ func choose(cfg quorum.Config, s segments.TxID, data []Answer) (Choice, []Query,
 	// Highest ballot first, then longest, then by name: copies[0] is the choice.
 	slices.SortFunc(copies, func(a, b Answer) int {
 		return cmp.Or(cmp.Compare(b.Copy.Ballot(), a.Copy.Ballot()),
-			cmp.Compare(b.Copy.Last.TxID, a.Copy.Last.TxID), cmp.Compare(a.Node, b.Node))
+			cmp.Compare(b.Copy.Last.TxID, a.Copy.Last.TxID), a.Node.Compare(b.Node))
 	})
 	need, err := checkPrefixes(s, copies)
 	if err != nil || len(need) > 0 {
@@ -92,7 +94,8 @@ func choose(cfg quorum.Config, s segments.TxID, data []Answer) (Choice, []Query,
 	}
 	for _, a := range copies {
 		if a.Copy.Ballot() == best.Ballot() && a.Copy.Last == best.Last {
-			ch.Sources = append(ch.Sources, a.Node)
+			ch.Sources = append(ch.Sources, a.Node.ID)
+			ch.holders = append(ch.holders, a.Node)
 		}
 	}
 	slices.Sort(ch.Sources)
@@ -122,7 +125,7 @@ func chooseFinalized(cfg quorum.Config, s segments.TxID, data []Answer) (Choice,
 	if decided < 0 {
 		e := &DivergenceError{Segment: s, What: "finalized copies differ"}
 		for _, a := range fin {
-			e.Nodes, e.Ends = append(e.Nodes, a.Node), append(e.Ends, a.Copy.Last)
+			e.Nodes, e.Ends = append(e.Nodes, a.Node.ID), append(e.Ends, a.Copy.Last)
 		}
 		return Choice{}, false, e
 	}
@@ -130,9 +133,10 @@ func chooseFinalized(cfg quorum.Config, s segments.TxID, data []Answer) (Choice,
 	ch := Choice{End: segments.End{First: s, Last: c.Last.TxID, Digest: c.Last.Digest}, Prev: c.Prev, Epoch: c.Epoch}
 	for _, a := range fin {
 		if a.Copy.Last == c.Last {
-			ch.Sources = append(ch.Sources, a.Node)
+			ch.Sources = append(ch.Sources, a.Node.ID)
+			ch.holders = append(ch.holders, a.Node)
 		} else {
-			ch.Quarantine = append(ch.Quarantine, a.Node)
+			ch.Quarantine = append(ch.Quarantine, a.Node.ID)
 		}
 	}
 	return ch, true, nil
@@ -210,7 +214,7 @@ func checkPrefixes(s segments.TxID, copies []Answer) ([]Query, error) {
 func divergence(s segments.TxID, what string, a, b Answer) *DivergenceError {
 	return &DivergenceError{
 		Segment: s, What: what,
-		Nodes: []quorum.NodeID{a.Node, b.Node},
+		Nodes: []quorum.NodeID{a.Node.ID, b.Node.ID},
 		Ends:  []segments.Position{a.Copy.Last, b.Copy.Last},
 	}
 }
@@ -224,17 +228,17 @@ func checkFloors(ch Choice, s segments.TxID, answers []Answer) ([]Query, error) 
 		if f.IsZero() || f.Segment < s {
 			continue
 		}
-		broken := &FloorError{Node: a.Node, Floor: f, Choice: ch.End}
+		broken := &FloorError{Node: a.Node.ID, Floor: f, Choice: ch.End}
 		if f.Segment > s || f.At.TxID > ch.End.Last {
 			return nil, broken
 		}
 		if f.At == ch.End.Position() {
 			continue
 		}
-		d, found, known := lookup(answers, ch.Sources, f.At.TxID)
+		d, found, known := lookup(answers, ch.holders, f.At.TxID)
 		switch {
-		case !known && len(ch.Sources) > 0:
-			need = append(need, Query{ch.Sources[0], f.At.TxID})
+		case !known && len(ch.holders) > 0:
+			need = append(need, Query{ch.holders[0], f.At.TxID})
 		case !found || d != f.At.Digest:
 			return nil, broken
 		}
@@ -243,9 +247,9 @@ func checkFloors(ch Choice, s segments.TxID, answers []Answer) ([]Query, error) 
 }
 
 // lookup asks the answers of the nodes that hold the choice.
-func lookup(answers []Answer, sources []quorum.NodeID, t segments.TxID) (d segments.Digest, found, known bool) {
+func lookup(answers []Answer, holders []quorum.Key, t segments.TxID) (d segments.Digest, found, known bool) {
 	for _, a := range answers {
-		if !slices.Contains(sources, a.Node) {
+		if !slices.Contains(holders, a.Node) {
 			continue
 		}
 		if d, found, known = a.digestAt(t); known {
@@ -259,7 +263,7 @@ func unknownCauses(answers []Answer) []NodeCause {
 	var cs []NodeCause
 	for _, a := range answers {
 		if a.Copy.State == Unknown {
-			cs = append(cs, NodeCause{a.Node, ErrUnknownData})
+			cs = append(cs, NodeCause{a.Node.ID, ErrUnknownData})
 		}
 	}
 	return cs

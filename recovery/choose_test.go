@@ -170,12 +170,12 @@ func TestR1_MissingComparisonIsNoChoice(t *testing.T) {
 	ch, need, err := Choose(config(3), seg, []Answer{short, long})
 	require.NoError(t, err)
 	require.Zero(t, ch)
-	require.Equal(t, []Query{{Node: node(2), TxID: seg + 1}}, need)
+	require.Equal(t, []Query{{Node: key(2), TxID: seg + 1}}, need)
 
 	ch, need, err = Choose(config(3), seg, []Answer{inProgress(1, 2, "aaa").terse(), inProgress(2, 1, "a").terse().floored(1, "a")})
 	require.NoError(t, err)
 	require.Zero(t, ch)
-	require.Equal(t, []Query{{Node: node(1), TxID: seg}}, need)
+	require.Equal(t, []Query{{Node: key(1), TxID: seg}}, need)
 }
 
 // The predecessor of an empty segment is known from a header of it only. Where the node that named the
@@ -187,7 +187,7 @@ func TestR2_EmptyChoiceNeedsItsPredecessor(t *testing.T) {
 	require.Empty(t, need)
 	require.Zero(t, ch)
 
-	ch, _, err = Choose(config(3), 1, []Answer{{Node: node(1)}, {Node: node(2)}})
+	ch, _, err = Choose(config(3), 1, []Answer{{Node: key(1)}, {Node: key(2)}})
 	require.NoError(t, err, "an empty journal has no predecessor")
 	require.True(t, ch.Empty)
 	require.Zero(t, ch.Prev)

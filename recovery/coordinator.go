@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,25 +41,25 @@ type (
 	Begin struct{}
 	// Stated: a node told its promise (no promise was asked).
 	Stated struct {
-		Node     quorum.NodeID
+		Node     quorum.Key
 		Promised fencing.Epoch
 	}
 	// Promised: a node made the promise. Newest is its data answer where DataKnown; a node whose data
 	// is unknown gives a promise only (F2).
 	Promised struct {
-		Node      quorum.NodeID
+		Node      quorum.Key
 		DataKnown bool
 		Newest    segments.TxID
 	}
 	// Prepared: a node told what it holds.
 	Prepared struct{ Answer Answer }
 	// AcceptedBy: a node made the ending durable.
-	AcceptedBy struct{ Node quorum.NodeID }
+	AcceptedBy struct{ Node quorum.Key }
 	// FinalizedBy: a node closed the segment.
-	FinalizedBy struct{ Node quorum.NodeID }
+	FinalizedBy struct{ Node quorum.Key }
 	// Failed: a request of a step was refused, could not be sent, or was not answered in time.
 	Failed struct {
-		Node quorum.NodeID
+		Node quorum.Key
 		Step Step
 		Err  error
 	}
@@ -82,27 +81,27 @@ type Effect interface{ isEffect() }
 
 type (
 	// AskState asks a node for its promise, changing nothing.
-	AskState struct{ Node quorum.NodeID }
+	AskState struct{ Node quorum.Key }
 	// AskPromise sends NewEpoch.
 	AskPromise struct {
-		Node  quorum.NodeID
+		Node  quorum.Key
 		Claim fencing.Claim
 	}
 	// AskPrepare sends Prepare, with questions about frame ends.
 	AskPrepare struct {
-		Node    quorum.NodeID
+		Node    quorum.Key
 		Claim   fencing.Claim
 		Segment segments.TxID
 		Digests []segments.TxID
 	}
 	// AskAccept sends Accept.
 	AskAccept struct {
-		Node   quorum.NodeID
+		Node   quorum.Key
 		Accept AcceptRequest
 	}
 	// AskFinalize sends Finalize.
 	AskFinalize struct {
-		Node  quorum.NodeID
+		Node  quorum.Key
 		Claim fencing.Claim
 		End   segments.End
 	}
@@ -159,12 +158,12 @@ type Coordinator struct {
 	patient bool // SetPatience was asked for in this step
 	hurry   bool // PatienceOver came
 
-	replied  map[quorum.NodeID]bool // in this step
-	failed   map[quorum.NodeID]error
+	replied  map[quorum.Key]bool // in this step
+	failed   map[quorum.Key]error
 	highest  fencing.Epoch
-	promised map[quorum.NodeID]Promised
+	promised map[quorum.Key]Promised
 	segment  segments.TxID // the newest segment; 0 = the journal is empty
-	answers  map[quorum.NodeID]Answer
+	answers  map[quorum.Key]Answer
 	basis    []Answer // frozen: what the choice is made over
 	asked    map[Query]bool
 	choice   Choice
@@ -174,7 +173,7 @@ type Coordinator struct {
 func NewCoordinator(cfg quorum.Config, writer fencing.WriterID, opts Options) *Coordinator {
 	return &Coordinator{
 		cfg: cfg, writer: writer, opts: opts,
-		promised: map[quorum.NodeID]Promised{}, answers: map[quorum.NodeID]Answer{}, asked: map[Query]bool{},
+		promised: map[quorum.Key]Promised{}, answers: map[quorum.Key]Answer{}, asked: map[Query]bool{},
 	}
 }
 
@@ -189,7 +188,7 @@ func (c *Coordinator) Step(ev Event) []Effect {
 	}
 	switch ev := ev.(type) {
 	case Begin:
-		return c.enter(StepState, func(m quorum.Member) Effect { return AskState{m.ID} })
+		return c.enter(StepState, func(m quorum.Member) Effect { return AskState{m.Key()} })
 	case Stated:
 		return c.onStated(ev)
 	case Promised:
@@ -215,7 +214,7 @@ func (c *Coordinator) Step(ev Event) []Effect {
 // enter begins a round: a request to every member.
 func (c *Coordinator) enter(s Step, ask func(quorum.Member) Effect) []Effect {
 	c.step, c.patient, c.hurry = s, false, false
-	c.replied, c.failed = map[quorum.NodeID]bool{}, map[quorum.NodeID]error{}
+	c.replied, c.failed = map[quorum.Key]bool{}, map[quorum.Key]error{}
 	var effects []Effect
 	for _, m := range c.cfg.Members() {
 		if e := ask(m); e != nil {
@@ -282,7 +281,7 @@ func (c *Coordinator) onPrepared(ev Prepared) []Effect {
 	return c.advance()
 }
 
-func (c *Coordinator) onAck(s Step, n quorum.NodeID) []Effect {
+func (c *Coordinator) onAck(s Step, n quorum.Key) []Effect {
 	if c.step != s {
 		return nil
 	}
@@ -323,7 +322,7 @@ func (c *Coordinator) advance() []Effect {
 	case StepAccept:
 		if c.majority() {
 			return c.enter(StepFinalize, func(m quorum.Member) Effect {
-				return AskFinalize{m.ID, c.claim, c.choice.End}
+				return AskFinalize{m.Key(), c.claim, c.choice.End}
 			})
 		}
 	case StepFinalize:
@@ -336,15 +335,15 @@ func (c *Coordinator) advance() []Effect {
 
 // majority: enough nodes replied well in this round.
 func (c *Coordinator) majority() bool {
-	return c.cfg.Majority(func(m quorum.Member) bool { return c.replied[m.ID] })
+	return c.cfg.Majority(func(m quorum.Member) bool { return c.replied[m.Key()] })
 }
 
-func (c *Coordinator) knowsData(m quorum.Member) bool { return c.promised[m.ID].DataKnown }
+func (c *Coordinator) knowsData(m quorum.Member) bool { return c.promised[m.Key()].DataKnown }
 
 // settled: every member replied or failed in this round.
 func (c *Coordinator) settled() bool {
 	return !slices.ContainsFunc(c.cfg.Members(), func(m quorum.Member) bool {
-		return !c.replied[m.ID] && c.failed[m.ID] == nil
+		return !c.replied[m.Key()] && c.failed[m.Key()] == nil
 	})
 }
 
@@ -361,7 +360,7 @@ func (c *Coordinator) wait() []Effect {
 }
 
 func (c *Coordinator) failIfLost() []Effect {
-	lost := func(m quorum.Member) bool { return c.failed[m.ID] != nil && !c.replied[m.ID] }
+	lost := func(m quorum.Member) bool { return c.failed[m.Key()] != nil && !c.replied[m.Key()] }
 	if !c.cfg.MajorityPossible(lost) {
 		return c.fail(c.noQuorum(string(c.step)))
 	}
@@ -377,14 +376,14 @@ func (c *Coordinator) noQuorum(step string) error {
 	var causes []NodeCause
 	raced := false
 	for _, m := range c.cfg.Members() {
-		if err := c.failed[m.ID]; err != nil {
+		if err := c.failed[m.Key()]; err != nil {
 			causes = append(causes, NodeCause{m.ID, err})
 			raced = raced || isRace(err)
-		} else if p, ok := c.promised[m.ID]; ok && !p.DataKnown {
+		} else if p, ok := c.promised[m.Key()]; ok && !p.DataKnown {
 			causes = append(causes, NodeCause{m.ID, ErrUnknownData})
 		}
 	}
-	lost := func(m quorum.Member) bool { err := c.failed[m.ID]; return err != nil && !isRace(err) }
+	lost := func(m quorum.Member) bool { err := c.failed[m.Key()]; return err != nil && !isRace(err) }
 	if raced && c.cfg.MajorityPossible(lost) {
 		return &SupersededError{Epoch: c.claim.Epoch, Promised: c.highest, Causes: causes}
 	}
@@ -400,7 +399,7 @@ func (c *Coordinator) propose() []Effect {
 		return c.fail(fmt.Errorf("%w: no epoch is left above %d", fencing.ErrEpochTooFar, c.highest))
 	}
 	c.claim = fencing.Claim{Epoch: max(c.highest+1, c.opts.MinEpoch), Writer: c.writer}
-	return c.enter(StepPromise, func(m quorum.Member) Effect { return AskPromise{m.ID, c.claim} })
+	return c.enter(StepPromise, func(m quorum.Member) Effect { return AskPromise{m.Key(), c.claim} })
 }
 
 // afterPromises picks the segment: the highest newest one among data answers from a majority.
@@ -415,14 +414,14 @@ func (c *Coordinator) afterPromises() []Effect {
 	}
 	failed := c.failed
 	return c.enter(StepPrepare, func(m quorum.Member) Effect {
-		if _, ok := c.promised[m.ID]; !ok {
+		if _, ok := c.promised[m.Key()]; !ok {
 			// One whose promise is still under way may yet take part, and a cut tail waits for it (N2a).
-			if err := failed[m.ID]; err != nil {
-				c.failed[m.ID] = err
+			if err := failed[m.Key()]; err != nil {
+				c.failed[m.Key()] = err
 			}
 			return nil
 		}
-		return AskPrepare{Node: m.ID, Claim: c.claim, Segment: max(c.segment, 1)}
+		return AskPrepare{Node: m.Key(), Claim: c.claim, Segment: max(c.segment, 1)}
 	})
 }
 
@@ -432,11 +431,11 @@ var errLatePromise = errors.New("recovery: its promise came after the segment wa
 func (c *Coordinator) decide() []Effect {
 	if c.basis == nil {
 		data := func(m quorum.Member) bool {
-			a, ok := c.answers[m.ID]
-			return ok && a.Copy.State != Unknown && c.failed[m.ID] == nil
+			a, ok := c.answers[m.Key()]
+			return ok && a.Copy.State != Unknown && c.failed[m.Key()] == nil
 		}
 		if !c.cfg.Majority(data) {
-			lost := func(m quorum.Member) bool { _, ok := c.answers[m.ID]; return !data(m) && (ok || c.failed[m.ID] != nil) }
+			lost := func(m quorum.Member) bool { _, ok := c.answers[m.Key()]; return !data(m) && (ok || c.failed[m.Key()] != nil) }
 			if !c.cfg.MajorityPossible(lost) {
 				return c.fail(c.noQuorum("data answers"))
 			}
@@ -450,7 +449,7 @@ func (c *Coordinator) decide() []Effect {
 			return c.wait()
 		}
 		for _, m := range c.cfg.Members() {
-			if a, ok := c.answers[m.ID]; ok && c.failed[m.ID] == nil {
+			if a, ok := c.answers[m.Key()]; ok && c.failed[m.Key()] == nil {
 				c.basis = append(c.basis, a)
 			}
 		}
@@ -473,15 +472,15 @@ func (c *Coordinator) choose() []Effect {
 		return c.done()
 	}
 	req := AcceptRequest{Claim: c.claim, End: ch.End, Prev: ch.Prev, Epoch: ch.Epoch, Sources: ch.Sources}
-	return c.enter(StepAccept, func(m quorum.Member) Effect { return AskAccept{m.ID, req} })
+	return c.enter(StepAccept, func(m quorum.Member) Effect { return AskAccept{m.Key(), req} })
 }
 
 // query asks for the digests that the comparison needs; one that cannot be had ends the attempt (R1).
 func (c *Coordinator) query(need []Query) []Effect {
-	byNode := map[quorum.NodeID][]segments.TxID{}
+	byNode := map[quorum.Key][]segments.TxID{}
 	for _, q := range need {
 		if err := c.failed[q.Node]; err != nil {
-			return c.fail(fmt.Errorf("%w: txid %d of node %s: %w", ErrNotComparable, q.TxID, q.Node, err))
+			return c.fail(fmt.Errorf("%w: txid %d of node %s: %w", ErrNotComparable, q.TxID, q.Node.ID, err))
 		}
 		if !c.asked[q] {
 			c.asked[q] = true
@@ -490,8 +489,8 @@ func (c *Coordinator) query(need []Query) []Effect {
 	}
 	var effects []Effect
 	for _, m := range c.cfg.Members() {
-		if ts := byNode[m.ID]; len(ts) > 0 {
-			effects = append(effects, AskPrepare{Node: m.ID, Claim: c.claim, Segment: max(c.segment, 1), Digests: ts})
+		if ts := byNode[m.Key()]; len(ts) > 0 {
+			effects = append(effects, AskPrepare{Node: m.Key(), Claim: c.claim, Segment: max(c.segment, 1), Digests: ts})
 		}
 	}
 	return effects
@@ -509,12 +508,12 @@ func (c *Coordinator) done() []Effect {
 		r.Prev = c.choice.Prev
 	}
 	for n := range c.promised {
-		r.PromisedBy = append(r.PromisedBy, n)
+		r.PromisedBy = append(r.PromisedBy, n.ID)
 	}
-	slices.SortFunc(r.PromisedBy, func(a, b quorum.NodeID) int { return cmp.Compare(a, b) })
+	slices.Sort(r.PromisedBy)
 	if len(c.choice.CutAt) > 0 {
 		for _, m := range c.cfg.Members() {
-			if !slices.ContainsFunc(c.basis, func(a Answer) bool { return a.Node == m.ID && a.Copy.State != Unknown }) {
+			if !slices.ContainsFunc(c.basis, func(a Answer) bool { return a.Node == m.Key() && a.Copy.State != Unknown }) {
 				r.Missing = append(r.Missing, m.ID)
 			}
 		}

@@ -83,7 +83,10 @@ func parseEvent(t *testing.T, d *datadriven.TestData) Event {
 		return "", false
 	}
 	num := func(s string) int { v, err := strconv.Atoi(s); require.NoError(t, err, d.Pos); return v }
-	n := quorum.NodeID(arg(0))
+	var n quorum.Key
+	if i, err := strconv.Atoi(strings.TrimPrefix(arg(0), "n")); err == nil {
+		n = key(i)
+	}
 	switch d.Cmd {
 	case "begin":
 		return Begin{}
@@ -111,7 +114,7 @@ func parseEvent(t *testing.T, d *datadriven.TestData) Event {
 		}
 		return e
 	case "prepared":
-		i := num(strings.TrimPrefix(string(n), "n"))
+		i := num(strings.TrimPrefix(arg(0), "n"))
 		var a Answer
 		history := strings.Trim(arg(3), "-")
 		switch arg(1) {
@@ -158,19 +161,19 @@ func printEffects(effects []Effect) string {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case AskState:
-			out = append(out, fmt.Sprintf("ask-state %s", e.Node))
+			out = append(out, fmt.Sprintf("ask-state %s", e.Node.ID))
 		case AskPromise:
-			out = append(out, fmt.Sprintf("ask-promise %s epoch=%d", e.Node, e.Claim.Epoch))
+			out = append(out, fmt.Sprintf("ask-promise %s epoch=%d", e.Node.ID, e.Claim.Epoch))
 		case AskPrepare:
-			s := fmt.Sprintf("ask-prepare %s epoch=%d segment=%d", e.Node, e.Claim.Epoch, e.Segment)
+			s := fmt.Sprintf("ask-prepare %s epoch=%d segment=%d", e.Node.ID, e.Claim.Epoch, e.Segment)
 			if len(e.Digests) > 0 {
 				s += fmt.Sprintf(" digests=%v", e.Digests)
 			}
 			out = append(out, s)
 		case AskAccept:
-			out = append(out, fmt.Sprintf("ask-accept %s epoch=%d end=%s content-epoch=%d sources=%v", e.Node, e.Accept.Claim.Epoch, e.Accept.End, e.Accept.Epoch, e.Accept.Sources))
+			out = append(out, fmt.Sprintf("ask-accept %s epoch=%d end=%s content-epoch=%d sources=%v", e.Node.ID, e.Accept.Claim.Epoch, e.Accept.End, e.Accept.Epoch, e.Accept.Sources))
 		case AskFinalize:
-			out = append(out, fmt.Sprintf("ask-finalize %s epoch=%d end=%s", e.Node, e.Claim.Epoch, e.End))
+			out = append(out, fmt.Sprintf("ask-finalize %s epoch=%d end=%s", e.Node.ID, e.Claim.Epoch, e.End))
 		case SetPatience:
 			out = append(out, fmt.Sprintf("set-patience %s", e.Step))
 		case Done:
@@ -212,9 +215,9 @@ func TestR2a_OneChoicePerEpoch(t *testing.T) {
 		total := rapid.SampledFrom([]int{3, 5}).Draw(t, "nodes")
 		opts := Options{HearAll: rapid.Bool().Draw(t, "hear all")}
 		c := NewCoordinator(config(total), writerA, opts)
-		w := &randomWorld{t: t, cfg: config(total), c: c, answers: map[quorum.NodeID]func() Answer{}}
+		w := &randomWorld{t: t, cfg: config(total), c: c, answers: map[quorum.Key]func() Answer{}}
 		for i := 1; i <= total; i++ {
-			w.answers[node(i)] = w.drawNode(i)
+			w.answers[key(i)] = w.drawNode(i)
 		}
 		w.step(Begin{})
 		for n := 0; len(w.events) > 0 && n < 200; n++ {
@@ -232,11 +235,11 @@ type randomWorld struct {
 	t       *rapid.T
 	cfg     quorum.Config
 	c       *Coordinator
-	answers map[quorum.NodeID]func() Answer
+	answers map[quorum.Key]func() Answer
 	events  []Event
 
 	accept                        *AcceptRequest
-	promised, accepted, finalized map[quorum.NodeID]bool
+	promised, accepted, finalized map[quorum.Key]bool
 	over                          bool
 }
 
@@ -266,7 +269,7 @@ func (w *randomWorld) drawNode(i int) func() Answer {
 	}
 }
 
-func (w *randomWorld) reply(n quorum.NodeID, s Step, ev Event) {
+func (w *randomWorld) reply(n quorum.Key, s Step, ev Event) {
 	if rapid.IntRange(0, 5).Draw(w.t, "lost") == 0 {
 		w.events = append(w.events, Failed{Node: n, Step: s, Err: errGone})
 		return
@@ -275,9 +278,9 @@ func (w *randomWorld) reply(n quorum.NodeID, s Step, ev Event) {
 }
 
 func (w *randomWorld) step(ev Event) {
-	mark := func(m *map[quorum.NodeID]bool, n quorum.NodeID) {
+	mark := func(m *map[quorum.Key]bool, n quorum.Key) {
 		if *m == nil {
-			*m = map[quorum.NodeID]bool{}
+			*m = map[quorum.Key]bool{}
 		}
 		(*m)[n] = true
 	}
@@ -313,7 +316,7 @@ func (w *randomWorld) step(ev Event) {
 			w.accept = &e.Accept
 			w.reply(e.Node, StepAccept, AcceptedBy{e.Node})
 		case AskFinalize:
-			if !w.cfg.Majority(func(m quorum.Member) bool { return w.accepted[m.ID] }) {
+			if !w.cfg.Majority(func(m quorum.Member) bool { return w.accepted[m.Key()] }) {
 				w.t.Fatalf("R7: finalize before a majority accepted: %v", w.accepted)
 			}
 			if e.End != w.accept.End {
@@ -324,12 +327,12 @@ func (w *randomWorld) step(ev Event) {
 			w.events = append(w.events, PatienceOver{Step: e.Step})
 		case Done:
 			w.over = true
-			all := []map[quorum.NodeID]bool{w.promised}
+			all := []map[quorum.Key]bool{w.promised}
 			if !e.Result.Recovered.Empty {
 				all = append(all, w.accepted, w.finalized)
 			}
 			for i, m := range all {
-				if !w.cfg.Majority(func(x quorum.Member) bool { return m[x.ID] }) {
+				if !w.cfg.Majority(func(x quorum.Member) bool { return m[x.Key()] }) {
 					w.t.Fatalf("done without majority %d: %v", i, m)
 				}
 			}

@@ -36,6 +36,8 @@ func end(history string) segments.End {
 
 func node(i int) quorum.NodeID { return quorum.NodeID(fmt.Sprintf("n%d", i)) }
 
+func key(i int) quorum.Key { return quorum.Key{ID: node(i), Incarnation: quorum.Incarnation{byte(i)}} }
+
 func members(ids ...int) []quorum.Member {
 	var ms []quorum.Member
 	for _, i := range ids {
@@ -64,12 +66,12 @@ func told(a Answer, history string) Answer {
 }
 
 func absent(i int) Answer {
-	return Answer{Node: node(i), Copy: Copy{Segment: seg, State: Absent}, Newest: 1}
+	return Answer{Node: key(i), Copy: Copy{Segment: seg, State: Absent}, Newest: 1}
 }
 
 func inProgress(i int, epoch int, history string) Answer {
 	c := Copy{Segment: seg, State: InProgress, Epoch: epochOf(epoch), Prev: prev, Last: at(history)}
-	return told(Answer{Node: node(i), Copy: c, Newest: seg}, history)
+	return told(Answer{Node: key(i), Copy: c, Newest: seg}, history)
 }
 
 func finalized(i int, epoch int, history string) Answer {
@@ -79,7 +81,7 @@ func finalized(i int, epoch int, history string) Answer {
 }
 
 func unknown(i int) Answer {
-	return Answer{Node: node(i), Copy: Copy{Segment: seg, State: Unknown}, Newest: seg}
+	return Answer{Node: key(i), Copy: Copy{Segment: seg, State: Unknown}, Newest: seg}
 }
 
 func (a Answer) accepted(epoch int, history string) Answer {

@@ -23,8 +23,8 @@ func attackConfig() quorum.Config {
 func attackCoordinator(promised fencing.Epoch) *Coordinator {
 	c := NewCoordinator(attackConfig(), fencing.WriterID{9}, Options{})
 	c.Step(Begin{})
-	c.Step(Stated{"n1", promised})
-	c.Step(Stated{"n3", promised})
+	c.Step(Stated{key(1), promised})
+	c.Step(Stated{key(3), promised})
 	return c
 }
 
@@ -45,11 +45,11 @@ func pos(t segments.TxID, d byte) segments.Position {
 // merely slower with its promise than n3. The coordinator must wait for n2 before it chooses.
 func TestHole_N2aCutTailDoesNotWaitForSlowPromise(t *testing.T) {
 	c := attackCoordinator(1)
-	c.Step(Promised{"n1", true, 1})
-	c.Step(Promised{"n3", true, 0})
+	c.Step(Promised{key(1), true, 1})
+	c.Step(Promised{key(3), true, 0})
 	cut := pos(0, 0)
-	c.Step(Prepared{Answer{Node: "n1", Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, CutAt: &cut}}})
-	effects := c.Step(Prepared{Answer{Node: "n3", Copy: Copy{Segment: 1, State: Absent}}})
+	c.Step(Prepared{Answer{Node: key(1), Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, CutAt: &cut}}})
+	effects := c.Step(Prepared{Answer{Node: key(3), Copy: Copy{Segment: 1, State: Absent}}})
 	if d, ok := effectOf[Done](effects); ok {
 		t.Fatalf("chose empty=%v at once, without waiting for n2, which holds acked txn 1: LOST (%+v)", d.Result.Recovered.Empty, d.Result)
 	}
@@ -61,14 +61,14 @@ func TestHole_N2aCutTailDoesNotWaitForSlowPromise(t *testing.T) {
 // the digest. The attempt must fail (ErrNotComparable): nothing else is under way, so it hangs for ever.
 func TestHole_R1LostDigestHangsTheAttempt(t *testing.T) {
 	c := attackCoordinator(1)
-	c.Step(Promised{"n1", true, 1})
-	c.Step(Promised{"n3", true, 1})
-	c.Step(Prepared{Answer{Node: "n1", Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(5, 5)}}})
-	effects := c.Step(Prepared{Answer{Node: "n3", Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(3, 3)}}})
+	c.Step(Promised{key(1), true, 1})
+	c.Step(Promised{key(3), true, 1})
+	c.Step(Prepared{Answer{Node: key(1), Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(5, 5)}}})
+	effects := c.Step(Prepared{Answer{Node: key(3), Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(3, 3)}}})
 	ask, ok := effectOf[AskPrepare](effects)
 	require.True(t, ok)
-	require.Equal(t, quorum.NodeID("n1"), ask.Node)
-	effects = c.Step(Prepared{Answer{Node: "n1", Newest: 1, Copy: Copy{Segment: 1, State: Unknown, Epoch: 1}}})
+	require.Equal(t, quorum.NodeID("n1"), ask.Node.ID)
+	effects = c.Step(Prepared{Answer{Node: key(1), Newest: 1, Copy: Copy{Segment: 1, State: Unknown, Epoch: 1}}})
 	require.NotEmpty(t, effects, "no effect, no request under way, no patience: the attempt hangs until its caller gives up")
 }
 
@@ -78,16 +78,16 @@ func TestHole_R1LostDigestHangsTheAttempt(t *testing.T) {
 func TestHole_R3FloorOfUnknownNodeWithLaterSegmentIsIgnored(t *testing.T) {
 	c := NewCoordinator(attackConfig(), fencing.WriterID{9}, Options{HearAll: true})
 	c.Step(Begin{})
-	c.Step(Stated{"n1", 1})
-	c.Step(Stated{"n2", 1})
-	c.Step(Promised{"n1", false, 11})
-	c.Step(Promised{"n2", true, 1})
-	c.Step(Promised{"n3", true, 1})
+	c.Step(Stated{key(1), 1})
+	c.Step(Stated{key(2), 1})
+	c.Step(Promised{key(1), false, 11})
+	c.Step(Promised{key(2), true, 1})
+	c.Step(Promised{key(3), true, 1})
 	floor := Floor{Segment: 11, Epoch: 1, At: pos(15, 15)}
 	var effects []Effect
-	effects = append(effects, c.Step(Prepared{Answer{Node: "n1", Newest: 11, Copy: Copy{Segment: 1, State: Absent}, Floor: floor}})...)
-	effects = append(effects, c.Step(Prepared{Answer{Node: "n2", Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(3, 3)}}})...)
-	effects = append(effects, c.Step(Prepared{Answer{Node: "n3", Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(3, 3)}}})...)
+	effects = append(effects, c.Step(Prepared{Answer{Node: key(1), Newest: 11, Copy: Copy{Segment: 1, State: Absent}, Floor: floor}})...)
+	effects = append(effects, c.Step(Prepared{Answer{Node: key(2), Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(3, 3)}}})...)
+	effects = append(effects, c.Step(Prepared{Answer{Node: key(3), Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(3, 3)}}})...)
 	if a, ok := effectOf[AskAccept](effects); ok {
 		t.Fatalf("chose %s though n1 answered with floor %s", a.Accept.End, floor)
 	}
@@ -101,8 +101,8 @@ func TestHole_R3FloorOfUnknownNodeWithLaterSegmentIsIgnored(t *testing.T) {
 func TestHole_F2EpochWrapsToZero(t *testing.T) {
 	c := NewCoordinator(attackConfig(), fencing.WriterID{9}, Options{})
 	c.Step(Begin{})
-	c.Step(Stated{"n1", math.MaxUint64})
-	effects := c.Step(Stated{"n2", 1})
+	c.Step(Stated{key(1), math.MaxUint64})
+	effects := c.Step(Stated{key(2), 1})
 	if ask, ok := effectOf[AskPromise](effects); ok {
 		t.Fatalf("proposes epoch %d where %d is promised", ask.Claim.Epoch, uint64(math.MaxUint64))
 	}
@@ -117,8 +117,8 @@ func TestHole_F2LastEpochIsPromised(t *testing.T) {
 // R2, "never guess": two answers name predecessors of the empty segment 3 that differ in their digest.
 // The choice takes the one of the node that sorts last, and the next segment is chained to it.
 func TestHole_R2EmptyChoiceGuessesAmongPredecessors(t *testing.T) {
-	a := Answer{Node: "n1", Newest: 3, Copy: Copy{Segment: 3, State: InProgress, Epoch: 1, Prev: segments.End{First: 1, Last: 2, Digest: segments.Digest{1}}}}
-	b := Answer{Node: "n2", Newest: 3, Copy: Copy{Segment: 3, State: InProgress, Epoch: 2, Prev: segments.End{First: 1, Last: 2, Digest: segments.Digest{2}}}}
+	a := Answer{Node: key(1), Newest: 3, Copy: Copy{Segment: 3, State: InProgress, Epoch: 1, Prev: segments.End{First: 1, Last: 2, Digest: segments.Digest{1}}}}
+	b := Answer{Node: key(2), Newest: 3, Copy: Copy{Segment: 3, State: InProgress, Epoch: 2, Prev: segments.End{First: 1, Last: 2, Digest: segments.Digest{2}}}}
 	ch, _, err := Choose(attackConfig(), 3, []Answer{a, b})
 	require.Error(t, err, "chose %s", ch.Prev)
 }

@@ -95,7 +95,7 @@ func (c Copy) Ballot() fencing.Epoch { return max(c.Accepted.Epoch, c.Epoch) }
 
 // Answer is one node's reply to Prepare.
 type Answer struct {
-	Node    quorum.NodeID
+	Node    quorum.Key
 	Copy    Copy
 	Floor   Floor
 	Newest  segments.TxID // first txid of the node's newest segment now; 0 = none

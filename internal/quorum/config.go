@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -61,8 +62,26 @@ type Member struct {
 	Addr        string
 }
 
+// Key is a member's identity: a node and its storage (N1). A node whose disk was replaced is another
+// member, and both may be in a joint config.
+type Key struct {
+	ID          NodeID
+	Incarnation Incarnation
+}
+
+// String returns "id/incarnation".
+func (k Key) String() string { return string(k.ID) + "/" + k.Incarnation.String() }
+
+// Compare orders keys by id, then by incarnation.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.ID, o.ID), bytes.Compare(k.Incarnation[:], o.Incarnation[:]))
+}
+
+// Key returns the member's identity.
+func (m Member) Key() Key { return Key{m.ID, m.Incarnation} }
+
 // Same reports whether both are the same node with the same storage.
-func (m Member) Same(o Member) bool { return m.ID == o.ID && m.Incarnation == o.Incarnation }
+func (m Member) Same(o Member) bool { return m.Key() == o.Key() }
 
 // Config is a journal's numbered member set, or two of them while it changes. Sets are sorted by id.
 type Config struct {
@@ -121,10 +140,20 @@ func (c Config) Members() []Member {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b Member) int {
-		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Incarnation.String(), b.Incarnation.String()))
-	})
+	slices.SortFunc(all, func(a, b Member) int { return a.Key().Compare(b.Key()) })
 	return all
+}
+
+// Find returns the member with that identity.
+func (c Config) Find(k Key) (Member, bool) {
+	for _, set := range c.Sets {
+		for _, m := range set {
+			if m.Key() == k {
+				return m, true
+			}
+		}
+	}
+	return Member{}, false
 }
 
 // Member returns the member with that id, from the last set that has it.

@@ -45,3 +45,17 @@ func (c Config) Common(value func(Member) uint64) uint64 {
 	}
 	return low
 }
+
+// CommonSets returns the config c with only those member sets that o has, too, compared whole, by (id,
+// incarnation). What an open segment commits on while its writer goes over to another config (M3). It
+// has no majority where there are none.
+func (c Config) CommonSets(o Config) Config {
+	both := Config{Version: c.Version}
+	for _, set := range c.Sets {
+		same := func(other []Member) bool { return slices.EqualFunc(set, other, Member.Same) }
+		if slices.ContainsFunc(o.Sets, same) {
+			both.Sets = append(both.Sets, set)
+		}
+	}
+	return both
+}

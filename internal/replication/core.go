@@ -56,7 +56,9 @@ const (
 // Core is one epoch of one writer. It is not safe for concurrent use.
 type Core struct {
 	opts  Options
-	cfg   quorum.Config
+	cfg   quorum.Config // the newest that the writer has adopted: what its requests carry
+	began quorum.Config // the one that the open segment was started in: it belongs to that (M3)
+	both  quorum.Config // the member sets that both have: what the open segment counts by
 	claim fencing.Claim
 
 	prev  segments.End // the segment before the open one
@@ -67,6 +69,7 @@ type Core struct {
 	committed segments.Position
 	floor     recovery.Floor
 	nodes     []*node // in the order of cfg.Members()
+	sealed    bool    // a majority of every set of cfg has started the open segment under cfg (M4)
 	over      error   // why the writer ended
 }
 
@@ -86,6 +89,7 @@ type node struct {
 	closeFirst         bool // Finalize goes out before Start: it may be finalized there
 	finalized          bool
 	floorSent          segments.TxID
+	sealSent           rpc.Seal
 
 	refused error // why it does not count any more in this epoch
 	lastErr error // what ended its last stream
@@ -101,8 +105,19 @@ func New(cfg quorum.Config, claim fencing.Claim, prev segments.End, opts Options
 	return c
 }
 
+// Config returns the newest config that the core has adopted.
+func (c *Core) Config() quorum.Config { return c.cfg }
+
+// counts reports whether what the node does in the open segment counts: it is in one of the sets that the
+// segment's config and the newest one share. Others are not bothered with it; they get it finalized.
+func (c *Core) counts(n *node) bool {
+	_, ok := c.both.Find(n.member.Key())
+	return ok
+}
+
 // open starts the segment behind prev; W8 holds when it is called.
 func (c *Core) open(prev segments.End) {
+	c.began, c.both, c.sealed = c.cfg, c.cfg, false
 	c.prev, c.first, c.phase = prev, prev.Next(), writing
 	c.committed = prev.Position()
 	c.ring.reset(prev.Position())
@@ -178,7 +193,7 @@ func (c *Core) Finished() (segments.End, bool) { return c.end(), c.phase == fini
 // finalized.
 func (c *Core) Settled() bool {
 	return c.phase != finished || !slices.ContainsFunc(c.nodes, func(n *node) bool {
-		return n.linked && n.started && n.refused == nil && !n.finalized
+		return c.counts(n) && n.linked && n.started && n.refused == nil && !n.finalized
 	})
 }
 
@@ -196,12 +211,12 @@ func (c *Core) end() segments.End {
 
 // Ready reports whether a majority has started the open segment.
 func (c *Core) Ready() bool {
-	return c.cfg.Majority(func(m quorum.Member) bool { return c.node(m.ID).started })
+	return c.both.Majority(func(m quorum.Member) bool { return c.node(m.Key()).started })
 }
 
-func (c *Core) node(id quorum.NodeID) *node {
+func (c *Core) node(id quorum.Key) *node {
 	for _, n := range c.nodes {
-		if n.member.ID == id {
+		if n.member.Key() == id {
 			return n
 		}
 	}
@@ -209,11 +224,11 @@ func (c *Core) node(id quorum.NodeID) *node {
 }
 
 // Linked says that a fresh stream to the node is up: nothing is known of what reached it.
-func (c *Core) Linked(id quorum.NodeID) {
+func (c *Core) Linked(id quorum.Key) {
 	if n := c.node(id); n != nil && n.refused == nil {
 		n.linked, n.seq = true, 0
 		n.startSent, n.started, n.finalizeSent, n.fill, n.noFill = false, false, false, nil, false
-		n.floorSent = 0
+		n.floorSent, n.sealSent = 0, rpc.Seal{}
 		// The answer to a Finalize may be what was lost, and where the segment is finalized a Start of it
 		// is a breach (W0). A node that has anything else says so, and is started on its next stream.
 		n.closeFirst = c.phase == finishing && !errors.Is(n.lastErr, recovery.ErrMismatch) && !errors.Is(n.lastErr, recovery.ErrUnknownData)
@@ -223,7 +238,7 @@ func (c *Core) Linked(id quorum.NodeID) {
 // Unlinked says that the stream ended, with err. A refusal because of a higher epoch, or of another
 // writer in this one, leaves the node out for good; the writer ends when no majority is left without
 // such nodes (F6).
-func (c *Core) Unlinked(id quorum.NodeID, err error) {
+func (c *Core) Unlinked(id quorum.Key, err error) {
 	n := c.node(id)
 	if n == nil {
 		return
@@ -242,7 +257,7 @@ func (c *Core) Unlinked(id quorum.NodeID, err error) {
 }
 
 // Wants reports whether a stream to the node makes sense.
-func (c *Core) Wants(id quorum.NodeID) bool {
+func (c *Core) Wants(id quorum.Key) bool {
 	n := c.node(id)
 	return n != nil && n.refused == nil && c.over == nil
 }
@@ -251,8 +266,8 @@ func (c *Core) Wants(id quorum.NodeID) bool {
 // those that are left cannot make a majority: then this segment never ends, and the next never comes.
 func (c *Core) refuse(n *node, err error) {
 	n.refused, n.linked = err, false
-	gone := func(m quorum.Member) bool { return c.node(m.ID).refused != nil }
-	if c.over != nil || c.cfg.MajorityPossible(gone) {
+	gone := func(m quorum.Member) bool { return c.node(m.Key()).refused != nil } // both is a part of cfg
+	if c.over != nil || c.both.MajorityPossible(gone) {
 		return
 	}
 	for _, class := range []error{rpc.ErrJournalDeleted, fencing.ErrFenced, fencing.ErrLostRace, recovery.ErrBreach} { // what says most first
@@ -272,7 +287,7 @@ func (c *Core) Blocked() error {
 	if c.over != nil {
 		return c.over
 	}
-	if c.cfg.Majority(func(m quorum.Member) bool { n := c.node(m.ID); return n.linked && n.startSent }) {
+	if c.both.Majority(func(m quorum.Member) bool { n := c.node(m.Key()); return n.linked && n.startSent }) {
 		return nil
 	}
 	var why error
@@ -289,7 +304,7 @@ func (c *Core) progress() {
 	if c.phase == draining && c.committed == c.Last() {
 		c.phase = finishing
 	}
-	if c.phase == finishing && c.cfg.Majority(func(m quorum.Member) bool { return c.node(m.ID).finalized }) {
+	if c.phase == finishing && c.both.Majority(func(m quorum.Member) bool { return c.node(m.Key()).finalized }) {
 		c.phase = finished
 	}
 }
@@ -315,10 +330,10 @@ func (c *Core) Status() []NodeStatus {
 }
 
 // sources returns the nodes that hold the open segment up to p, sorted by id.
-func (c *Core) sources(p segments.Position, not quorum.NodeID) []quorum.NodeID {
+func (c *Core) sources(p segments.Position, not quorum.Key) []quorum.NodeID {
 	var ids []quorum.NodeID
 	for _, n := range c.nodes {
-		if n.member.ID != not && n.linked && n.started && n.acked.TxID >= p.TxID && n.refused == nil {
+		if n.member.Key() != not && n.linked && n.started && n.acked.TxID >= p.TxID && n.refused == nil {
 			ids = append(ids, n.member.ID)
 		}
 	}

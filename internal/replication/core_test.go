@@ -72,11 +72,11 @@ func TestW3_AcksThatDoNotCount(t *testing.T) {
 	}
 	t.Run("a node that is no member", func(t *testing.T) {
 		r := newRig(t, Options{})
-		_, err := r.Handle("x", rpc.WriteReply{})
+		_, err := r.Handle(key("x"), rpc.WriteReply{})
 		require.NoError(t, err)
-		_, ok := r.Next("x")
+		_, ok := r.Next(key("x"))
 		require.False(t, ok)
-		require.False(t, r.Wants("x"))
+		require.False(t, r.Wants(key("x")))
 	})
 }
 
@@ -245,7 +245,7 @@ func TestW5_Relay_L4(t *testing.T) {
 	require.True(t, ok)
 	require.EqualValues(t, 1, from)
 	require.Equal(t, r.ring.start(), to)
-	require.Equal(t, []quorum.NodeID{a, b}, sources)
+	require.Equal(t, []quorum.NodeID{"a", "b"}, sources)
 
 	_, ok = r.Relayed(c, frames[2:])
 	require.False(t, ok, "a gap")
@@ -327,7 +327,7 @@ func TestW8_Order_S5(t *testing.T) {
 	require.False(t, r.Roll())
 	require.False(t, r.Writing())
 	require.Error(t, r.Add(frameAfter(two, claim.Epoch, 1)))
-	for _, id := range []quorum.NodeID{a, b, c} {
+	for _, id := range []quorum.Key{a, b, c} {
 		require.Equal(t, []string{"frames 1..2"}, r.sent(id), "no finalize behind frames in doubt")
 	}
 	r.says(a, rpc.Synced, two)
@@ -379,7 +379,7 @@ func TestW8_FinalizeAnswerLost(t *testing.T) {
 	r.start(a, b)
 	one := r.add(1)
 	r.Roll()
-	for _, id := range []quorum.NodeID{a, b} {
+	for _, id := range []quorum.Key{a, b} {
 		r.sent(id)
 		r.says(id, rpc.Synced, one)
 	}
@@ -398,7 +398,7 @@ func TestW8_FinalizeAnswerLost(t *testing.T) {
 	r.start(a, b)
 	one = r.add(1)
 	r.Roll()
-	for _, id := range []quorum.NodeID{a, b} {
+	for _, id := range []quorum.Key{a, b} {
 		r.sent(id)
 		r.says(id, rpc.Synced, one)
 	}
@@ -475,7 +475,7 @@ func TestF6_BreachIsOfOneSegment(t *testing.T) {
 	one := r.add(1)
 	r.Roll()
 	for _, kind := range []rpc.ReplyKind{rpc.Synced, rpc.Finalized} {
-		for _, id := range []quorum.NodeID{a, b} {
+		for _, id := range []quorum.Key{a, b} {
 			r.sent(id)
 			r.says(id, kind, one)
 		}
@@ -511,7 +511,7 @@ func TestW0_DamagedCopyIsRebuilt(t *testing.T) {
 	r := newRig(t, Options{})
 	r.start(a, b, c)
 	one := r.add(1)
-	for _, id := range []quorum.NodeID{a, b, c} {
+	for _, id := range []quorum.Key{a, b, c} {
 		r.sent(id)
 	}
 	r.says(a, rpc.Synced, one)
@@ -527,7 +527,7 @@ func TestW0_DamagedCopyIsRebuilt(t *testing.T) {
 	r.Linked(c)
 	m, ok := r.Next(c)
 	require.True(t, ok)
-	require.Equal(t, &rpc.Fill{Segment: 1, Target: one, Sources: []quorum.NodeID{a, b}, Rebuild: &segments.End{}}, m.Fill)
+	require.Equal(t, &rpc.Fill{Segment: 1, Target: one, Sources: []quorum.NodeID{"a", "b"}, Rebuild: &segments.End{}}, m.Fill)
 	require.Empty(t, r.sent(c), "its answer says where to go on")
 	r.Unlinked(c, rpc.ErrUnavailable)
 	r.Linked(c)
@@ -545,6 +545,8 @@ func TestW0_DamagedCopyIsRebuilt(t *testing.T) {
 func TestW3_FloorIsPassedOn(t *testing.T) {
 	r := newRig(t, Options{})
 	r.start(a, b)
+	require.True(t, r.Idle(a), "the seal (M4)")
+	r.Heartbeat(a)
 	require.False(t, r.Idle(a))
 	one := r.add(1)
 	r.sent(a)

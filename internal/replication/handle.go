@@ -16,7 +16,7 @@ var ErrForeignReply = errors.New("replication: reply does not belong to this str
 
 // Handle takes a reply. It reports whether anything that callers wait for moved: the committed position
 // or the end of a roll.
-func (c *Core) Handle(id quorum.NodeID, r rpc.WriteReply) (bool, error) {
+func (c *Core) Handle(id quorum.Key, r rpc.WriteReply) (bool, error) {
 	n := c.node(id)
 	if n == nil || n.refused != nil {
 		return false, nil
@@ -32,6 +32,7 @@ func (c *Core) Handle(id quorum.NodeID, r rpc.WriteReply) (bool, error) {
 	switch r.Kind {
 	case rpc.Started:
 		err = c.onStarted(n, r.At)
+		c.sealed = c.sealed || c.began.Version == c.cfg.Version && c.Ready()
 	case rpc.Synced:
 		err = c.onSynced(n, r.At)
 	case rpc.Finalized:
@@ -115,7 +116,7 @@ func (c *Core) acked(n *node, at segments.Position) error {
 		return nil
 	}
 	n.acked = at
-	t := segments.TxID(c.cfg.Common(func(m quorum.Member) uint64 { return uint64(c.node(m.ID).acked.TxID) }))
+	t := segments.TxID(c.both.Common(func(m quorum.Member) uint64 { return uint64(c.node(m.Key()).acked.TxID) }))
 	if t <= c.committed.TxID {
 		return nil
 	}

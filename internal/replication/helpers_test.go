@@ -12,11 +12,9 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-const (
-	a quorum.NodeID = "a"
-	b quorum.NodeID = "b"
-	c quorum.NodeID = "c"
-)
+var a, b, c = key("a"), key("b"), key("c")
+
+func key(id quorum.NodeID) quorum.Key { return quorum.Key{ID: id, Incarnation: incarnation(id)} }
 
 var claim = fencing.Claim{Epoch: 5, Writer: fencing.WriterID{1}}
 
@@ -24,8 +22,8 @@ func incarnation(id quorum.NodeID) quorum.Incarnation { return quorum.Incarnatio
 
 func threeNodes() quorum.Config {
 	var ms []quorum.Member
-	for _, id := range []quorum.NodeID{a, b, c} {
-		ms = append(ms, quorum.Member{ID: id, Incarnation: incarnation(id)})
+	for _, k := range []quorum.Key{a, b, c} {
+		ms = append(ms, quorum.Member{ID: k.ID, Incarnation: k.Incarnation})
 	}
 	return quorum.NewConfig(3, ms...)
 }
@@ -57,19 +55,19 @@ func (r *rig) add(n int) segments.Position {
 	return r.Last()
 }
 
-func (r *rig) reply(id quorum.NodeID, kind rpc.ReplyKind, at segments.Position) rpc.WriteReply {
-	return rpc.WriteReply{Kind: kind, Segment: r.Segment(), Epoch: claim.Epoch, ConfigVersion: 3, Incarnation: incarnation(id), At: at}
+func (r *rig) reply(id quorum.Key, kind rpc.ReplyKind, at segments.Position) rpc.WriteReply {
+	return rpc.WriteReply{Kind: kind, Segment: r.Segment(), Epoch: claim.Epoch, ConfigVersion: r.Config().Version, Incarnation: id.Incarnation, At: at}
 }
 
 // says feeds a reply that must be taken.
-func (r *rig) says(id quorum.NodeID, kind rpc.ReplyKind, at segments.Position) bool {
+func (r *rig) says(id quorum.Key, kind rpc.ReplyKind, at segments.Position) bool {
 	moved, err := r.Handle(id, r.reply(id, kind, at))
 	require.NoError(r, err)
 	return moved
 }
 
 // start links nodes and lets them answer the start, standing where the segment begins.
-func (r *rig) start(ids ...quorum.NodeID) {
+func (r *rig) start(ids ...quorum.Key) {
 	for _, id := range ids {
 		r.Linked(id)
 		m, ok := r.Next(id)
@@ -80,7 +78,7 @@ func (r *rig) start(ids ...quorum.NodeID) {
 }
 
 // sent takes all messages there are for a node and says what they are.
-func (r *rig) sent(id quorum.NodeID) []string {
+func (r *rig) sent(id quorum.Key) []string {
 	var out []string
 	for {
 		m, ok := r.Next(id)

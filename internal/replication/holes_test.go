@@ -14,6 +14,8 @@ import (
 
 // The tests in the files holes_test.go show holes that a hostile review found; each failed before its hole was mended.
 
+var n1, n2, n3 = quorum.Key{ID: "n1", Incarnation: quorum.Incarnation{1}}, quorum.Key{ID: "n2", Incarnation: quorum.Incarnation{2}}, quorum.Key{ID: "n3", Incarnation: quorum.Incarnation{3}}
+
 func attackCore() *Core {
 	cfg := quorum.NewConfig(1,
 		quorum.Member{ID: "n1", Incarnation: quorum.Incarnation{1}},
@@ -21,7 +23,7 @@ func attackCore() *Core {
 		quorum.Member{ID: "n3", Incarnation: quorum.Incarnation{3}})
 	c := New(cfg, fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}, segments.End{}, Options{})
 	for _, m := range cfg.Members() {
-		c.Linked(m.ID)
+		c.Linked(m.Key())
 	}
 	return c
 }
@@ -32,9 +34,9 @@ func attackCore() *Core {
 func TestHole_BreachOnAMajorityEndsInSilence(t *testing.T) {
 	c := attackCore()
 	breach := &recovery.BreachError{Rule: "W0", Segment: 1, Text: "is finalized here"}
-	c.Unlinked("n1", breach)
-	c.Unlinked("n2", breach)
-	require.False(t, c.Wants("n1"))
+	c.Unlinked(n1, breach)
+	c.Unlinked(n2, breach)
+	require.False(t, c.Wants(n1))
 	require.True(t, c.Err() != nil || c.Blocked() != nil, "the writer has no quorum for good, and nobody is told")
 }
 
@@ -54,17 +56,17 @@ func TestHole_SourcesAfterRestart(t *testing.T) {
 		prev = f.Position()
 		at = append(at, prev)
 	}
-	say := func(id quorum.NodeID, inc byte, kind rpc.ReplyKind, p segments.Position) {
+	say := func(id quorum.Key, inc byte, kind rpc.ReplyKind, p segments.Position) {
 		_, err := c.Handle(id, rpc.WriteReply{Kind: kind, Segment: 1, Epoch: 1, ConfigVersion: 1, Incarnation: quorum.Incarnation{inc}, At: p})
 		require.NoError(t, err)
 	}
-	c.Next("n2")
-	say("n2", 2, rpc.Started, segments.Position{})
-	c.Next("n2")
-	say("n2", 2, rpc.Synced, at[2])
-	require.Equal(t, []quorum.NodeID{"n2"}, c.sources(at[2], "n1"))
-	c.Unlinked("n2", rpc.ErrUnavailable)
-	require.Empty(t, c.sources(at[2], "n1"), "n2 is not even connected: who asks it waits for a timeout each time")
+	c.Next(n2)
+	say(n2, 2, rpc.Started, segments.Position{})
+	c.Next(n2)
+	say(n2, 2, rpc.Synced, at[2])
+	require.Equal(t, []quorum.NodeID{"n2"}, c.sources(at[2], n1))
+	c.Unlinked(n2, rpc.ErrUnavailable)
+	require.Empty(t, c.sources(at[2], n1), "n2 is not even connected: who asks it waits for a timeout each time")
 }
 
 // The writer's half of S8 by way of a Fill (journalnode: TestHole_S8FillAcksForADeposedWriter): a node that
@@ -84,28 +86,28 @@ func TestHole_S8CoreCountsAPositionBeyondTheFillThatItNeverSent(t *testing.T) {
 		prev = f.Position()
 		at = append(at, prev)
 	}
-	say := func(id quorum.NodeID, inc byte, k rpc.ReplyKind, p segments.Position) {
+	say := func(id quorum.Key, inc byte, k rpc.ReplyKind, p segments.Position) {
 		_, _ = c.Handle(id, rpc.WriteReply{Kind: k, Segment: 1, Epoch: 1, ConfigVersion: 1, Incarnation: quorum.Incarnation{inc}, At: p})
 	}
-	for i, id := range []quorum.NodeID{"n1", "n3"} {
+	for i, id := range []quorum.Key{n1, n3} {
 		c.Next(id)
 		say(id, byte(1+2*i), rpc.Started, segments.Position{})
 	}
 	for range 2 {
 		add()
-		for i, id := range []quorum.NodeID{"n1", "n3"} {
+		for i, id := range []quorum.Key{n1, n3} {
 			c.Next(id)
 			say(id, byte(1+2*i), rpc.Synced, prev)
 		}
 	}
-	c.Next("n2")
-	say("n2", 2, rpc.Started, segments.Position{})
-	m, _ := c.Next("n2")
+	c.Next(n2)
+	say(n2, 2, rpc.Started, segments.Position{})
+	m, _ := c.Next(n2)
 	require.NotNil(t, m.Fill)
 	require.Equal(t, at[0], m.Fill.Target)
 	add()
-	c.Next("n1")
-	say("n1", 1, rpc.Synced, at[2])
-	say("n2", 2, rpc.Synced, at[2])
+	c.Next(n1)
+	say(n1, 1, rpc.Synced, at[2])
+	say(n2, 2, rpc.Synced, at[2])
 	require.Equal(t, at[1], c.Committed(), "frame 3 was never sent to n2, and is committed on its word")
 }

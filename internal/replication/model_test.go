@@ -15,7 +15,7 @@ import (
 
 // simNode stores frames and follows W0, W1, W4 and W8, no more. What is not synced is lost in a crash.
 type simNode struct {
-	id        quorum.NodeID
+	id        quorum.Key
 	finalized map[segments.TxID]segments.Position
 	first     segments.TxID // of the open segment; 0: none
 	prev      segments.End
@@ -41,7 +41,7 @@ func (n *simNode) syncedAt() segments.Position {
 }
 
 // handle takes one message; an error ends the stream.
-func (n *simNode) handle(m rpc.WriteRequest, peers map[quorum.NodeID]*simNode) error {
+func (n *simNode) handle(m rpc.WriteRequest, peers map[quorum.Key]*simNode) error {
 	n.synced = max(n.synced, 0)
 	switch {
 	case m.Start != nil:
@@ -94,8 +94,9 @@ func (n *simNode) write(f segments.Frame) error {
 	return nil
 }
 
-func (n *simNode) fill(f rpc.Fill, peers map[quorum.NodeID]*simNode) error {
-	for _, id := range f.Sources {
+func (n *simNode) fill(f rpc.Fill, peers map[quorum.Key]*simNode) error {
+	for _, source := range f.Sources {
+		id := key(source)
 		for _, x := range peers[id].frames {
 			if peers[id].first == f.Segment && x.First() == n.last().TxID+1 && x.Last() <= f.Target.TxID {
 				if err := n.write(x); err != nil {
@@ -120,7 +121,7 @@ func (n *simNode) sync() {
 }
 
 func (n *simNode) say(kind rpc.ReplyKind, s segments.TxID, p segments.Position) {
-	n.out = append(n.out, rpc.WriteReply{Kind: kind, Segment: s, Epoch: claim.Epoch, ConfigVersion: 3, Incarnation: incarnation(n.id), At: p})
+	n.out = append(n.out, rpc.WriteReply{Kind: kind, Segment: s, Epoch: claim.Epoch, ConfigVersion: 3, Incarnation: n.id.Incarnation, At: p})
 }
 
 // Whatever streams break, whatever nodes crash and lose what they had not synced: what the core calls
@@ -129,7 +130,7 @@ func (n *simNode) say(kind rpc.ReplyKind, s segments.TxID, p segments.Position) 
 func TestW3_W8_Model(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := frameAfter(segments.Position{}, claim.Epoch, 10).Size()
-		w := &world{T: t, rig: newRig(t, Options{RingBytes: 3 * size, WindowBytes: 6 * size, MessageBytes: 2 * size}), nodes: map[quorum.NodeID]*simNode{}}
+		w := &world{T: t, rig: newRig(t, Options{RingBytes: 3 * size, WindowBytes: 6 * size, MessageBytes: 2 * size}), nodes: map[quorum.Key]*simNode{}}
 		for _, id := range w.ids() {
 			w.nodes[id] = &simNode{id: id, finalized: map[segments.TxID]segments.Position{}}
 		}
@@ -149,7 +150,7 @@ func TestW3_W8_Model(t *testing.T) {
 		for _, id := range w.ids() {
 			n := w.nodes[id]
 			require.Equal(t, w.Last(), n.syncedAt(), "%s has converged: %+v", id, w.Status())
-			require.NoError(t, w.Status()[int(id[0]-'a')].Refused)
+			require.NoError(t, w.Status()[int(id.ID[0]-'a')].Refused)
 		}
 	})
 }
@@ -157,14 +158,14 @@ func TestW3_W8_Model(t *testing.T) {
 type world struct {
 	*rapid.T
 	*rig
-	nodes     map[quorum.NodeID]*simNode
+	nodes     map[quorum.Key]*simNode
 	committed []segments.Position
 }
 
 func (w *world) Errorf(format string, args ...any) { w.T.Errorf(format, args...) }
 func (w *world) FailNow()                          { w.T.FailNow() }
 
-func (w *world) ids() []quorum.NodeID { return []quorum.NodeID{a, b, c} }
+func (w *world) ids() []quorum.Key { return []quorum.Key{a, b, c} }
 
 func (w *world) step(n *simNode, action int) {
 	switch action {

@@ -9,9 +9,9 @@ import (
 // Next returns what to send to the node now; false: nothing. The message counts as sent, so a shell
 // that cannot deliver it must report Unlinked. The order within a stream is what W8 rests on: Start,
 // the node's answer, frames, Finalize.
-func (c *Core) Next(id quorum.NodeID) (rpc.WriteRequest, bool) {
+func (c *Core) Next(id quorum.Key) (rpc.WriteRequest, bool) {
 	n := c.node(id)
-	if n == nil || !n.linked || n.refused != nil || c.over != nil {
+	if n == nil || !n.linked || n.refused != nil || c.over != nil || !c.counts(n) {
 		return rpc.WriteRequest{}, false
 	}
 	switch {
@@ -48,15 +48,16 @@ func (c *Core) Next(id quorum.NodeID) (rpc.WriteRequest, bool) {
 	return rpc.WriteRequest{}, false
 }
 
-// Idle reports whether a heartbeat would tell the node of a higher floor than it has heard of. The
+// Idle reports whether a heartbeat would tell the node of a higher floor, or a seal, than it has heard of. The
 // shell sends one when nothing else goes out for a while.
-func (c *Core) Idle(id quorum.NodeID) bool {
+func (c *Core) Idle(id quorum.Key) bool {
 	n := c.node(id)
-	return n != nil && n.linked && n.started && n.floorSent < c.floor.At.TxID && c.over == nil
+	return n != nil && n.linked && n.started && c.over == nil &&
+		(n.floorSent < c.floor.At.TxID || n.sealSent != c.seal())
 }
 
-// Heartbeat returns a message that carries the floor and nothing else.
-func (c *Core) Heartbeat(id quorum.NodeID) (rpc.WriteRequest, bool) {
+// Heartbeat returns a message that carries the floor, and the seal.
+func (c *Core) Heartbeat(id quorum.Key) (rpc.WriteRequest, bool) {
 	n := c.node(id)
 	if n == nil || !n.linked || !n.started || c.over != nil {
 		return rpc.WriteRequest{}, false
@@ -66,7 +67,7 @@ func (c *Core) Heartbeat(id quorum.NodeID) (rpc.WriteRequest, bool) {
 
 // Relay returns what a node could not get from any peer: the gap that the shell reads elsewhere and
 // hands to Relayed. False: nothing to relay.
-func (c *Core) Relay(id quorum.NodeID) (from segments.TxID, to segments.Position, sources []quorum.NodeID, ok bool) {
+func (c *Core) Relay(id quorum.Key) (from segments.TxID, to segments.Position, sources []quorum.NodeID, ok bool) {
 	n := c.node(id)
 	if n == nil || n.fill == nil || !n.noFill {
 		return 0, segments.Position{}, nil, false
@@ -76,7 +77,7 @@ func (c *Core) Relay(id quorum.NodeID) (from segments.TxID, to segments.Position
 
 // Relayed returns the message that carries frames read from another node. They lie below the ring, so
 // they are committed; the receiver checks that they chain (W1).
-func (c *Core) Relayed(id quorum.NodeID, frames []segments.Frame) (rpc.WriteRequest, bool) {
+func (c *Core) Relayed(id quorum.Key, frames []segments.Frame) (rpc.WriteRequest, bool) {
 	n := c.node(id)
 	if n == nil || n.fill == nil || len(frames) == 0 || frames[0].First() != n.sent+1 {
 		return rpc.WriteRequest{}, false
@@ -89,7 +90,7 @@ func (c *Core) askFill(n *node) rpc.WriteRequest {
 	target := c.ring.start()
 	n.fill, n.noFill = &target, false
 	return c.message(n, rpc.WriteRequest{Fill: &rpc.Fill{
-		Segment: c.first, Target: target, Sources: c.sources(target, n.member.ID),
+		Segment: c.first, Target: target, Sources: c.sources(target, n.member.Key()),
 	}})
 }
 
@@ -99,7 +100,7 @@ func (c *Core) askFill(n *node) rpc.WriteRequest {
 func (c *Core) askRebuild(n *node) rpc.WriteRequest {
 	prev := c.prev
 	return c.message(n, rpc.WriteRequest{Fill: &rpc.Fill{
-		Segment: c.first, Target: c.committed, Sources: c.sources(c.committed, n.member.ID), Rebuild: &prev,
+		Segment: c.first, Target: c.committed, Sources: c.sources(c.committed, n.member.Key()), Rebuild: &prev,
 	}})
 }
 
@@ -112,5 +113,16 @@ func (c *Core) message(n *node, m rpc.WriteRequest) rpc.WriteRequest {
 	n.seq++
 	m.Seq, m.Floor = n.seq, c.floor
 	n.floorSent = c.floor.At.TxID
+	if n.sealSent != c.seal() {
+		n.sealSent = c.seal()
+		m.Sealed = n.sealSent
+	}
 	return m
+}
+
+func (c *Core) seal() rpc.Seal {
+	if !c.sealed {
+		return rpc.Seal{}
+	}
+	return rpc.Seal{Version: c.cfg.Version, Epoch: c.claim.Epoch, Segment: c.first}
 }

@@ -21,6 +21,8 @@ var (
 	ErrWrongNode = errors.New("qjm: request is meant for another storage")
 	// ErrConfig is the class of *ConfigError.
 	ErrConfig = errors.New("qjm: config versions differ")
+	// ErrConfigDiverges: two configs of one version differ (M0). Somebody made one up; nothing is changed.
+	ErrConfigDiverges = errors.New("qjm: two configs of one version differ")
 	// ErrUnknownNode: the node's fence or config cannot be read, or its storage is not a member: it
 	// counts in no quorum until it is re-admitted (N1, N2).
 	ErrUnknownNode = errors.New("qjm: node is unknown to the journal")

@@ -86,6 +86,10 @@ type JournalState struct {
 	LastSync  time.Duration
 	SinceSync time.Duration
 	Poisoned  string // why this journal takes no writes here until a restart; empty: it does
+	// SinceWriter is how long ago a message of a writer's stream was handled here; zero: not since the node
+	// started.
+	SinceWriter time.Duration
+	Seal        Seal // what that writer told of the open segment (M4)
 }
 
 // Damage names one segment that a node cannot read in full.
@@ -153,7 +157,21 @@ type WriteRequest struct {
 	Frames   []segments.Frame
 	Finalize *segments.End
 	Fill     *Fill
+	// Sealed rides on any: the open segment was started under this config version on a majority of each of
+	// its member sets (M4). Zero: nothing is said.
+	Sealed Seal
 }
+
+// Seal is what a membership change rests on (M4): one epoch has started Segment under config Version on a
+// majority of all of its member sets, or recovered and finalized everything before it there.
+type Seal struct {
+	Version uint64
+	Epoch   fencing.Epoch
+	Segment segments.TxID
+}
+
+// IsZero reports whether nothing is sealed.
+func (s Seal) IsZero() bool { return s == Seal{} }
 
 // Fill asks a node that missed frames of the open segment to copy them from a peer (W5), up to the
 // writer's own position Target.
@@ -223,6 +241,10 @@ type Node interface {
 	Journals(ctx context.Context) ([]JournalSummary, error)
 	CreateJournal(ctx context.Context, j JournalSummary) error
 	DeleteJournal(ctx context.Context, j JournalSummary) error
+	// InstallConfig passes a config on (M0): one from the catalog, or unchanged from a node that has it
+	// installed. A node that never had the journal makes it with this config. The same again changes
+	// nothing; an older one is a *ConfigError, another one of the same version ErrConfigDiverges.
+	InstallConfig(ctx context.Context, j JournalSummary) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
@@ -243,6 +265,7 @@ type Service interface {
 	Journals(ctx context.Context) ([]JournalSummary, error)
 	CreateJournal(ctx context.Context, j JournalSummary) error
 	DeleteJournal(ctx context.Context, j JournalSummary) error
+	InstallConfig(ctx context.Context, j JournalSummary) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)

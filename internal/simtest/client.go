@@ -90,7 +90,7 @@ func (c *client) header(n *simNode, claim fencing.Claim) rpc.Header {
 }
 
 // settle turns an answer into an event.
-func settle[T any](c *client, id quorum.NodeID, s recovery.Step, ok func(T) recovery.Event) func(T, error) {
+func settle[T any](c *client, id quorum.Key, s recovery.Step, ok func(T) recovery.Event) func(T, error) {
 	return guard(c, func(v T, err error) {
 		if c.co == nil {
 			return
@@ -108,30 +108,30 @@ func (c *client) do(e recovery.Effect) {
 	w := c.w
 	switch e := e.(type) {
 	case recovery.AskState:
-		call(w, c.at, w.node(e.Node), "state", func(j *journal.Journal, reply func(rpc.JournalState, error)) { reply(j.State(), nil) },
+		call(w, c.at, w.node(e.Node.ID), "state", func(j *journal.Journal, reply func(rpc.JournalState, error)) { reply(j.State(), nil) },
 			settle(c, e.Node, recovery.StepState, func(s rpc.JournalState) recovery.Event {
 				return recovery.Stated{Node: e.Node, Promised: s.Promised.Epoch}
 			}))
 	case recovery.AskPromise:
-		h := c.header(w.node(e.Node), e.Claim)
-		call(w, c.at, w.node(e.Node), "promise", func(j *journal.Journal, reply func(rpc.PromiseReply, error)) { reply(j.NewEpoch(h)) },
+		h := c.header(w.node(e.Node.ID), e.Claim)
+		call(w, c.at, w.node(e.Node.ID), "promise", func(j *journal.Journal, reply func(rpc.PromiseReply, error)) { reply(j.NewEpoch(h)) },
 			settle(c, e.Node, recovery.StepPromise, func(r rpc.PromiseReply) recovery.Event {
 				return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest}
 			}))
 	case recovery.AskPrepare:
-		h := c.header(w.node(e.Node), e.Claim)
-		call(w, c.at, w.node(e.Node), "prepare", func(j *journal.Journal, reply func(recovery.Answer, error)) {
+		h := c.header(w.node(e.Node.ID), e.Claim)
+		call(w, c.at, w.node(e.Node.ID), "prepare", func(j *journal.Journal, reply func(recovery.Answer, error)) {
 			reply(j.Prepare(h, e.Segment, e.Digests))
 		}, settle(c, e.Node, recovery.StepPrepare, func(a recovery.Answer) recovery.Event { return recovery.Prepared{Answer: a} }))
 	case recovery.AskAccept:
-		n := w.node(e.Node)
+		n := w.node(e.Node.ID)
 		h := c.header(n, e.Accept.Claim)
 		call(w, c.at, n, "accept", func(j *journal.Journal, reply func(struct{}, error)) { n.accept(j, h, e.Accept, reply) },
 			settle(c, e.Node, recovery.StepAccept, func(struct{}) recovery.Event { return recovery.AcceptedBy{Node: e.Node} }))
 	case recovery.AskFinalize:
 		w.oracle.decide(e.End) // a majority has accepted it
-		h := c.header(w.node(e.Node), e.Claim)
-		call(w, c.at, w.node(e.Node), "finalize", func(j *journal.Journal, reply func(struct{}, error)) { reply(struct{}{}, j.Finalize(h, e.End)) },
+		h := c.header(w.node(e.Node.ID), e.Claim)
+		call(w, c.at, w.node(e.Node.ID), "finalize", func(j *journal.Journal, reply func(struct{}, error)) { reply(struct{}{}, j.Finalize(h, e.End)) },
 			settle(c, e.Node, recovery.StepFinalize, func(struct{}) recovery.Event { return recovery.FinalizedBy{Node: e.Node} }))
 	case recovery.SetPatience:
 		done := guard(c, func(struct{}, error) {
@@ -244,7 +244,7 @@ func (l *link) connect(life int) {
 	if c.life != life || c.core == nil || c.core.Err() != nil {
 		return
 	}
-	if !c.core.Wants(l.member.ID) {
+	if !c.core.Wants(l.member.Key()) {
 		c.w.after(timeout, func() { l.connect(life) })
 		return
 	}
@@ -266,7 +266,7 @@ func (l *link) connect(life int) {
 				Fail:  func(err error) { l.toWriter(gen, nodeLife, func() { l.down(err) }) },
 			}
 			l.watch(gen, nodeLife)
-			c.core.Linked(l.member.ID)
+			c.core.Linked(l.member.Key())
 			l.pump()
 		}))
 }
@@ -282,7 +282,7 @@ func (l *link) watch(gen, nodeLife int) {
 			l.down(rpc.ErrUnavailable)
 			return
 		}
-		if m, ok := l.c.core.Heartbeat(l.member.ID); ok {
+		if m, ok := l.c.core.Heartbeat(l.member.Key()); ok {
 			l.toNodeSend(m)
 		}
 		l.watch(gen, nodeLife)
@@ -297,7 +297,7 @@ func (l *link) down(err error) {
 	if c.core == nil {
 		return
 	}
-	c.core.Unlinked(l.member.ID, err)
+	c.core.Unlinked(l.member.Key(), err)
 	life := c.life
 	c.w.after(c.w.delay(), func() { l.connect(life) })
 }
@@ -334,7 +334,7 @@ func (w *world) carry(from, to int, last *int64, f func(ok bool)) {
 
 func (l *link) reply(r rpc.WriteReply) {
 	c := l.c
-	moved, err := c.core.Handle(l.member.ID, r)
+	moved, err := c.core.Handle(l.member.Key(), r)
 	if err != nil {
 		if errors.Is(err, recovery.ErrBreach) {
 			c.w.fail(fmt.Errorf("writer %d: %w", c.at, err))
@@ -350,14 +350,14 @@ func (l *link) reply(r rpc.WriteReply) {
 
 func (l *link) pump() {
 	for l.up && l.c.core != nil {
-		m, ok := l.c.core.Next(l.member.ID)
+		m, ok := l.c.core.Next(l.member.Key())
 		if !ok {
 			break
 		}
 		l.toNodeSend(m)
 	}
-	if l.up && l.c.core != nil && l.c.core.Idle(l.member.ID) && l.c.w.rng.IntN(4) == 0 {
-		if m, ok := l.c.core.Heartbeat(l.member.ID); ok {
+	if l.up && l.c.core != nil && l.c.core.Idle(l.member.Key()) && l.c.w.rng.IntN(4) == 0 {
+		if m, ok := l.c.core.Heartbeat(l.member.Key()); ok {
 			l.toNodeSend(m)
 		}
 	}

@@ -162,11 +162,11 @@ func (o *oracle) probe(mask int) error {
 }
 
 func choose(cfg quorum.Config, s segments.TxID, js []*journal.Journal) (recovery.Choice, error) {
-	ask := map[quorum.NodeID][]segments.TxID{}
+	ask := map[quorum.Key][]segments.TxID{}
 	for {
 		var answers []recovery.Answer
 		for _, j := range js {
-			a, err := j.Answer(s, ask[j.Self().ID])
+			a, err := j.Answer(s, ask[quorum.Key(j.Self())])
 			if err != nil {
 				return recovery.Choice{}, err
 			}

@@ -48,6 +48,7 @@ func rows() []row {
 		{"JOURNAL_DELETED", codes.FailedPrecondition, rpc.ErrJournalDeleted, nil},
 		{"WRONG_NODE", codes.FailedPrecondition, rpc.ErrWrongNode, []shape{wrongNodeShape}},
 		{"CONFIG_VERSION", codes.Aborted, rpc.ErrConfig, []shape{configShape}},
+		{"CONFIG_DIVERGES", codes.FailedPrecondition, rpc.ErrConfigDiverges, nil},
 		{"UNKNOWN_NODE", codes.FailedPrecondition, rpc.ErrUnknownNode, nil},
 		{"NOT_FOUNDED", codes.FailedPrecondition, rpc.ErrNotFounded, nil},
 		{"POISONED", codes.Internal, rpc.ErrPoisoned, nil},

@@ -87,6 +87,18 @@ func createFromProto(p *qjmv1.CreateJournalRequest) (rpc.JournalSummary, error) 
 	return j, d.done()
 }
 
+func installFromProto(p *qjmv1.InstallConfigRequest) (rpc.JournalSummary, error) {
+	var d decoder
+	j := d.journal(p.Journal)
+	if d.err == nil {
+		d.err = rpc.CheckJournalName(j.Name)
+	}
+	if j.Config.IsZero() {
+		d.fail("config is missing")
+	}
+	return j, d.done()
+}
+
 func deleteFromProto(p *qjmv1.DeleteJournalRequest) (rpc.JournalSummary, error) {
 	var d decoder
 	return d.journal(p.Journal), d.done()
@@ -111,6 +123,9 @@ func stateToProto(s rpc.JournalState) *qjmv1.GetStateResponse {
 		LastSyncNanos:  nanos(s.LastSync),
 		SinceSyncNanos: nanos(s.SinceSync),
 		Poisoned:       text(s.Poisoned),
+		Seal:           sealToProto(s.Seal),
+
+		SinceWriterNanos: nanos(s.SinceWriter),
 	}
 	for _, x := range s.Damaged {
 		p.Damaged = append(p.Damaged, &qjmv1.Damage{Segment: uint64(x.Segment), Text: text(x.Text)})
@@ -131,6 +146,8 @@ func stateFromProto(p *qjmv1.GetStateResponse) (rpc.JournalState, error) {
 		LastSync:    d.duration("last sync", p.LastSyncNanos),
 		SinceSync:   d.duration("time since the last sync", p.SinceSyncNanos),
 		Poisoned:    p.Poisoned,
+		SinceWriter: d.duration("time since the writer was heard", p.SinceWriterNanos),
+		Seal:        sealFromProto(p.Seal),
 	}
 	// A node that has no data answer may leave it blank; one that has must say whose it is.
 	if p.DataKnown || p.GetAnswer().GetNodeId() != "" {

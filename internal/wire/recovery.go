@@ -59,7 +59,7 @@ func answerToProto(a recovery.Answer) *qjmv1.Answer {
 	if a.Copy.CutAt != nil {
 		c.CutAt = &qjmv1.CutAt{At: positionToProto(*a.Copy.CutAt)}
 	}
-	p := &qjmv1.Answer{NodeId: text(string(a.Node)), Copy: c, Floor: floorToProto(a.Floor), Newest: uint64(a.Newest)}
+	p := &qjmv1.Answer{NodeId: text(string(a.Node.ID)), Copy: c, Floor: floorToProto(a.Floor), Newest: uint64(a.Newest)}
 	for _, r := range a.Digests {
 		p.Digests = append(p.Digests, &qjmv1.DigestAnswer{At: positionToProto(r.At), Found: r.Found})
 	}
@@ -81,7 +81,7 @@ func answerFromProto(p *qjmv1.PrepareResponse) (recovery.Answer, error) {
 // answer reads an answer that says whose it is.
 func (d *decoder) answer(p *qjmv1.Answer) recovery.Answer {
 	a := d.answerOf(p)
-	a.Node = d.nodeID(p.GetNodeId())
+	a.Node.ID = d.nodeID(p.GetNodeId())
 	return a
 }
 

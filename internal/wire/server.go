@@ -71,6 +71,14 @@ func (s *server) DeleteJournal(ctx context.Context, p *qjmv1.DeleteJournalReques
 	return &qjmv1.DeleteJournalResponse{}, toStatus(err)
 }
 
+func (s *server) InstallConfig(ctx context.Context, p *qjmv1.InstallConfigRequest) (*qjmv1.InstallConfigResponse, error) {
+	j, err := installFromProto(p)
+	if err == nil {
+		err = s.svc.InstallConfig(ctx, j)
+	}
+	return &qjmv1.InstallConfigResponse{}, toStatus(err)
+}
+
 func (s *server) GetState(ctx context.Context, p *qjmv1.GetStateRequest) (*qjmv1.GetStateResponse, error) {
 	return serve(ctx, p.JournalId, journalIDFromProto, s.svc.State, stateToProto)
 }

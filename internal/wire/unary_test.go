@@ -49,7 +49,7 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		{ // as little as there can be
 			info:   rpc.NodeInfo{ID: "n2"},
 			state:  rpc.JournalState{Node: "n2", Summary: rpc.JournalSummary{ID: segments.JournalID{1}}},
-			answer: recovery.Answer{Node: "n2", Copy: recovery.Copy{CutAt: &segments.Position{}}},
+			answer: recovery.Answer{Node: quorum.Key{ID: "n2"}, Copy: recovery.Copy{CutAt: &segments.Position{}}},
 		},
 	} {
 		n, ctx := connect(t, s), within(t)
@@ -226,7 +226,7 @@ func keep(err error) error {
 func second[T any](_ T, err error) error { return err }
 
 func TestMalformedReplyIsNoRefusal(t *testing.T) {
-	s := &fakeService{answer: recovery.Answer{Node: "a b"}, info: rpc.NodeInfo{ID: "n1", Phase: 77}}
+	s := &fakeService{answer: recovery.Answer{Node: quorum.Key{ID: "a b"}}, info: rpc.NodeInfo{ID: "n1", Phase: 77}}
 	n, ctx := connect(t, s), within(t)
 	_, err := n.Prepare(ctx, header, 1, nil)
 	require.ErrorIs(t, err, ErrMalformedReply)

@@ -42,7 +42,7 @@ var (
 	}
 	config = quorum.Config{Version: 7, Sets: [][]quorum.Member{members, members[1:]}}
 	answer = recovery.Answer{
-		Node: "n1",
+		Node: quorum.Key{ID: "n1"},
 		Copy: recovery.Copy{
 			Segment: 11, State: recovery.InProgress, Epoch: 5, Prev: prevEnd, Last: at,
 			Accepted: recovery.Accepted{Epoch: 4, End: end},
@@ -130,6 +130,11 @@ func (f *fakeService) CreateJournal(_ context.Context, j rpc.JournalSummary) err
 
 func (f *fakeService) DeleteJournal(_ context.Context, j rpc.JournalSummary) error {
 	f.called("DeleteJournal", j)
+	return f.err
+}
+
+func (f *fakeService) InstallConfig(_ context.Context, j rpc.JournalSummary) error {
+	f.called("InstallConfig", j)
 	return f.err
 }
 

@@ -25,7 +25,7 @@ func helloFromProto(p *qjmv1.WriteRequest) (rpc.Header, error) {
 // writeToProto encodes a message that shares the frames' bytes. Errors: rpc.ErrBadRequest for more than
 // one body, rpc.ErrTooLarge for frames that fit into no message. Nothing was sent then.
 func writeToProto(r rpc.WriteRequest) (*qjmv1.WriteRequest, error) {
-	p := &qjmv1.WriteRequest{Seq: r.Seq, Floor: floorToProto(r.Floor)}
+	p := &qjmv1.WriteRequest{Seq: r.Seq, Floor: floorToProto(r.Floor), Sealed: sealToProto(r.Sealed)}
 	bodies := 0
 	if r.Start != nil {
 		bodies++
@@ -47,6 +47,17 @@ func writeToProto(r rpc.WriteRequest) (*qjmv1.WriteRequest, error) {
 		return nil, fmt.Errorf("%w: write message has too many bodies (got %d, want at most 1)", rpc.ErrBadRequest, bodies)
 	}
 	return p, framesFit(r.Frames)
+}
+
+func sealToProto(s rpc.Seal) *qjmv1.Seal {
+	if s.IsZero() {
+		return nil
+	}
+	return &qjmv1.Seal{ConfigVersion: s.Version, Epoch: uint64(s.Epoch), Segment: uint64(s.Segment)}
+}
+
+func sealFromProto(p *qjmv1.Seal) rpc.Seal {
+	return rpc.Seal{Version: p.GetConfigVersion(), Epoch: fencing.Epoch(p.GetEpoch()), Segment: segments.TxID(p.GetSegment())}
 }
 
 func fillToProto(f rpc.Fill) *qjmv1.Fill {
@@ -91,7 +102,7 @@ func framesFit(frames []segments.Frame) error {
 // writeFromProto reads the messages behind hello. The frames share the message's bytes.
 func writeFromProto(p *qjmv1.WriteRequest) (rpc.WriteRequest, error) {
 	var d decoder
-	r := rpc.WriteRequest{Seq: p.Seq, Floor: d.floor(p.Floor)}
+	r := rpc.WriteRequest{Seq: p.Seq, Floor: d.floor(p.Floor), Sealed: sealFromProto(p.Sealed)}
 	switch b := p.Body.(type) {
 	case nil: // a heartbeat
 	case *qjmv1.WriteRequest_Start:

@@ -119,7 +119,7 @@ func (c *cluster) ids() []quorum.NodeID {
 }
 
 func (c *cluster) header(id quorum.NodeID, claim fencing.Claim) rpc.Header {
-	return rpc.Header{Journal: journalID, ConfigVersion: 1, Incarnation: incarnation(id), Claim: claim}
+	return rpc.Header{Journal: journalID, ConfigVersion: c.cfg.Version, Incarnation: incarnation(id), Claim: claim}
 }
 
 func (c *cluster) freshWriter() fencing.WriterID {
@@ -180,7 +180,7 @@ func (c *cluster) message(e recovery.Effect) recovery.Event {
 	if c.net != nil {
 		f = c.net(e, id)
 	}
-	failed := recovery.Failed{Node: id, Step: step, Err: errNet}
+	failed := recovery.Failed{Node: quorum.Key{ID: id, Incarnation: incarnation(id)}, Step: step, Err: errNet}
 	switch f {
 	case drop:
 		return failed
@@ -196,7 +196,7 @@ func (c *cluster) message(e recovery.Effect) recovery.Event {
 	}
 	ev, err := call()
 	if err != nil {
-		return recovery.Failed{Node: id, Step: step, Err: err}
+		return recovery.Failed{Node: quorum.Key{ID: id, Incarnation: incarnation(id)}, Step: step, Err: err}
 	}
 	return ev
 }
@@ -204,26 +204,26 @@ func (c *cluster) message(e recovery.Effect) recovery.Event {
 func (c *cluster) request(e recovery.Effect) (quorum.NodeID, recovery.Step, func() (recovery.Event, error)) {
 	switch e := e.(type) {
 	case recovery.AskState:
-		return e.Node, recovery.StepState, func() (recovery.Event, error) {
-			return recovery.Stated{Node: e.Node, Promised: c.nodes[e.Node].State().Promised.Epoch}, nil
+		return e.Node.ID, recovery.StepState, func() (recovery.Event, error) {
+			return recovery.Stated{Node: e.Node, Promised: c.nodes[e.Node.ID].State().Promised.Epoch}, nil
 		}
 	case recovery.AskPromise:
-		return e.Node, recovery.StepPromise, func() (recovery.Event, error) {
-			r, err := c.nodes[e.Node].NewEpoch(c.header(e.Node, e.Claim))
+		return e.Node.ID, recovery.StepPromise, func() (recovery.Event, error) {
+			r, err := c.nodes[e.Node.ID].NewEpoch(c.header(e.Node.ID, e.Claim))
 			return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest}, err
 		}
 	case recovery.AskPrepare:
-		return e.Node, recovery.StepPrepare, func() (recovery.Event, error) {
-			a, err := c.nodes[e.Node].Prepare(c.header(e.Node, e.Claim), e.Segment, e.Digests)
+		return e.Node.ID, recovery.StepPrepare, func() (recovery.Event, error) {
+			a, err := c.nodes[e.Node.ID].Prepare(c.header(e.Node.ID, e.Claim), e.Segment, e.Digests)
 			return recovery.Prepared{Answer: a}, err
 		}
 	case recovery.AskAccept:
-		return e.Node, recovery.StepAccept, func() (recovery.Event, error) {
-			return recovery.AcceptedBy{Node: e.Node}, c.accept(e.Node, e.Accept)
+		return e.Node.ID, recovery.StepAccept, func() (recovery.Event, error) {
+			return recovery.AcceptedBy{Node: e.Node}, c.accept(e.Node.ID, e.Accept)
 		}
 	case recovery.AskFinalize:
-		return e.Node, recovery.StepFinalize, func() (recovery.Event, error) {
-			return recovery.FinalizedBy{Node: e.Node}, c.nodes[e.Node].Finalize(c.header(e.Node, e.Claim), e.End)
+		return e.Node.ID, recovery.StepFinalize, func() (recovery.Event, error) {
+			return recovery.FinalizedBy{Node: e.Node}, c.nodes[e.Node.ID].Finalize(c.header(e.Node.ID, e.Claim), e.End)
 		}
 	}
 	panic(fmt.Sprintf("no message: %T", e))

@@ -52,6 +52,9 @@ type Journal struct {
 	floor       recovery.Floor
 	floorSaved  recovery.Floor
 
+	streams map[*Stream]struct{} // attached, see Attach
+	seal    rpc.Seal             // what the writer told of the open segment (M4)
+
 	newestFirst segments.TxID // cached; see structureChanged
 	structure   uint64        // how often segments came, ended or went
 	incoming    uint64        // numbers the temporaries
@@ -109,7 +112,7 @@ func Create(fsys vfs.FS, dir string, id segments.JournalID, name string, cfg quo
 func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Options) (*Journal, error) {
 	j := &Journal{
 		self: self, id: id, files: files{fsys, dir},
-		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{},
+		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, streams: map[*Stream]struct{}{},
 	}
 	if err := j.loadMeta(); err != nil {
 		return nil, err
@@ -439,7 +442,7 @@ func (j *Journal) Prepare(h rpc.Header, s segments.TxID, digests []segments.TxID
 }
 
 func (j *Journal) answer(s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
-	a := recovery.Answer{Node: j.self.ID, Copy: j.copyOf(s), Floor: j.floor, Newest: j.newest()}
+	a := recovery.Answer{Node: quorum.Key(j.self), Copy: j.copyOf(s), Floor: j.floor, Newest: j.newest()}
 	if a.Copy.State != recovery.InProgress && a.Copy.State != recovery.Finalized {
 		return a, nil
 	}
@@ -466,7 +469,7 @@ func (j *Journal) State() rpc.JournalState {
 		Summary:  rpc.JournalSummary{ID: j.id, Name: j.name, Config: j.config, Deleted: j.Deleted()},
 		Promised: j.fence.Promised, DataKnown: j.unknown == nil && j.dataKnown(newest),
 		Member: j.unknown == nil && j.config.Has(j.self.ID, j.self.Incarnation),
-		Answer: a,
+		Answer: a, Seal: j.seal,
 	}
 	if t := j.tails[newest]; t != nil {
 		st.Written = t.w.Last().TxID

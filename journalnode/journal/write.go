@@ -70,6 +70,9 @@ func (b *batch) handle(st *Stream, m rpc.WriteRequest) error {
 		return err
 	}
 	j.raiseFloor(st.Header, m.Floor)
+	if !m.Sealed.IsZero() && m.Sealed.Version == j.config.Version && m.Sealed.Epoch == st.Header.Claim.Epoch {
+		j.seal = m.Sealed
+	}
 	switch {
 	case m.Start != nil:
 		b.commit() // W2: answered only after the syncs already under way

@@ -23,6 +23,7 @@ const (
 	DataPlane_ListJournals_FullMethodName  = "/qjm.v1.DataPlane/ListJournals"
 	DataPlane_CreateJournal_FullMethodName = "/qjm.v1.DataPlane/CreateJournal"
 	DataPlane_DeleteJournal_FullMethodName = "/qjm.v1.DataPlane/DeleteJournal"
+	DataPlane_InstallConfig_FullMethodName = "/qjm.v1.DataPlane/InstallConfig"
 	DataPlane_GetState_FullMethodName      = "/qjm.v1.DataPlane/GetState"
 	DataPlane_NewEpoch_FullMethodName      = "/qjm.v1.DataPlane/NewEpoch"
 	DataPlane_Prepare_FullMethodName       = "/qjm.v1.DataPlane/Prepare"
@@ -50,6 +51,8 @@ type DataPlaneClient interface {
 	CreateJournal(ctx context.Context, in *CreateJournalRequest, opts ...grpc.CallOption) (*CreateJournalResponse, error)
 	// DeleteJournal turns a journal on this node into a tombstone (M8).
 	DeleteJournal(ctx context.Context, in *DeleteJournalRequest, opts ...grpc.CallOption) (*DeleteJournalResponse, error)
+	// InstallConfig passes a config on to a node (M0): from the catalog, or unchanged from a node that has it.
+	InstallConfig(ctx context.Context, in *InstallConfigRequest, opts ...grpc.CallOption) (*InstallConfigResponse, error)
 	// GetState says what the node holds of a journal, promising nothing.
 	GetState(ctx context.Context, in *GetStateRequest, opts ...grpc.CallOption) (*GetStateResponse, error)
 	// NewEpoch asks for a promise (F1, F2).
@@ -112,6 +115,16 @@ func (c *dataPlaneClient) DeleteJournal(ctx context.Context, in *DeleteJournalRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteJournalResponse)
 	err := c.cc.Invoke(ctx, DataPlane_DeleteJournal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataPlaneClient) InstallConfig(ctx context.Context, in *InstallConfigRequest, opts ...grpc.CallOption) (*InstallConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InstallConfigResponse)
+	err := c.cc.Invoke(ctx, DataPlane_InstallConfig_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +261,8 @@ type DataPlaneServer interface {
 	CreateJournal(context.Context, *CreateJournalRequest) (*CreateJournalResponse, error)
 	// DeleteJournal turns a journal on this node into a tombstone (M8).
 	DeleteJournal(context.Context, *DeleteJournalRequest) (*DeleteJournalResponse, error)
+	// InstallConfig passes a config on to a node (M0): from the catalog, or unchanged from a node that has it.
+	InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error)
 	// GetState says what the node holds of a journal, promising nothing.
 	GetState(context.Context, *GetStateRequest) (*GetStateResponse, error)
 	// NewEpoch asks for a promise (F1, F2).
@@ -287,6 +302,9 @@ func (UnimplementedDataPlaneServer) CreateJournal(context.Context, *CreateJourna
 }
 func (UnimplementedDataPlaneServer) DeleteJournal(context.Context, *DeleteJournalRequest) (*DeleteJournalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteJournal not implemented")
+}
+func (UnimplementedDataPlaneServer) InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InstallConfig not implemented")
 }
 func (UnimplementedDataPlaneServer) GetState(context.Context, *GetStateRequest) (*GetStateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetState not implemented")
@@ -404,6 +422,24 @@ func _DataPlane_DeleteJournal_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DataPlaneServer).DeleteJournal(ctx, req.(*DeleteJournalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataPlane_InstallConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InstallConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).InstallConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_InstallConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).InstallConfig(ctx, req.(*InstallConfigRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -556,6 +592,10 @@ var DataPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteJournal",
 			Handler:    _DataPlane_DeleteJournal_Handler,
+		},
+		{
+			MethodName: "InstallConfig",
+			Handler:    _DataPlane_InstallConfig_Handler,
 		},
 		{
 			MethodName: "GetState",

@@ -336,6 +336,71 @@ func (x *Floor) GetAt() *Position {
 	return nil
 }
 
+// Seal says that one epoch has started a segment under a config version on a majority of each of its
+// member sets (M4).
+type Seal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Version of the config.
+	ConfigVersion uint64 `protobuf:"varint,1,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	// The writer's epoch.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// First txid of the segment.
+	Segment       uint64 `protobuf:"varint,3,opt,name=segment,proto3" json:"segment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Seal) Reset() {
+	*x = Seal{}
+	mi := &file_qjm_v1_ids_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Seal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Seal) ProtoMessage() {}
+
+func (x *Seal) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_ids_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Seal.ProtoReflect.Descriptor instead.
+func (*Seal) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_ids_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Seal) GetConfigVersion() uint64 {
+	if x != nil {
+		return x.ConfigVersion
+	}
+	return 0
+}
+
+func (x *Seal) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Seal) GetSegment() uint64 {
+	if x != nil {
+		return x.Segment
+	}
+	return 0
+}
+
 // Member is one place in a member set.
 type Member struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -351,7 +416,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_qjm_v1_ids_proto_msgTypes[5]
+	mi := &file_qjm_v1_ids_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +428,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_ids_proto_msgTypes[5]
+	mi := &file_qjm_v1_ids_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +441,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_ids_proto_rawDescGZIP(), []int{5}
+	return file_qjm_v1_ids_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Member) GetNodeId() string {
@@ -411,7 +476,7 @@ type MemberSet struct {
 
 func (x *MemberSet) Reset() {
 	*x = MemberSet{}
-	mi := &file_qjm_v1_ids_proto_msgTypes[6]
+	mi := &file_qjm_v1_ids_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +488,7 @@ func (x *MemberSet) String() string {
 func (*MemberSet) ProtoMessage() {}
 
 func (x *MemberSet) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_ids_proto_msgTypes[6]
+	mi := &file_qjm_v1_ids_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +501,7 @@ func (x *MemberSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberSet.ProtoReflect.Descriptor instead.
 func (*MemberSet) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_ids_proto_rawDescGZIP(), []int{6}
+	return file_qjm_v1_ids_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MemberSet) GetMembers() []*Member {
@@ -461,7 +526,7 @@ type Config struct {
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_qjm_v1_ids_proto_msgTypes[7]
+	mi := &file_qjm_v1_ids_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +538,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_ids_proto_msgTypes[7]
+	mi := &file_qjm_v1_ids_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +551,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_ids_proto_rawDescGZIP(), []int{7}
+	return file_qjm_v1_ids_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Config) GetVersion() uint64 {
@@ -528,7 +593,11 @@ const file_qjm_v1_ids_proto_rawDesc = "" +
 	"\x05Floor\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\x04R\asegment\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
-	"\x02at\x18\x03 \x01(\v2\x10.qjm.v1.PositionR\x02at\"W\n" +
+	"\x02at\x18\x03 \x01(\v2\x10.qjm.v1.PositionR\x02at\"]\n" +
+	"\x04Seal\x12%\n" +
+	"\x0econfig_version\x18\x01 \x01(\x04R\rconfigVersion\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\asegment\x18\x03 \x01(\x04R\asegment\"W\n" +
 	"\x06Member\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x12\n" +
@@ -551,22 +620,23 @@ func file_qjm_v1_ids_proto_rawDescGZIP() []byte {
 	return file_qjm_v1_ids_proto_rawDescData
 }
 
-var file_qjm_v1_ids_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_qjm_v1_ids_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_qjm_v1_ids_proto_goTypes = []any{
 	(*Header)(nil),    // 0: qjm.v1.Header
 	(*Claim)(nil),     // 1: qjm.v1.Claim
 	(*Position)(nil),  // 2: qjm.v1.Position
 	(*End)(nil),       // 3: qjm.v1.End
 	(*Floor)(nil),     // 4: qjm.v1.Floor
-	(*Member)(nil),    // 5: qjm.v1.Member
-	(*MemberSet)(nil), // 6: qjm.v1.MemberSet
-	(*Config)(nil),    // 7: qjm.v1.Config
+	(*Seal)(nil),      // 5: qjm.v1.Seal
+	(*Member)(nil),    // 6: qjm.v1.Member
+	(*MemberSet)(nil), // 7: qjm.v1.MemberSet
+	(*Config)(nil),    // 8: qjm.v1.Config
 }
 var file_qjm_v1_ids_proto_depIdxs = []int32{
 	1, // 0: qjm.v1.Header.claim:type_name -> qjm.v1.Claim
 	2, // 1: qjm.v1.Floor.at:type_name -> qjm.v1.Position
-	5, // 2: qjm.v1.MemberSet.members:type_name -> qjm.v1.Member
-	6, // 3: qjm.v1.Config.sets:type_name -> qjm.v1.MemberSet
+	6, // 2: qjm.v1.MemberSet.members:type_name -> qjm.v1.Member
+	7, // 3: qjm.v1.Config.sets:type_name -> qjm.v1.MemberSet
 	4, // [4:4] is the sub-list for method output_type
 	4, // [4:4] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
@@ -585,7 +655,7 @@ func file_qjm_v1_ids_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_ids_proto_rawDesc), len(file_qjm_v1_ids_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

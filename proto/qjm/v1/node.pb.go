@@ -528,6 +528,91 @@ func (*DeleteJournalResponse) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
+// InstallConfigRequest passes a config on (M0). A node that never had the journal makes it, with this
+// config. The same again changes nothing; an older one than the installed one is refused with the newer
+// version (M1).
+type InstallConfigRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal, its name and the config.
+	Journal       *Journal `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstallConfigRequest) Reset() {
+	*x = InstallConfigRequest{}
+	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstallConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstallConfigRequest) ProtoMessage() {}
+
+func (x *InstallConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstallConfigRequest.ProtoReflect.Descriptor instead.
+func (*InstallConfigRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *InstallConfigRequest) GetJournal() *Journal {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+// InstallConfigResponse: the config is durable on the node.
+type InstallConfigResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstallConfigResponse) Reset() {
+	*x = InstallConfigResponse{}
+	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstallConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstallConfigResponse) ProtoMessage() {}
+
+func (x *InstallConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstallConfigResponse.ProtoReflect.Descriptor instead.
+func (*InstallConfigResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{10}
+}
+
 // GetStateRequest asks what a node holds of a journal, without promising anything.
 type GetStateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -539,7 +624,7 @@ type GetStateRequest struct {
 
 func (x *GetStateRequest) Reset() {
 	*x = GetStateRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	mi := &file_qjm_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +636,7 @@ func (x *GetStateRequest) String() string {
 func (*GetStateRequest) ProtoMessage() {}
 
 func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	mi := &file_qjm_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +649,7 @@ func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateRequest.ProtoReflect.Descriptor instead.
 func (*GetStateRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetStateRequest) GetJournalId() []byte {
@@ -601,14 +686,18 @@ type GetStateResponse struct {
 	// How long ago it ended, in nanoseconds; 0: none yet.
 	SinceSyncNanos uint64 `protobuf:"varint,11,opt,name=since_sync_nanos,json=sinceSyncNanos,proto3" json:"since_sync_nanos,omitempty"`
 	// Why the journal takes no writes here until a restart; empty: it does.
-	Poisoned      string `protobuf:"bytes,12,opt,name=poisoned,proto3" json:"poisoned,omitempty"`
+	Poisoned string `protobuf:"bytes,12,opt,name=poisoned,proto3" json:"poisoned,omitempty"`
+	// How long ago a writer's stream was heard here, in nanoseconds; 0: not since the node started.
+	SinceWriterNanos uint64 `protobuf:"varint,13,opt,name=since_writer_nanos,json=sinceWriterNanos,proto3" json:"since_writer_nanos,omitempty"`
+	// What the writer told of the open segment (M4); none: nothing.
+	Seal          *Seal `protobuf:"bytes,14,opt,name=seal,proto3" json:"seal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStateResponse) Reset() {
 	*x = GetStateResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	mi := &file_qjm_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +709,7 @@ func (x *GetStateResponse) String() string {
 func (*GetStateResponse) ProtoMessage() {}
 
 func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	mi := &file_qjm_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +722,7 @@ func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateResponse.ProtoReflect.Descriptor instead.
 func (*GetStateResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetStateResponse) GetNodeId() string {
@@ -720,6 +809,20 @@ func (x *GetStateResponse) GetPoisoned() string {
 	return ""
 }
 
+func (x *GetStateResponse) GetSinceWriterNanos() uint64 {
+	if x != nil {
+		return x.SinceWriterNanos
+	}
+	return 0
+}
+
+func (x *GetStateResponse) GetSeal() *Seal {
+	if x != nil {
+		return x.Seal
+	}
+	return nil
+}
+
 // Damage names one segment that a node cannot read in full.
 type Damage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -733,7 +836,7 @@ type Damage struct {
 
 func (x *Damage) Reset() {
 	*x = Damage{}
-	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	mi := &file_qjm_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +848,7 @@ func (x *Damage) String() string {
 func (*Damage) ProtoMessage() {}
 
 func (x *Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	mi := &file_qjm_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +861,7 @@ func (x *Damage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Damage.ProtoReflect.Descriptor instead.
 func (*Damage) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Damage) GetSegment() uint64 {
@@ -786,7 +889,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	mi := &file_qjm_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +901,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	mi := &file_qjm_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +914,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSegmentsRequest) GetJournalId() []byte {
@@ -832,7 +935,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[13]
+	mi := &file_qjm_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +947,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[13]
+	mi := &file_qjm_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +960,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -890,7 +993,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_qjm_v1_node_proto_msgTypes[14]
+	mi := &file_qjm_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1005,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[14]
+	mi := &file_qjm_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1018,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Segment) GetFirstTxid() uint64 {
@@ -995,10 +1098,13 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\x15CreateJournalResponse\"A\n" +
 	"\x14DeleteJournalRequest\x12)\n" +
 	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x17\n" +
-	"\x15DeleteJournalResponse\"0\n" +
+	"\x15DeleteJournalResponse\"A\n" +
+	"\x14InstallConfigRequest\x12)\n" +
+	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x17\n" +
+	"\x15InstallConfigResponse\"0\n" +
 	"\x0fGetStateRequest\x12\x1d\n" +
 	"\n" +
-	"journal_id\x18\x01 \x01(\fR\tjournalId\"\xbd\x03\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\"\x8d\x04\n" +
 	"\x10GetStateResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12)\n" +
@@ -1013,7 +1119,9 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\x0flast_sync_nanos\x18\n" +
 	" \x01(\x04R\rlastSyncNanos\x12(\n" +
 	"\x10since_sync_nanos\x18\v \x01(\x04R\x0esinceSyncNanos\x12\x1a\n" +
-	"\bpoisoned\x18\f \x01(\tR\bpoisoned\"6\n" +
+	"\bpoisoned\x18\f \x01(\tR\bpoisoned\x12,\n" +
+	"\x12since_writer_nanos\x18\r \x01(\x04R\x10sinceWriterNanos\x12 \n" +
+	"\x04seal\x18\x0e \x01(\v2\f.qjm.v1.SealR\x04seal\"6\n" +
 	"\x06Damage\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\x04R\asegment\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"4\n" +
@@ -1050,7 +1158,7 @@ func file_qjm_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_qjm_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_qjm_v1_node_proto_goTypes = []any{
 	(Phase)(0),                    // 0: qjm.v1.Phase
 	(*GetInfoRequest)(nil),        // 1: qjm.v1.GetInfoRequest
@@ -1062,40 +1170,45 @@ var file_qjm_v1_node_proto_goTypes = []any{
 	(*CreateJournalResponse)(nil), // 7: qjm.v1.CreateJournalResponse
 	(*DeleteJournalRequest)(nil),  // 8: qjm.v1.DeleteJournalRequest
 	(*DeleteJournalResponse)(nil), // 9: qjm.v1.DeleteJournalResponse
-	(*GetStateRequest)(nil),       // 10: qjm.v1.GetStateRequest
-	(*GetStateResponse)(nil),      // 11: qjm.v1.GetStateResponse
-	(*Damage)(nil),                // 12: qjm.v1.Damage
-	(*ListSegmentsRequest)(nil),   // 13: qjm.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),  // 14: qjm.v1.ListSegmentsResponse
-	(*Segment)(nil),               // 15: qjm.v1.Segment
-	(*Member)(nil),                // 16: qjm.v1.Member
-	(*Config)(nil),                // 17: qjm.v1.Config
-	(*Claim)(nil),                 // 18: qjm.v1.Claim
-	(*Answer)(nil),                // 19: qjm.v1.Answer
-	(CopyState)(0),                // 20: qjm.v1.CopyState
-	(*Position)(nil),              // 21: qjm.v1.Position
-	(*End)(nil),                   // 22: qjm.v1.End
+	(*InstallConfigRequest)(nil),  // 10: qjm.v1.InstallConfigRequest
+	(*InstallConfigResponse)(nil), // 11: qjm.v1.InstallConfigResponse
+	(*GetStateRequest)(nil),       // 12: qjm.v1.GetStateRequest
+	(*GetStateResponse)(nil),      // 13: qjm.v1.GetStateResponse
+	(*Damage)(nil),                // 14: qjm.v1.Damage
+	(*ListSegmentsRequest)(nil),   // 15: qjm.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),  // 16: qjm.v1.ListSegmentsResponse
+	(*Segment)(nil),               // 17: qjm.v1.Segment
+	(*Member)(nil),                // 18: qjm.v1.Member
+	(*Config)(nil),                // 19: qjm.v1.Config
+	(*Claim)(nil),                 // 20: qjm.v1.Claim
+	(*Answer)(nil),                // 21: qjm.v1.Answer
+	(*Seal)(nil),                  // 22: qjm.v1.Seal
+	(CopyState)(0),                // 23: qjm.v1.CopyState
+	(*Position)(nil),              // 24: qjm.v1.Position
+	(*End)(nil),                   // 25: qjm.v1.End
 }
 var file_qjm_v1_node_proto_depIdxs = []int32{
 	0,  // 0: qjm.v1.GetInfoResponse.phase:type_name -> qjm.v1.Phase
-	16, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
-	17, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
+	18, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
+	19, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
 	3,  // 3: qjm.v1.ListJournalsResponse.journals:type_name -> qjm.v1.Journal
 	3,  // 4: qjm.v1.CreateJournalRequest.journal:type_name -> qjm.v1.Journal
 	3,  // 5: qjm.v1.DeleteJournalRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 6: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
-	18, // 7: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
-	19, // 8: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
-	12, // 9: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
-	15, // 10: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
-	20, // 11: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
-	21, // 12: qjm.v1.Segment.last:type_name -> qjm.v1.Position
-	22, // 13: qjm.v1.Segment.prev:type_name -> qjm.v1.End
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 6: qjm.v1.InstallConfigRequest.journal:type_name -> qjm.v1.Journal
+	3,  // 7: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
+	20, // 8: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
+	21, // 9: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
+	14, // 10: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
+	22, // 11: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
+	17, // 12: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
+	23, // 13: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
+	24, // 14: qjm.v1.Segment.last:type_name -> qjm.v1.Position
+	25, // 15: qjm.v1.Segment.prev:type_name -> qjm.v1.End
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_node_proto_init() }
@@ -1111,7 +1224,7 @@ func file_qjm_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_node_proto_rawDesc), len(file_qjm_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

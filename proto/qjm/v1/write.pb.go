@@ -94,6 +94,8 @@ type WriteRequest struct {
 	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// What the writer knows to be committed (W3). Rides on any message but hello.
 	Floor *Floor `protobuf:"bytes,2,opt,name=floor,proto3" json:"floor,omitempty"`
+	// The open segment is sealed (M4). Rides on any message but hello.
+	Sealed *Seal `protobuf:"bytes,8,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	// What the message is.
 	//
 	// Types that are valid to be assigned to Body:
@@ -148,6 +150,13 @@ func (x *WriteRequest) GetSeq() uint64 {
 func (x *WriteRequest) GetFloor() *Floor {
 	if x != nil {
 		return x.Floor
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetSealed() *Seal {
+	if x != nil {
+		return x.Sealed
 	}
 	return nil
 }
@@ -605,10 +614,11 @@ var File_qjm_v1_write_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_write_proto_rawDesc = "" +
 	"\n" +
-	"\x12qjm/v1/write.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\"\x95\x02\n" +
+	"\x12qjm/v1/write.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\"\xbb\x02\n" +
 	"\fWriteRequest\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12#\n" +
-	"\x05floor\x18\x02 \x01(\v2\r.qjm.v1.FloorR\x05floor\x12&\n" +
+	"\x05floor\x18\x02 \x01(\v2\r.qjm.v1.FloorR\x05floor\x12$\n" +
+	"\x06sealed\x18\b \x01(\v2\f.qjm.v1.SealR\x06sealed\x12&\n" +
 	"\x05hello\x18\x03 \x01(\v2\x0e.qjm.v1.HeaderH\x00R\x05hello\x12%\n" +
 	"\x05start\x18\x04 \x01(\v2\r.qjm.v1.StartH\x00R\x05start\x12%\n" +
 	"\x05batch\x18\x05 \x01(\v2\r.qjm.v1.BatchH\x00R\x05batch\x12,\n" +
@@ -668,29 +678,31 @@ var file_qjm_v1_write_proto_goTypes = []any{
 	(*Rebuild)(nil),       // 6: qjm.v1.Rebuild
 	(*WriteResponse)(nil), // 7: qjm.v1.WriteResponse
 	(*Floor)(nil),         // 8: qjm.v1.Floor
-	(*Header)(nil),        // 9: qjm.v1.Header
-	(*End)(nil),           // 10: qjm.v1.End
-	(*Position)(nil),      // 11: qjm.v1.Position
+	(*Seal)(nil),          // 9: qjm.v1.Seal
+	(*Header)(nil),        // 10: qjm.v1.Header
+	(*End)(nil),           // 11: qjm.v1.End
+	(*Position)(nil),      // 12: qjm.v1.Position
 }
 var file_qjm_v1_write_proto_depIdxs = []int32{
 	8,  // 0: qjm.v1.WriteRequest.floor:type_name -> qjm.v1.Floor
-	9,  // 1: qjm.v1.WriteRequest.hello:type_name -> qjm.v1.Header
-	2,  // 2: qjm.v1.WriteRequest.start:type_name -> qjm.v1.Start
-	3,  // 3: qjm.v1.WriteRequest.batch:type_name -> qjm.v1.Batch
-	4,  // 4: qjm.v1.WriteRequest.finalize:type_name -> qjm.v1.Finish
-	5,  // 5: qjm.v1.WriteRequest.fill:type_name -> qjm.v1.Fill
-	10, // 6: qjm.v1.Start.prev:type_name -> qjm.v1.End
-	10, // 7: qjm.v1.Finish.end:type_name -> qjm.v1.End
-	11, // 8: qjm.v1.Fill.target:type_name -> qjm.v1.Position
-	6,  // 9: qjm.v1.Fill.rebuild:type_name -> qjm.v1.Rebuild
-	10, // 10: qjm.v1.Rebuild.prev:type_name -> qjm.v1.End
-	0,  // 11: qjm.v1.WriteResponse.kind:type_name -> qjm.v1.ReplyKind
-	11, // 12: qjm.v1.WriteResponse.at:type_name -> qjm.v1.Position
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	9,  // 1: qjm.v1.WriteRequest.sealed:type_name -> qjm.v1.Seal
+	10, // 2: qjm.v1.WriteRequest.hello:type_name -> qjm.v1.Header
+	2,  // 3: qjm.v1.WriteRequest.start:type_name -> qjm.v1.Start
+	3,  // 4: qjm.v1.WriteRequest.batch:type_name -> qjm.v1.Batch
+	4,  // 5: qjm.v1.WriteRequest.finalize:type_name -> qjm.v1.Finish
+	5,  // 6: qjm.v1.WriteRequest.fill:type_name -> qjm.v1.Fill
+	11, // 7: qjm.v1.Start.prev:type_name -> qjm.v1.End
+	11, // 8: qjm.v1.Finish.end:type_name -> qjm.v1.End
+	12, // 9: qjm.v1.Fill.target:type_name -> qjm.v1.Position
+	6,  // 10: qjm.v1.Fill.rebuild:type_name -> qjm.v1.Rebuild
+	11, // 11: qjm.v1.Rebuild.prev:type_name -> qjm.v1.End
+	0,  // 12: qjm.v1.WriteResponse.kind:type_name -> qjm.v1.ReplyKind
+	12, // 13: qjm.v1.WriteResponse.at:type_name -> qjm.v1.Position
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_write_proto_init() }

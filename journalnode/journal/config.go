@@ -1,0 +1,87 @@
+package journal
+
+import (
+	"fmt"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// Attach makes a write stream known, so that a config that it is too old for ends it at once: a writer that
+// has nothing to send would hear of it only with its next heartbeat. Detach forgets it. Owner only.
+func (j *Journal) Attach(st *Stream) { j.streams[st] = struct{}{} }
+
+// Detach forgets a stream that has ended. Owner only.
+func (j *Journal) Detach(st *Stream) { delete(j.streams, st) }
+
+// Config returns the installed config. Owner only.
+func (j *Journal) Config() quorum.Config { return j.config }
+
+// InstallConfig makes a newer config durable and then the one that counts here (M0): every request that
+// carries another version is refused from then on (M1), write streams under an older one are ended. The
+// same config again changes nothing. The caller vouches that it comes from the catalog or, unchanged, from
+// a node that has it installed.
+//
+// Errors: *rpc.ConfigError where a newer one is installed, rpc.ErrConfigDiverges where another one of the
+// same version is; rpc.ErrUnknownNode, rpc.ErrPoisoned; a full disk. Owner only.
+func (j *Journal) InstallConfig(next quorum.Config) error {
+	switch {
+	case j.poisoned != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)
+	case j.unknown != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
+	case next.Version < j.config.Version:
+		return &rpc.ConfigError{Journal: j.id, Got: next.Version, Want: j.config.Version}
+	case next.Version == j.config.Version && next.Digest() != j.config.Digest():
+		return fmt.Errorf("%w: journal %s, version %d", rpc.ErrConfigDiverges, j.id, next.Version)
+	case next.Version == j.config.Version:
+		return nil
+	}
+	if err := next.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
+	}
+	if next.Has(j.self.ID, j.self.Incarnation) && !j.config.Has(j.self.ID, j.self.Incarnation) {
+		if err := j.setOpenAside(); err != nil {
+			return err
+		}
+	}
+	if err := j.save(j.files.saveConfig(next)); err != nil {
+		return err
+	}
+	j.config, j.seal = next, rpc.Seal{}
+	for st := range j.streams {
+		if st.Header.ConfigVersion < next.Version {
+			end(st, &rpc.ConfigError{Journal: j.id, Got: st.Header.ConfigVersion, Want: next.Version})
+			delete(j.streams, st)
+		}
+	}
+	j.publish()
+	return nil
+}
+
+// setOpenAside is what a node does that becomes a member, again perhaps: what it holds of segments that are
+// not finalized is from a time when it was none, or from a change that was aborted. Nothing that was
+// committed rests on it, and nobody has vouched for it since: it must not come back as a data answer.
+func (j *Journal) setOpenAside() error {
+	for _, s := range sortedKeys(j.accepted) {
+		if err := j.dropAccepted(s); err != nil {
+			return err
+		}
+	}
+	for _, s := range sortedKeys(j.badAccepted) {
+		if err := j.dropAccepted(s); err != nil {
+			return err
+		}
+	}
+	for _, info := range j.store.Infos() {
+		if info.Finalized {
+			continue
+		}
+		if err := j.setAside(info.First, segments.ReasonLeftover); err != nil {
+			return err
+		}
+	}
+	j.structureChanged()
+	return nil
+}
