@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -274,6 +276,31 @@ func TestUsage(t *testing.T) {
 	r := client{t: t}.do(nil, "journal", "append", "a", "--file", filepath.Join(t.TempDir(), "none"))
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "no such file")
+}
+
+// TestWrongEndpoints: what listens there is something else, or of another cluster.
+func TestWrongEndpoints(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
+	addr := strings.TrimPrefix(web.URL, "http://")
+	// A machine that is slow may not get that far in one run.
+	require.Eventually(t, func() bool {
+		return client{t, addr}.do(nil, "journal", "list", "--timeout", "1s") == result{3, "",
+			"qjmclient: cannot connect: none of " + addr + " answered (what listens there is no JournalNode)\n" +
+				"  (an endpoint is what a node was given as --listen, not its HTTP address)\n"}
+	}, 30*time.Second, time.Millisecond)
+
+	one, two := testcluster.Start(t, testcluster.Options{Nodes: 1}), testcluster.Start(t, testcluster.Options{Nodes: 1})
+	clientOf(t, one).ok("journal", "list") // both are founded
+	clientOf(t, two).ok("journal", "list")
+	var r result
+	require.Eventually(t, func() bool {
+		r = client{t, one.Endpoints()[0] + "," + two.Endpoints()[0]}.do(nil, "journal", "list")
+		return r.code == 4
+	}, 30*time.Second, time.Millisecond)
+	require.Contains(t, r.err, "the endpoints belong to different clusters: ")
+	require.Contains(t, r.err, "name nodes of one cluster only")
+	fits(t, r.err)
 }
 
 // TestEnvironment: every flag comes from QJM_<FLAG> as well; the command line wins.

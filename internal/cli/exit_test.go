@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -160,6 +161,8 @@ func TestForeignServer(t *testing.T) {
 	what, hint := s.Explain(fmt.Errorf("%w: error reading server preface: http2: frame too large", libqjm.ErrUnavailable))
 	require.Equal(t, "cannot connect: none of 127.0.0.1:7500 answered (what listens there is no JournalNode)", what)
 	require.Equal(t, "an endpoint is what a node was given as --listen, not its HTTP address", hint)
+	_, hint = s.Explain(fmt.Errorf("listen: %w", syscall.EADDRNOTAVAIL))
+	require.Equal(t, "this machine does not have that address", hint)
 }
 
 func TestNumbers(t *testing.T) {
