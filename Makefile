@@ -15,7 +15,8 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 build: ## bin/journalnode and bin/qjmclient, static, version stamped
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/journalnode ./cmd/qjmclient
+	@echo "building bin/journalnode and bin/qjmclient, $(VERSION)"
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/journalnode ./cmd/qjmclient
 
 test: ## everything that a change must pass
 	go vet ./...
@@ -24,7 +25,7 @@ test: ## everything that a change must pass
 	go test -timeout 9m -race -short $(RACE)
 
 demo: build ## three nodes, a writer and a standby; kills some; nothing is lost
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./examples/namespace ./examples/namespace/demo
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./examples/namespace ./examples/namespace/demo
 	bin/demo
 
 race: ## all tests with the race detector

@@ -178,18 +178,34 @@ func banner(w io.Writer, opts []journalnode.Options, dir string, temporary bool)
 	if temporary {
 		kept = "temporary, removed at the end"
 	}
+	data := cli.Wrap(fmt.Sprintf("  data  %s (%s)", dir, kept), bannerIndent)
+	http := cli.Wrap(fmt.Sprintf("  http  %s  (/healthz /readyz /metrics)", strings.Join(https, " ")), bannerIndent)
 	_, err := fmt.Fprintf(w, `A cluster of %s is running in this process; Ctrl-C stops it.
 
-  data  %s (%s)
-  http  %s  (/healthz /readyz /metrics)
+%s
+%s
 
 In another terminal:
 
-  export QJM_ENDPOINTS=%s
+%s
   qjmclient journal create demo
   seq 1000 | qjmclient journal append demo
   qjmclient journal tail demo --from 998
 
-`, cli.Plural(len(opts), "node"), dir, kept, strings.Join(https, " "), strings.Join(addrs, ","))
+`, cli.Plural(len(opts), "node"), data, http, export(addrs))
 	return err
+}
+
+const bannerIndent = "        "
+
+// export names as many endpoints as fit a line: one that answers is enough.
+func export(addrs []string) string {
+	line := "  export QJM_ENDPOINTS=" + addrs[0]
+	for _, a := range addrs[1:] {
+		if len(line)+len(a) >= cli.LineMax {
+			break
+		}
+		line += "," + a
+	}
+	return line
 }

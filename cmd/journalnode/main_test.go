@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,11 +16,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/journalnode"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -72,6 +77,73 @@ func TestProblems(t *testing.T) {
 	code, out, _ = do(t, "--help")
 	require.Equal(t, 0, code)
 	require.Contains(t, out, "--initial-cluster")
+}
+
+// TestAddresses: an address that cannot be is a mistake on the command line, not a failure to listen.
+func TestAddresses(t *testing.T) {
+	for _, tc := range []struct{ listen, http, cluster, want string }{
+		{"a:99999", "", "n1=a:99999", `--listen "a:99999": the port is not a number from 1 to 65535`},
+		{"a:x", "", "n1=a:1", `--listen "a:x": the port is not a number`},
+		{"a:0", "", "n1=a:1", `--listen "a:0": the port is not a number`},
+		{"a:1", "a", "n1=a:1", `--http-listen "a" is not host:port`},
+		{"a:1", "", "n1=:1", `--initial-cluster: address of n1: ":1" is not host:port`},
+		{"a:1", "", "n1=a:70000", `--initial-cluster: address of n1: "a:70000": the port is not`},
+		{"a:1", "", "n1=http://a:1", `--initial-cluster: "n1=http://a:1" is not id=host:port`},
+		{"a:1", "", "n1=a:1,", `--initial-cluster: "" is not id=host:port`},
+		{"a:1", "", "n1=a:1,n/2=a:2", `--initial-cluster: node id "n/2" holds '/' (want letters, digits, '-', '_' or '.')`},
+	} {
+		code, _, errs := do(t, "--id", "n1", "--data-dir", "d", "--listen", tc.listen, "--http-listen", tc.http, "--initial-cluster", tc.cluster)
+		require.Equal(t, 2, code, errs)
+		require.Contains(t, strings.ReplaceAll(errs, "\n  ", " "), tc.want)
+		laidOut(t, errs)
+	}
+}
+
+// laidOut checks that no line is wider than a terminal; a single word may be.
+func laidOut(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.SplitSeq(text, "\n") {
+		if len(strings.Fields(line)) > 1 {
+			require.LessOrEqual(t, utf8.RuneCountInString(line), cli.LineMax, line)
+		}
+	}
+}
+
+// TestWidth: help, mistakes, and what dev prints, with long names.
+func TestWidth(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"dev", "--help"}, {"completion", "--help"}} {
+		code, out, _ := do(t, args...)
+		require.Equal(t, 0, code)
+		laidOut(t, out)
+	}
+	long := strings.Repeat("long-", 40)
+	code, _, errs := do(t, "--id", long, "--data-dir", "/"+long, "--listen", long, "--http-listen", long+":0", "--log-level", long, "--log-format", long,
+		"--initial-cluster", long+"=a:1,"+long+"=a:1,"+long+","+long+"=b")
+	require.Equal(t, 2, code)
+	laidOut(t, errs)
+	code, _, errs = do(t, "--id", "n1", "--data-dir", "/dev/null/"+long, "--listen", "127.0.0.1:1", "--initial-cluster", "n1=127.0.0.1:1")
+	require.Equal(t, 1, code)
+	laidOut(t, errs)
+	var opts []journalnode.Options
+	for i := range quorum.MaxMembers {
+		opts = append(opts, journalnode.Options{Listen: fmt.Sprintf("127.0.0.1:%d", 60000+i), HTTPListen: fmt.Sprintf("127.0.0.1:%d", 61000+i)})
+	}
+	var out buffer
+	require.NoError(t, banner(&out, opts, "/"+long, true))
+	laidOut(t, out.String())
+	require.Regexp(t, `(?m)^  export QJM_ENDPOINTS=127.0.0.1:60000,127.0.0.1:60001,127.0.0.1:60002,127.0.0.1:60003$`, out.String())
+}
+
+// TestWarnOfPort: a node that listens elsewhere than the others look for it is told so.
+func TestWarnOfPort(t *testing.T) {
+	for listen, want := range map[string]bool{"0.0.0.0:7400": false, ":7400": false, "127.0.0.1:7401": true} {
+		var out buffer
+		warnOfPort(journalnode.Options{
+			ID: "n1", Listen: listen, Logger: slog.New(slog.NewTextHandler(&out, nil)),
+			InitialCluster: []journalnode.Peer{{ID: "n1", Addr: "10.0.0.1:7400"}, {ID: "n2", Addr: "10.0.0.2:7401"}},
+		})
+		require.Equal(t, want, strings.Contains(out.String(), "another port than --listen"), listen)
+	}
 }
 
 // started is a program under way.

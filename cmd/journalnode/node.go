@@ -67,18 +67,20 @@ func (a *app) options(stderr io.Writer) (journalnode.Options, error) {
 	if a.id == "" {
 		problem("--id is missing")
 	} else if err := o.ID.Validate(); err != nil {
-		problem("--id: %v", err)
+		problem("--id: %s", cli.Plain(err.Error()))
 	}
 	if a.dataDir == "" {
 		problem("--data-dir is missing")
 	}
 	if a.listen == "" {
 		problem("--listen is missing")
-	} else if !isHostPort(a.listen) {
-		problem("--listen %q is not host:port", a.listen)
+	} else if err := cli.CheckAddress(a.listen, true); err != nil {
+		problem("--listen %v", err)
 	}
-	if a.httpListen != "" && !isHostPort(a.httpListen) {
-		problem("--http-listen %q is not host:port", a.httpListen)
+	if a.httpListen != "" {
+		if err := cli.CheckAddress(a.httpListen, true); err != nil {
+			problem("--http-listen %v", err)
+		}
 	}
 	peers, problems := parseCluster(a.cluster)
 	bad = append(bad, problems...)
@@ -95,11 +97,6 @@ func (a *app) options(stderr io.Writer) (journalnode.Options, error) {
 		return o, cli.Usagef("%s", strings.Join(bad, "\n  "))
 	}
 	return o, nil
-}
-
-func isHostPort(s string) bool {
-	_, port, err := net.SplitHostPort(s)
-	return err == nil && port != ""
 }
 
 func hasPeer(peers []journalnode.Peer, id quorum.NodeID) bool {
@@ -119,15 +116,18 @@ func parseCluster(entries []string) (peers []journalnode.Peer, bad []string) {
 	for _, e := range entries {
 		id, addr, ok := strings.Cut(strings.TrimSpace(e), "=")
 		switch {
-		case !ok || !isHostPort(addr):
+		case !ok || strings.Contains(addr, "/"):
 			bad = append(bad, fmt.Sprintf("--initial-cluster: %q is not id=host:port", e))
+			continue
+		case cli.CheckAddress(addr, false) != nil:
+			bad = append(bad, fmt.Sprintf("--initial-cluster: address of %s: %v", id, cli.CheckAddress(addr, false)))
 			continue
 		case ids[id]:
 			bad = append(bad, fmt.Sprintf("--initial-cluster names %s twice", id))
 		case addrs[addr] != "":
 			bad = append(bad, fmt.Sprintf("--initial-cluster gives %s and %s the same address %s", addrs[addr], id, addr))
 		case quorum.NodeID(id).Validate() != nil:
-			bad = append(bad, fmt.Sprintf("--initial-cluster: %v", quorum.NodeID(id).Validate()))
+			bad = append(bad, "--initial-cluster: "+cli.Plain(quorum.NodeID(id).Validate().Error()))
 		}
 		ids[id], addrs[addr] = true, id
 		peers = append(peers, journalnode.Peer{ID: quorum.NodeID(id), Addr: addr})
@@ -167,6 +167,7 @@ func (a *app) runNode(cmd *cobra.Command) error {
 		return err
 	}
 	ctx := cmd.Context()
+	warnOfPort(opts)
 	node, err := journalnode.Start(ctx, opts)
 	if err != nil {
 		return startError(ctx, err)
@@ -176,6 +177,17 @@ func (a *app) runNode(cmd *cobra.Command) error {
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.drain)
 	defer cancel()
 	return node.Stop(stopCtx)
+}
+
+// warnOfPort: the other nodes look for this one at its address in --initial-cluster. Another port than that
+// of --listen can be meant, where something forwards it, and most often is not.
+func warnOfPort(o journalnode.Options) {
+	_, own, _ := net.SplitHostPort(o.Listen)
+	for _, p := range o.InitialCluster {
+		if _, port, _ := net.SplitHostPort(p.Addr); p.ID == o.ID && port != own {
+			o.Logger.Warn("--initial-cluster gives this node another port than --listen", "node", p.ID, "initial_cluster", p.Addr, "listen", o.Listen)
+		}
+	}
 }
 
 // startError: a start that was interrupted is no failure.

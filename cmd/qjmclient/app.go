@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -61,6 +60,19 @@ func (a *app) journalCmd() *cobra.Command {
 	return c
 }
 
+// journalName checks that a command has one argument, and that it can be a journal's name: that need not
+// wait for a cluster.
+func journalName(cmd *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+		return err
+	}
+	if err := rpc.CheckJournalName(args[0]); err != nil {
+		what, _ := cli.Subject{}.Explain(err)
+		return errors.New(what)
+	}
+	return nil
+}
+
 // mutating adds the flag that commands have which change something.
 func (a *app) mutating(c *cobra.Command) *cobra.Command {
 	c.Flags().BoolVar(&a.dryRun, "dry-run", false, "print the plan and change nothing")
@@ -97,12 +109,8 @@ func (a *app) clientOptions(stderr io.Writer) (libqjm.Options, error) {
 		return libqjm.Options{}, cli.Usagef("no endpoints given: use --endpoints host:port,... or QJM_ENDPOINTS")
 	}
 	for _, e := range a.endpoints {
-		host, port, err := net.SplitHostPort(e)
-		if err != nil || host == "" || port == "" {
-			return libqjm.Options{}, cli.Usagef("endpoint %q is not host:port", e)
-		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return libqjm.Options{}, cli.Usagef("endpoint %q: the port is not a number from 1 to 65535", e)
+		if err := cli.CheckAddress(e, false); err != nil {
+			return libqjm.Options{}, cli.Usagef("endpoint %w", err)
 		}
 	}
 	if a.timeout <= 0 {

@@ -48,15 +48,17 @@ type appendJSON struct {
 func (a *app) appendCmd() *cobra.Command {
 	var f appendFlags
 	c := &cobra.Command{
-		Use: "append NAME", Short: "Become the writer and append transactions, one a line", Args: cobra.ExactArgs(1),
+		Use: "append NAME", Short: "Become the writer and append transactions, one a line", Args: journalName,
 		Long: `Become the journal's writer, fencing whoever wrote before, append one transaction a line from
 standard input or --file, finalize, and print the range of txids.
 
 Without a quorum it waits, and says so; --timeout, if given, bounds such waits. With
 --length-prefixed every transaction has its length in front, four bytes, big endian.
 
-Exit codes: 2 a line is empty or too long; 8 another writer took over; 10 some of the
-transactions may or may not have been committed, stderr says how many.`,
+An input without a transaction is refused before anybody is fenced.
+
+Exit codes: 2 there is no line, or one is empty or too long; 8 another writer took over; 10 some
+of the transactions may or may not have been committed, stderr says how many.`,
 		Example: `  seq 100000 | qjmclient journal append orders
   qjmclient journal append orders --file ops.log -o json`,
 	}
@@ -142,9 +144,19 @@ type appender struct {
 func (ap *appender) run(opts libqjm.WriterOptions) error {
 	ctx, cancel := context.WithCancelCause(ap.cmd.Context())
 	defer cancel(nil)
-	c, err := ap.open(ctx, opts)
+	c, err := ap.connect(ctx)
 	if err != nil {
 		return ap.notOpened(err)
+	}
+	// Opening fences whoever writes: only somebody who has something to write should do that.
+	runs := make(chan txns, 4)
+	go ap.in.runs(ctx, runs) // a read that waits ends with the process
+	first, err := firstRun(ctx, runs)
+	if err != nil {
+		return errors.Join(ap.nothing(err), c.Close())
+	}
+	if err := ap.open(ctx, c, opts); err != nil {
+		return errors.Join(ap.notOpened(err), c.Close())
 	}
 	ap.progress = cli.NewProgress(ap.cmd.ErrOrStderr())
 	ap.futures = make(chan libqjm.Future, futuresMax)
@@ -153,7 +165,7 @@ func (ap *appender) run(opts libqjm.WriterOptions) error {
 	watchCtx, endWatch := context.WithCancel(ctx)
 	watched.Go(func() { ap.watch(watchCtx, cancel) })
 
-	inputErr := ap.pump(ctx)
+	inputErr := ap.pump(ctx, first, runs)
 	closeCtx, closed := graceful(ctx)
 	closeErr := ap.w.Close(closeCtx)
 	closed()
@@ -163,6 +175,22 @@ func (ap *appender) run(opts libqjm.WriterOptions) error {
 	collected.Wait()
 	ap.progress.Done()
 	return errors.Join(ap.conclude(ctx, inputErr, closeErr), c.Close())
+}
+
+// firstRun waits for the first transactions, and fails where the input has none.
+func firstRun(ctx context.Context, runs <-chan txns) (txns, error) {
+	select {
+	case run := <-runs:
+		switch {
+		case len(run.list) > 0:
+			return run, nil
+		case errors.Is(run.err, io.EOF):
+			return run, errNoTxns
+		}
+		return run, run.err
+	case <-ctx.Done():
+		return txns{}, context.Cause(ctx)
+	}
 }
 
 // graceful returns a context that ends with ctx, except that an interruption leaves it a moment.
@@ -179,31 +207,52 @@ func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
 	return out, func() { stop(); cancel(nil) }
 }
 
-// open connects and opens the writer, saying so while it has to wait.
-func (ap *appender) open(ctx context.Context, opts libqjm.WriterOptions) (*libqjm.Client, error) {
+// patient bounds one wait for nodes by --timeout, where that was given.
+func (ap *appender) patient(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ap.patience > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, ap.patience)
-		defer cancel()
+		return context.WithTimeout(ctx, ap.patience)
 	}
+	return context.WithCancel(ctx)
+}
+
+// connect dials, and looks whether the journal is there before any input is read. Only a definite no
+// counts: the writer waits for a quorum later.
+func (ap *appender) connect(ctx context.Context) (*libqjm.Client, error) {
+	ctx, cancel := ap.patient(ctx)
+	defer cancel()
 	c, err := ap.a.dial(ctx, ap.cmd.ErrOrStderr(), ap.name)
 	if err != nil {
 		return nil, err
 	}
-	stop := ap.a.waiting(ctx, ap.cmd, c, ap.name)
-	ap.w, err = c.OpenWriter(ctx, ap.name, opts)
-	stop()
-	if err != nil {
+	r, err := c.OpenReader(ctx, ap.name, libqjm.ReaderOptions{Follow: true})
+	switch {
+	case errors.Is(err, libqjm.ErrNoJournal) || errors.Is(err, libqjm.ErrJournalDeleted):
 		return nil, errors.Join(err, c.Close())
+	case err != nil:
+		return c, nil
 	}
-	return c, nil
+	return c, r.Close()
 }
 
-// notOpened says that nothing was appended, and why.
+// open opens the writer, saying so while it has to wait.
+func (ap *appender) open(ctx context.Context, c *libqjm.Client, opts libqjm.WriterOptions) (err error) {
+	ctx, cancel := ap.patient(ctx)
+	defer cancel()
+	defer ap.a.waiting(ctx, ap.cmd, c, ap.name)()
+	ap.w, err = c.OpenWriter(ctx, ap.name, opts)
+	return err
+}
+
+// notOpened tells why there is no writer.
 func (ap *appender) notOpened(err error) error {
 	if _, ok := errors.AsType[*cli.UsageError](err); ok {
 		return err
 	}
+	return ap.nothing(err)
+}
+
+// nothing says that nothing was appended, and why.
+func (ap *appender) nothing(err error) error {
 	if ap.cmd.Context().Err() != nil {
 		err = cli.ErrInterrupted
 	}
@@ -261,18 +310,10 @@ func whoIsMissing(ctx context.Context, c *libqjm.Client, name string) string {
 	return ": " + strings.Join(out, ", ")
 }
 
-// pump hands the input to the writer until it ends, the context does, or an append fails. It returns
-// what is wrong with the input, if that was it.
-func (ap *appender) pump(ctx context.Context) error {
-	runs := make(chan txns, 4)
-	go ap.in.runs(ctx, runs) // a read that waits ends with the process
+// pump hands the first run and those that follow to the writer until the input ends, the context does, or
+// an append fails. It returns what is wrong with the input, if that was it.
+func (ap *appender) pump(ctx context.Context, run txns, runs <-chan txns) error {
 	for {
-		var run txns
-		select {
-		case run = <-runs:
-		case <-ctx.Done():
-			return nil
-		}
 		if len(run.list) > 0 {
 			f, err := ap.w.AppendBatchAsync(ctx, run.list)
 			if err != nil {
@@ -294,6 +335,11 @@ func (ap *appender) pump(ctx context.Context) error {
 			return nil
 		case run.err != nil:
 			return run.err
+		}
+		select {
+		case run = <-runs:
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }
@@ -423,10 +469,6 @@ func (ap *appender) conclude(ctx context.Context, inputErr, closeErr error) erro
 		}
 	}
 	return errors.Join(err, ap.a.print(ap.cmd, out, func(w io.Writer) error {
-		if count == 0 {
-			_, err := fmt.Fprintf(w, "nothing to append; epoch %s\n", out.Epoch)
-			return err
-		}
 		_, err := fmt.Fprintf(w, "appended %s, %s, epoch %s\n", cli.Plural(count, "transaction"), txids(first, committed), out.Epoch)
 		return err
 	}))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -104,7 +105,11 @@ func TestAppendRefusals(t *testing.T) {
 		r := c.do(strings.NewReader(tc.in), args...)
 		require.Equal(t, 2, r.code, r.err)
 		require.Contains(t, r.err, tc.want)
-		require.Contains(t, r.err, "nothing else can be in the journal")
+		if tc.n == "0" {
+			require.Contains(t, r.err, "\n  nothing was appended\n")
+		} else {
+			require.Contains(t, r.err, "nothing else can be in the journal")
+		}
 		var out appendJSON
 		require.NoError(t, json.Unmarshal([]byte(r.out), &out))
 		require.Equal(t, tc.n, out.Count)
@@ -129,6 +134,74 @@ func TestAppendRefusals(t *testing.T) {
 	r = c.do(iotest.ErrReader(errors.New("pipe burst")), "journal", "append", "a")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "pipe burst")
+}
+
+// TestAppendNothing: an input without a transaction is refused, and the writer that is there goes on.
+func TestAppendNothing(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	s := startSlow(t, c, cluster, 3)
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for _, tc := range []struct {
+		in   string
+		args []string
+	}{
+		{"", nil},
+		{"", []string{"--length-prefixed"}},
+		{"\n\n", []string{"--skip-empty"}},
+		{"\n", nil},
+		{"x", []string{"--length-prefixed"}},
+		{"", []string{"--file", empty}},
+	} {
+		r := c.do(strings.NewReader(tc.in), append([]string{"journal", "append", "a"}, tc.args...)...)
+		require.Equal(t, 2, r.code, r.err)
+		require.Contains(t, strings.ReplaceAll(r.err, "\n  ", " "), "nothing was appended")
+		require.Empty(t, r.out)
+		fits(t, r.err)
+	}
+	r := c.start(t.Context(), blocked{t.Context()}, "journal", "append", "nope")
+	require.Equal(t, 4, r.wait().code, "that there is no journal is told before input comes")
+	s.feed(t, 1)
+	require.NoError(t, s.in.Close())
+	require.Equal(t, result{0, "appended 4 transactions, txids 1 to 4, epoch 1\n", ""}, s.wait(), "nobody fenced it")
+}
+
+// TestAppendInterruptedBeforeInput: who waits for the first line has fenced nobody.
+func TestAppendInterruptedBeforeInput(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	read := make(chan struct{})
+	r := c.start(t.Context(), told{read, blocked{t.Context()}}, "journal", "append", "a")
+	<-read
+	r.interrupt()
+	require.Equal(t, result{130, "", "qjmclient: interrupted\n  nothing was appended\n"}, r.wait())
+	require.Contains(t, c.ok("journal", "status", "a"), "EPOCH 0 ")
+}
+
+// blocked is an input from which nothing comes.
+type blocked struct{ ctx context.Context }
+
+func (b blocked) Read([]byte) (int, error) {
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+// told says when an input is read first. It is read by one goroutine.
+type told struct {
+	read chan struct{}
+	io.Reader
+}
+
+func (r told) Read(p []byte) (int, error) {
+	select {
+	case <-r.read:
+	default:
+		close(r.read)
+	}
+	return r.Reader.Read(p)
 }
 
 // slow is an append whose input the test feeds bit by bit.

@@ -43,7 +43,7 @@ type latencyJSON struct {
 func (a *app) benchCmd() *cobra.Command {
 	size, workers, duration := 256, 64, 5*time.Second
 	c := &cobra.Command{
-		Use: "bench NAME", Short: "Measure appends: how many a second, how long each", Args: cobra.ExactArgs(1),
+		Use: "bench NAME", Short: "Measure appends: how many a second, how long each", Args: journalName,
 		Long: `Become the journal's writer and append random transactions from several callers at once, each
 waiting until its transaction is committed. They stay in the journal: use one made for it.`,
 		Example: "  qjmclient journal create bench\n  qjmclient bench bench --size 1024 --concurrency 16 --duration 10s",
@@ -170,7 +170,13 @@ latency      mean %s  p50 %s  p90 %s  p99 %s  p99.9 %s  max %s
 	return err
 }
 
-func ms(us float64) string { return fmt.Sprintf("%.3g ms", us/1000) }
+// ms prints a latency; seconds where it is that long, so that the line stays one.
+func ms(us float64) string {
+	if us >= 1e6 {
+		return fmt.Sprintf("%.3g s", us/1e6)
+	}
+	return fmt.Sprintf("%.3g ms", us/1000)
+}
 
 func micros(ns int64) float64 { return float64(ns) / 1000 }
 

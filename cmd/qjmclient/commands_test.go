@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -42,7 +44,7 @@ func TestCommands(t *testing.T) {
 		{"", "writer fence a --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"fence","journal":"a","plan":"take an epoch above 1 in journal \"a\": its writer, if there is one, can commit nothing more","dry_run":true}`},
 		{"", "writer fence a -o json", 0, `{"schema":"qjm.v1/writer-fence","journal":"a","epoch":"2"}`},
 		{"4", "journal append a", 0, "appended 1 transaction, txid 4, epoch 3"},
-		{"", "journal append a -o json", 0, `{"schema":"qjm.v1/journal-append","journal":"a","first":"0","last":"0","epoch":"4","count":"0","in_doubt":"0","finalized":true}`},
+		{"", "journal append a -o json", 2, `{"schema":"qjm.v1/journal-append","journal":"a","first":"0","last":"0","epoch":"0","count":"0","in_doubt":"0","finalized":false,"error":"there is no transaction in the input"}`},
 		{"", "journal delete a", 2, ""},
 		{"", "journal delete a --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"delete","journal":"a","plan":"delete journal \"a\" with txids up to 4 on n1, n2, n3; its name stays taken","dry_run":true}`},
 		{"", "journal delete a --yes -o json", 0, `{"schema":"qjm.v1/journal-delete","journal":"a","result":"deleted"}`},
@@ -246,6 +248,14 @@ func TestUsage(t *testing.T) {
 		{"journal list --nope", "unknown flag: --nope"},
 		{"journal list -o xml", "want table, json or jsonl"},
 		{"journal list --timeout x", `invalid argument "x" for "--timeout" flag`},
+		{"journal create a/b --endpoints a:1", `journal name "a/b": character '/' at 1 (want letters, digits, '-' and '_')`},
+		{"journal append ../b --endpoints a:1", `journal name "../b": character '.' at 0`},
+		{"journal tail a\x1b[2J --endpoints a:1", `journal name "a\x1b[2J": character '\x1b' at 1`},
+		{"journal status ä --endpoints a:1", `character 'ä' at 0`},
+		{"bench " + strings.Repeat("n", 129), "journal name has a wrong length (got 129, want 1 to 128)"},
+		{"writer fence a.b", `character '.' at 1`},
+		{"journal list --endpoints http://a:7400", `endpoint "http://a:7400" is not host:port`},
+		{"journal list --endpoints a:1,,b:1", `endpoint "" is not host:port`},
 		{"journal tail a --from 0", "txids start at 1"},
 		{"journal tail a --from 9 --to 8", "--to 8 is less than --from 9"},
 		{"journal tail a --from -1", "invalid syntax"},
@@ -266,6 +276,31 @@ func TestUsage(t *testing.T) {
 	r := client{t: t}.do(nil, "journal", "append", "a", "--file", filepath.Join(t.TempDir(), "none"))
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "no such file")
+}
+
+// TestWrongEndpoints: what listens there is something else, or of another cluster.
+func TestWrongEndpoints(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
+	addr := strings.TrimPrefix(web.URL, "http://")
+	// A machine that is slow may not get that far in one run.
+	require.Eventually(t, func() bool {
+		return client{t, addr}.do(nil, "journal", "list", "--timeout", "1s") == result{3, "",
+			"qjmclient: cannot connect: none of " + addr + " answered (what listens there is no JournalNode)\n" +
+				"  (an endpoint is what a node was given as --listen, not its HTTP address)\n"}
+	}, 30*time.Second, time.Millisecond)
+
+	one, two := testcluster.Start(t, testcluster.Options{Nodes: 1}), testcluster.Start(t, testcluster.Options{Nodes: 1})
+	clientOf(t, one).ok("journal", "list") // both are founded
+	clientOf(t, two).ok("journal", "list")
+	var r result
+	require.Eventually(t, func() bool {
+		r = client{t, one.Endpoints()[0] + "," + two.Endpoints()[0]}.do(nil, "journal", "list")
+		return r.code == 4
+	}, 30*time.Second, time.Millisecond)
+	require.Contains(t, r.err, "the endpoints belong to different clusters: ")
+	require.Contains(t, r.err, "name nodes of one cluster only")
+	fits(t, r.err)
 }
 
 // TestEnvironment: every flag comes from QJM_<FLAG> as well; the command line wins.

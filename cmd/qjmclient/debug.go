@@ -196,7 +196,8 @@ func reportTable(w io.Writer, out verifyJSON, r *inspect.Report) error {
 			where = append(where, "txid "+f.TxID)
 		}
 		what := cli.Wrap("  "+f.What, "  ")
-		fmt.Fprintf(&b, "%s  %s\n  %s\n%s\n", strings.ToUpper(f.Kind), strings.Join(where, ", "), f.File, what)
+		head := cli.Wrap(strings.ToUpper(f.Kind)+"  "+strings.Join(where, ", "), "  ")
+		fmt.Fprintf(&b, "%s\n  %s\n%s\n", head, f.File, what)
 	}
 	verdict := "everything is good"
 	if r.Bad() {

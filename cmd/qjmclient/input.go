@@ -23,6 +23,9 @@ type input struct {
 	total     int64 // size of the file, if it is known
 }
 
+// errNoTxns refuses an input that has nothing to append.
+var errNoTxns = cli.Usagef("there is no transaction in the input")
+
 const inputBuffer = 256 << 10
 
 func newInput(r io.Reader, records, skipEmpty bool, most int) *input {
@@ -170,12 +173,15 @@ func (in *input) run() txns {
 // check reads all of the input and returns what is wrong with it, nil if nothing.
 func (in *input) check() error {
 	var buf []byte
-	for {
+	for found := false; ; found = true {
 		var err error
-		if buf, err = in.next(buf[:0]); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
+		buf, err = in.next(buf[:0])
+		switch {
+		case errors.Is(err, io.EOF) && !found:
+			return errNoTxns
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
 			return err
 		}
 	}

@@ -60,7 +60,7 @@ func whoHas(st libqjm.JournalStatus) (has, missing []string) {
 
 func (a *app) createCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "create NAME", Short: "Create a journal on the cluster's nodes", Args: cobra.ExactArgs(1),
+		Use: "create NAME", Short: "Create a journal on the cluster's nodes", Args: journalName,
 		Example: "  qjmclient journal create orders",
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -126,7 +126,7 @@ func (a *app) planCreate(ctx context.Context, cmd *cobra.Command, cl *libqjm.Cli
 
 func (a *app) deleteCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "delete NAME", Short: "Delete a journal and all its data, for good", Args: cobra.ExactArgs(1),
+		Use: "delete NAME", Short: "Delete a journal and all its data, for good", Args: journalName,
 		Long: "Delete a journal and all its data, for good. Its name stays taken: a tombstone keeps a node\n" +
 			"that was away from bringing the journal back. Asks on a terminal; elsewhere it needs --yes.",
 		Example: "  qjmclient journal delete orders --dry-run\n  qjmclient journal delete orders --yes",
@@ -254,7 +254,7 @@ type recoverJSON struct {
 
 func (a *app) recoverCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "recover NAME", Short: "Fence the writer and finalize what it left", Args: cobra.ExactArgs(1),
+		Use: "recover NAME", Short: "Fence the writer and finalize what it left", Args: journalName,
 		Long: "Fence whoever writes, decide how the newest segment ends and finalize it, without becoming the\n" +
 			"writer. `journal append` and every other writer do the same when they start.",
 		Example: "  qjmclient journal recover orders -o json",
@@ -327,7 +327,7 @@ type fenceJSON struct {
 func (a *app) writerCmd() *cobra.Command {
 	c := &cobra.Command{Use: "writer", Short: "Act on a journal's writer"}
 	fence := &cobra.Command{
-		Use: "fence NAME", Short: "Fence the writer without becoming one", Args: cobra.ExactArgs(1),
+		Use: "fence NAME", Short: "Fence the writer without becoming one", Args: journalName,
 		Example: "  qjmclient writer fence orders",
 	}
 	fence.RunE = func(cmd *cobra.Command, args []string) error {
@@ -342,7 +342,7 @@ func (a *app) writerCmd() *cobra.Command {
 				return err
 			}
 			return a.print(cmd, fenceJSON{cli.Schema("writer-fence"), name, cli.U64(epoch)}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "journal %q fenced: epoch %d is taken, no earlier writer can commit\n", name, epoch)
+				_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("journal %q fenced: epoch %d is taken, no earlier writer can commit", name, epoch), "  "))
 				return err
 			})
 		})

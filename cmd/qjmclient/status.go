@@ -50,7 +50,7 @@ type nodeStatusJSON struct {
 
 func (a *app) statusCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "status NAME", Short: "Show how a journal stands on each node", Args: cobra.ExactArgs(1),
+		Use: "status NAME", Short: "Show how a journal stands on each node", Args: journalName,
 		Long:    "Show how a journal stands on each node. Exit code 6: some node is not in sync; 5: no quorum.",
 		Example: "  qjmclient journal status orders",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -125,9 +125,12 @@ func statusTable(w io.Writer, st libqjm.JournalStatus, out statusJSON) error {
 	if !st.Quorum {
 		q = "NO"
 	}
-	_, err := fmt.Fprintf(w, "JOURNAL %s   EPOCH %s   WRITER %s   COMMITTED TXID %s   OPEN SEGMENT %s   QUORUM %s\n",
+	head := fmt.Sprintf("JOURNAL %s   EPOCH %s   WRITER %s   COMMITTED TXID %s   OPEN SEGMENT %s   QUORUM %s",
 		st.Name, out.Epoch, cmp.Or(short(st.Writer), "-"), out.Committed, open, q)
-	if err != nil {
+	if len(head) > cli.LineMax {
+		head = cli.Wrap(strings.ReplaceAll(head, "   ", "\n"), "  ")
+	}
+	if _, err := fmt.Fprintln(w, head); err != nil {
 		return err
 	}
 	rows := [][]string{{"NODE", "STATE", "STORAGE", "PROMISED", "LAST TXID", "LAG TXNS", "SYNC", "LAST ERROR"}}
@@ -153,9 +156,10 @@ func statusTable(w io.Writer, st libqjm.JournalStatus, out statusJSON) error {
 	if err := cli.PrintTable(w, rows); err != nil {
 		return err
 	}
-	if len(problems) > 0 {
-		_, err = fmt.Fprintf(w, "PROBLEMS\n%s\n", strings.Join(problems, "\n"))
+	if len(problems) == 0 {
+		return nil
 	}
+	_, err := fmt.Fprintf(w, "PROBLEMS\n%s\n", strings.Join(problems, "\n"))
 	return err
 }
 
@@ -222,7 +226,7 @@ type segmentCopyJSON struct {
 
 func (a *app) segmentsCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "segments NAME", Short: "Show every segment on every node, side by side", Args: cobra.ExactArgs(1),
+		Use: "segments NAME", Short: "Show every segment on every node, side by side", Args: journalName,
 		Long: "Show every segment on every node, side by side: state, last txid and digest. Copies that cannot\n" +
 			"both be right are marked with \"!\"; then, and where a copy is damaged, the exit code is 7. Else\n" +
 			"it is 6 where a node did not answer.",

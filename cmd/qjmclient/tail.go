@@ -32,7 +32,7 @@ func (a *app) tailCmd() *cobra.Command {
 	var from, to uint64
 	var follow, records bool
 	c := &cobra.Command{
-		Use: "tail NAME", Short: "Print a journal's transactions, a line each", Args: cobra.ExactArgs(1),
+		Use: "tail NAME", Short: "Print a journal's transactions, a line each", Args: journalName,
 		Long: `Print what is committed, from the first txid or --from on: the payloads, a line each, byte for
 byte as they were appended. -o jsonl prints objects with txid, epoch and the payload in base64.`,
 		Example: `  qjmclient journal tail orders --from 1000 --to 1010

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -126,7 +128,41 @@ func TestWrap(t *testing.T) {
 	require.Contains(t, long, "\n  and more words")
 	word := string(make([]byte, 300))
 	require.Equal(t, word, Wrap(word, "  "), "a word is not broken")
+	require.Equal(t, "open\n  "+word+"\n  is not there", Wrap("open "+word+" is not there", "  "), "what is behind it is")
+	wide := strings.Repeat("ä", 50) + " " + strings.Repeat("ö", 49)
+	require.Equal(t, wide, Wrap(wide, "  "), "columns count, not bytes")
+	require.Equal(t, "  "+word+"\n  x", Wrap("  "+word+" x", "  "))
 	require.Equal(t, "a: b (c)", Line("a", "b", "c"))
+}
+
+// TestPrintTable: columns where they fit, else a block for each row.
+func TestPrintTable(t *testing.T) {
+	var out strings.Builder
+	rows := [][]string{{"NAME", "STATE"}, {"a", ""}, {strings.Repeat("b", 94), "live"}}
+	require.NoError(t, PrintTable(&out, rows[:2]))
+	require.NoError(t, PrintTable(&out, rows))
+	long := strings.Repeat("b", 94)
+	require.Equal(t, "NAME  STATE\na     -\nNAME   a\nSTATE  -\n\nNAME\n  "+long+"\nSTATE  live\n", out.String())
+	require.Empty(t, rows[1][1], "the rows are the caller's")
+}
+
+// TestCheckAddress: what to connect to needs a host, what to listen on does not.
+func TestCheckAddress(t *testing.T) {
+	require.NoError(t, CheckAddress("[::1]:7400", false))
+	require.NoError(t, CheckAddress(":7400", true))
+	for _, addr := range []string{":7400", "a", "a:", "a:0", "a:65536", "a:http", "http://a:1"} {
+		require.Error(t, CheckAddress(addr, false), addr)
+	}
+}
+
+// TestForeignServer: a server that is no JournalNode is told from one that does not answer.
+func TestForeignServer(t *testing.T) {
+	s := Subject{Program: "qjmclient", Endpoints: []string{"127.0.0.1:7500"}}
+	what, hint := s.Explain(fmt.Errorf("%w: error reading server preface: http2: frame too large", libqjm.ErrUnavailable))
+	require.Equal(t, "cannot connect: none of 127.0.0.1:7500 answered (what listens there is no JournalNode)", what)
+	require.Equal(t, "an endpoint is what a node was given as --listen, not its HTTP address", hint)
+	_, hint = s.Explain(fmt.Errorf("listen: %w", syscall.EADDRNOTAVAIL))
+	require.Equal(t, "this machine does not have that address", hint)
 }
 
 func TestNumbers(t *testing.T) {

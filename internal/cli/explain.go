@@ -92,6 +92,8 @@ func other(err error) (what, hint string) {
 	switch what = trim(err.Error()); {
 	case errors.Is(err, syscall.EADDRINUSE):
 		hint = "another process listens there: stop it, or choose another port"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "this machine does not have that address"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "check who owns it"
 	case errors.Is(err, vfs.ErrNoSpace):
@@ -139,8 +141,11 @@ func (s Subject) unreachable(err error, class string) (what, hint string) {
 	if errors.Is(err, rpc.ErrNotFounded) {
 		return "the cluster is not founded yet", "all nodes of the initial cluster must run once; look at their logs"
 	}
-	return fmt.Sprintf("cannot connect: none of %s answered (%s)", strings.Join(s.Endpoints, ", "), Cause(err)),
-		"is the cluster running? endpoints come from --endpoints or QJM_ENDPOINTS"
+	hint = "is the cluster running? endpoints come from --endpoints or QJM_ENDPOINTS"
+	if Cause(err) == causeForeign {
+		hint = "an endpoint is what a node was given as --listen, not its HTTP address"
+	}
+	return fmt.Sprintf("cannot connect: none of %s answered (%s)", strings.Join(s.Endpoints, ", "), Cause(err)), hint
 }
 
 func noQuorum(err error) string {
@@ -170,10 +175,25 @@ func fenced(err error) string {
 	return "fenced: " + brief(err, 200)
 }
 
+// causeForeign: what listens there speaks something else.
+const causeForeign = "what listens there is no JournalNode"
+
+// isForeign knows what gRPC says of a server that speaks another protocol, or has other services.
+func isForeign(text string) bool {
+	for _, part := range []string{"http2: frame too large", "unexpected HTTP status code", "malformed header", "unknown service"} {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
 // Cause says in a few words why a node does not count.
 func Cause(err error) string {
 	text := err.Error()
 	switch {
+	case isForeign(text):
+		return causeForeign
 	case strings.Contains(text, "connection refused"):
 		return "connection refused"
 	case strings.Contains(text, "no such host"):
@@ -200,7 +220,7 @@ func Plain(text string) string { return trim(text) }
 // trim takes the names of packages out: they tell a user nothing.
 func trim(text string) string { return packageNames.ReplaceAllString(text, "$1") }
 
-var packageNames = regexp.MustCompile(`(^|: |\()(?:(?:qjm|libqjm|recovery|segments|journalnode|vfs|osfs|store|journal|fencing|durable): )+`)
+var packageNames = regexp.MustCompile(`(^|: |\()(?:(?:qjm|libqjm|recovery|segments|journalnode|vfs|osfs|store|journal|fencing|durable|quorum|inspect|wire|replication): )+`)
 
 // brief is an error's text on one line of bounded length.
 func brief(err error, most int) string {

@@ -58,7 +58,7 @@ func Line(program, what, hint string) string {
 	switch {
 	case hint == "":
 		return Wrap(line, "  ")
-	case len(line)+len(hint)+3 <= LineMax && !strings.Contains(line, "\n"):
+	case columns(line)+columns(hint)+3 <= LineMax && !strings.Contains(line, "\n"):
 		return line + " (" + hint + ")"
 	}
 	return Wrap(line+"\n  ("+hint+")", "  ")

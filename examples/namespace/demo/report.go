@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/quorumjournal/qjm/examples/namespace/runlog"
@@ -75,8 +76,14 @@ func (r *result) recoveredUnacked() int { return int(r.newState.FirstTx) - 1 - l
 func (r *result) table(s *screen) {
 	kept, underWay := r.recoveredUnacked(), len(r.old.Started)-len(r.old.Acked)
 	s.line("")
-	t := tabwriter.NewWriter(s.w, 0, 0, 3, ' ', 0)
-	row := func(what, value, remark string) { fmt.Fprintf(t, "  %s\t%s\t%s\n", what, value, remark) }
+	var text strings.Builder
+	t := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
+	row := func(what, value, remark string) {
+		for _, part := range wrap(remark, remarkColumns) {
+			fmt.Fprintf(t, "  %s\t%s\t%s\n", what, value, part)
+			what, value = "", ""
+		}
+	}
 	row("entries", commas(r.entries), "in the source tree; the journal has "+commas(len(r.journal))+" transactions")
 	row("acknowledged", commas(len(r.acked())), fmt.Sprintf("%s to the first writer, %s to the second", commas(len(r.old.Acked)), commas(len(r.new.Acked))))
 	row("under way at the kill", commas(underWay), fmt.Sprintf("%s of them were recovered, %s were made by the second writer", commas(kept), commas(underWay-kept)))
@@ -84,8 +91,13 @@ func (r *result) table(s *screen) {
 	row("duplicated", commas(len(duplicated(r.journal))), "in the journal twice")
 	row("failover", millis(r.failover), "from the SIGKILL of the writer to the first acknowledgement of the next; the standby was told at once")
 	row("catch-up", millis(r.catchUp), "from the restart of the killed node to being in step, missed transactions included")
+	_ = t.Flush() // the digests have columns of their own
 	for _, h := range r.holdings {
 		row("digest on "+h.node, h.digest, "of the whole journal, up to txid "+commas(h.last))
 	}
 	_ = t.Flush()
+	s.line("%s", strings.TrimRight(text.String(), "\n"))
 }
+
+// remarkColumns is what the other columns of the table leave to the remarks.
+const remarkColumns = 60
