@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -259,6 +260,7 @@ func TestA2_DamagedCopyIsKept(t *testing.T) {
 			require.Error(t, m.Verify(1, nil))
 		}
 		require.Equal(t, recovery.Unknown, c.copyAt(nodeA, 1).State)
+		require.NotEmpty(t, m.State().Damaged)
 		inc, end := m.pulled(t, w, w.sent...)
 		require.NoError(t, m.InstallFinalized(inc, end))
 		require.Equal(t, recovery.Finalized, c.copyAt(nodeA, 1).State)
@@ -290,7 +292,9 @@ func TestN2_SmallFilesThatMakeNoSense(t *testing.T) {
 		magic   [8]byte
 		payload []byte
 	}
-	record := appendEnd(make([]byte, 8), segments.End{First: 3, Last: 4})
+	one := sealed(segments.Position{}, 1, "1").Position()
+	record := appendEnd(make([]byte, 8), segments.End{First: 1, Last: one.TxID, Digest: one.Digest})
+	elsewhere := appendEnd(make([]byte, 8), segments.End{First: 3, Last: one.TxID, Digest: one.Digest})
 	for name, tc := range map[string]struct {
 		save  save
 		state recovery.CopyState // of segment 1
@@ -298,8 +302,8 @@ func TestN2_SmallFilesThatMakeNoSense(t *testing.T) {
 		floor bool
 	}{
 		"VERSION cut short":                    {save: save{versionFile, versionMagic, []byte{7}}},
-		"record of a wrong length":             {save: save{acceptedName(1), acceptedMagic, record[1:]}, state: recovery.Unknown, whole: true, floor: true},
-		"record of another segment":            {save: save{acceptedName(1), acceptedMagic, record}, state: recovery.Unknown, whole: true, floor: true},
+		"record of a wrong length":             {save: save{acceptedName(1), acceptedMagic, append(slices.Clone(record), 0)}, state: recovery.Unknown, whole: true, floor: true},
+		"record of another segment":            {save: save{acceptedName(1), acceptedMagic, elsewhere}, state: recovery.Unknown, whole: true, floor: true},
 		"temporary of a record":                {save: save{acceptedName(1) + ".tmp", acceptedMagic, record}, state: recovery.InProgress, whole: true, floor: true},
 		"a name that is no record's":           {save: save{"rejected-00000000000000000001", acceptedMagic, record}, state: recovery.InProgress, whole: true, floor: true},
 		"a record's name without a number":     {save: save{acceptedPrefix + "x", acceptedMagic, record}, state: recovery.InProgress, whole: true, floor: true},
@@ -346,6 +350,114 @@ func TestR1_AbsentSegmentNamesItsPredecessor(t *testing.T) {
 	require.Error(t, m.Verify(1, nil))
 	require.Zero(t, c.copyAt(nodeA, 3).Prev, "damaged: it cannot tell")
 	require.Zero(t, m.FinalizedEnd(1))
+}
+
+// N2: a rotten footer is met when the node is asked, not when it opens: it names no predecessor then.
+func TestN2_RottenFooterNamesNothing(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover().mustStart(nodeA)
+	w.write("1", nodeA)
+	require.NoError(t, w.finalize(nodeA))
+	m := c.nodes[nodeA]
+	name := dir + "/" + segmentsDir + "/" + segments.Name{Kind: segments.NameFinalized, First: 1, Last: 1}.String()
+	b, err := m.disk.ReadAll(name)
+	require.NoError(t, err)
+	require.NoError(t, m.disk.FlipBit(name, int64(len(b)-10), 1))
+	c.restart(nodeA, 0)
+	require.Zero(t, c.copyAt(nodeA, 2).Prev)
+	require.Equal(t, recovery.Unknown, c.copyAt(nodeA, 1).State)
+}
+
+// R1: questions about a segment that is not here do no harm: it stays absent, not unknown. Guards answer.
+func TestR1_QuestionsAboutAnAbsentSegment(t *testing.T) {
+	c := newCluster(t)
+	claim := fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}
+	for range 2 {
+		a, err := c.nodes[nodeA].Prepare(c.header(nodeA, claim), 1, []segments.TxID{0, 1, 7})
+		require.NoError(t, err)
+		require.Equal(t, recovery.Absent, a.Copy.State)
+		require.Empty(t, a.Digests)
+	}
+	r, err := c.nodes[nodeA].NewEpoch(c.header(nodeA, claim))
+	require.NoError(t, err)
+	require.True(t, r.DataKnown)
+}
+
+// W7: what is read is sent in chunks of bounded size. Guards ChunkBytes in stream.
+func TestW7_ChunksAreBounded(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover().mustStart(nodeA)
+	large := strings.Repeat("x", rpc.ChunkBytes/4)
+	for range 10 {
+		w.write(large, nodeA)
+	}
+	sizes, txns := []int{}, 0
+	require.NoError(t, c.nodes[nodeA].Read(context.Background(), rpc.ReadRequest{Journal: journalID, Segment: 1, Durable: true, Epoch: 1}, func(ch rpc.Chunk) error {
+		sizes = append(sizes, len(ch.Frames))
+		return eachFrame(ch.Frames, func(segments.Frame) error { txns++; return nil })
+	}))
+	require.Equal(t, 10, txns)
+	require.Greater(t, len(sizes), 1)
+	for _, n := range sizes {
+		require.Less(t, n, rpc.ChunkBytes+2*len(large))
+	}
+}
+
+// W1, W3: frames are taken by the open segment of their epoch only, and not over an accepted record; nor is a
+// position told otherwise (W5). Guards frames and FillPosition.
+func TestW3_PositionsAreOfTheOpenSegment(t *testing.T) {
+	type state struct {
+		c *cluster
+		w *writer
+	}
+	begin := func(t *testing.T) state {
+		c := newCluster(t)
+		w := c.mustRecover().mustStart(nodeA)
+		w.write("1", nodeA)
+		return state{c, w}
+	}
+	for name, tc := range map[string]struct {
+		happens func(*testing.T, *state)
+		segment segments.TxID
+		frames  error
+	}{
+		"accepted record": {func(_ *testing.T, s *state) {
+			s.c.nodes[nodeA].accepted[1] = recovery.Accepted{Epoch: 1, End: s.w.end()}
+		}, 1, recovery.ErrBreach},
+		"another epoch's copy": {func(_ *testing.T, s *state) {
+			s.w = s.c.mustRecover(nodeB, nodeC)
+			require.NoError(s.c, s.c.nodes[nodeA].Hello(s.c.header(nodeA, s.w.claim)))
+		}, 1, rpc.ErrOutOfSync},
+		"nothing was started": {func(t *testing.T, s *state) {
+			s.c = newCluster(t)
+			s.w = s.c.mustRecover()
+		}, 1, rpc.ErrOutOfSync},
+		"finalized": {func(t *testing.T, s *state) {
+			require.NoError(t, s.w.finalize(nodeA))
+		}, 1, rpc.ErrOutOfSync},
+		"a later segment is open": {func(t *testing.T, s *state) {
+			s.w.write("2", nodeA)
+			s.w.prev = segments.End{First: 1, Last: 1, Digest: s.w.sent[0].Digest()}
+			s.w.mustStart(nodeA) // as nobody does who follows W8: 2 lies in the segment before, too
+		}, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t)
+			tc.happens(t, &s)
+			m := s.c.nodes[nodeA]
+			h := s.c.header(nodeA, s.w.claim)
+			_, err := m.FillPosition(h, tc.segment)
+			require.ErrorIs(t, err, rpc.ErrOutOfSync)
+			if tc.frames != nil {
+				_, err = s.w.put(nodeA, s.w.frame("next"))
+				require.ErrorIs(t, err, tc.frames)
+			}
+		})
+	}
+	s := begin(t)
+	at, err := s.c.nodes[nodeA].FillPosition(s.c.header(nodeA, s.w.claim), 1)
+	require.NoError(t, err)
+	require.Equal(t, s.w.pos, at)
 }
 
 // W3: the floor is written down when the journal is quiet or closed, where it moved; not by a journal that
