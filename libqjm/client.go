@@ -292,7 +292,7 @@ func (c *Client) statesOnce(ctx context.Context, name string, all bool) (journal
 		if cfg := r.val.Summary.Config; r.err == nil && !cfg.IsEmpty() && cfg.Version > ref.cfg.Version {
 			ref.cfg = cfg
 		}
-		return !all && (isDeleted(ref.cfg, len(ids), got) || ref.cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }))
+		return !all && (isDeleted(ref.cfg, len(ids), got) || ref.cfg.Majority(countIn(ref.cfg, got)))
 	})
 	slices.SortFunc(got, func(a, b reply[rpc.JournalState]) int { return cmp.Compare(a.node, b.node) })
 	return ref, got, judge(name, ref.cfg, len(ids), got)
@@ -314,11 +314,19 @@ func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool
 	return cfg.Majority(func(m quorum.Member) bool { return gone[m.ID] })
 }
 
-// countsAs: the member itself answered, with its own storage, as a member (D6, N1).
-func countsAs(got []reply[rpc.JournalState], m quorum.Member) bool {
-	return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
-		return r.err == nil && r.node == m.ID && r.val.Incarnation == m.Incarnation && r.val.Member
-	})
+// countIn returns who of the members answered for itself, by what counts.
+func countIn(cfg quorum.Config, got []reply[rpc.JournalState]) func(quorum.Member) bool {
+	return func(m quorum.Member) bool {
+		return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool { return r.node == m.ID && counts(cfg, r) })
+	}
+}
+
+// counts: a member answered, with the storage that the config names, as a member by its own config, and under
+// this very config: what is counted together carries one (D6, N1, M0).
+func counts(cfg quorum.Config, r reply[rpc.JournalState]) bool {
+	own := r.val.Summary.Config
+	return r.err == nil && cfg.Has(r.node, r.val.Incarnation) && r.val.Member &&
+		own.Version == cfg.Version && own.Digest() == cfg.Digest()
 }
 
 // judge says why the answers are not enough to go on with.
@@ -326,7 +334,7 @@ func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalSta
 	if isDeleted(cfg, nodes, got) {
 		return fmt.Errorf("%w: %s", ErrJournalDeleted, name)
 	}
-	if !cfg.IsZero() && cfg.Majority(func(m quorum.Member) bool { return countsAs(got, m) }) {
+	if !cfg.IsZero() && cfg.Majority(countIn(cfg, got)) {
 		return nil
 	}
 	missing := 0
