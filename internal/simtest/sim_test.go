@@ -18,7 +18,7 @@ var (
 // TestSimulation runs seeds; a failure prints the one that failed, and the end of its trace.
 func TestSimulation(t *testing.T) {
 	next, mu := *seed, sync.Mutex{}
-	var recoveries, crashes, probes, acked int
+	var sum total
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
@@ -31,8 +31,11 @@ func TestSimulation(t *testing.T) {
 					return
 				}
 				cfg := Config{Seed: s}
-				if s%10 == 0 {
+				if s%5 == 0 {
 					cfg.Nodes = 5
+				}
+				if s%3 == 0 {
+					cfg.Writers = 3
 				}
 				r := Run(cfg)
 				if r.Err != nil {
@@ -42,15 +45,36 @@ func TestSimulation(t *testing.T) {
 					t.Errorf("%v\nreplay: make sim SEEDS=1 SEED=%d\n%s", r.Err, s, strings.Join(tail, "\n"))
 				}
 				mu.Lock()
-				recoveries, crashes, probes, acked = recoveries+r.Recoveries, crashes+r.Crashes, probes+r.Probes, acked+int(r.Acked)
+				sum.add(r)
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	t.Logf("%d seeds: %d txids acknowledged, %d recoveries, %d crashes, %d probes", *seeds, acked, recoveries, crashes, probes)
-	require.Positive(t, recoveries)
-	require.Positive(t, crashes)
+	t.Logf("%d seeds: %+v", *seeds, sum)
+	require.Positive(t, sum.Recoveries)
+	require.Positive(t, sum.Crashes)
+}
+
+// total adds runs up.
+type total struct {
+	Acked, Recoveries, Crashes, Probes, Wipes, Rots, Fulls, FailedSyncs, TornTails, LostRenames, Residues int
+}
+
+func (s *total) add(r Result) {
+	s.Acked += int(r.Acked)
+	s.Recoveries += r.Recoveries
+	s.Crashes += r.Crashes
+	s.Probes += r.Probes
+	s.Wipes += r.Wipes
+	s.Rots += r.Rots
+	s.Fulls += r.Fulls
+	s.FailedSyncs += r.FailedSyncs
+	s.TornTails += r.TornTails
+	s.LostRenames += r.LostRenames
+	if r.Residue {
+		s.Residues++
+	}
 }
 
 // TestSameSeedSameRun: the run depends on nothing but the seed.
@@ -66,6 +90,6 @@ func TestSameSeedSameRun(t *testing.T) {
 // TestLostSyncsAreCaught: with disks that lie about syncs, the oracle finds it (W2).
 func TestLostSyncsAreCaught(t *testing.T) {
 	for s := uint64(1); s <= 5; s++ {
-		require.Error(t, Run(Config{Seed: s, LoseSyncs: true}).Err)
+		require.Error(t, Run(Config{Seed: s, Broken: RuleW2}).Err)
 	}
 }
