@@ -20,7 +20,6 @@ type Rule string
 // The rules that a run can drop.
 const (
 	RuleF1  Rule = "F1"  // a promise does not survive a restart
-	RuleF4  Rule = "F4"  // a copy goes by its node's promise instead of its own writer epoch
 	RuleN1  Rule = "N1"  // a wiped node comes back as the one it was
 	RuleN2  Rule = "N2"  // what cannot be read is answered as absent
 	RuleN2a Rule = "N2a" // a tail is cut where it cannot be read, below a mark, too
@@ -35,7 +34,7 @@ const (
 
 // distort makes of an answer what a node without the rule would have answered, or what a coordinator
 // without it would have made of it.
-func (w *world) distort(a recovery.Answer, promised fencing.Epoch) recovery.Answer {
+func (w *world) distort(a recovery.Answer) recovery.Answer {
 	switch w.cfg.Broken {
 	case RuleN2:
 		if a.Copy.State == recovery.Unknown {
@@ -44,10 +43,6 @@ func (w *world) distort(a recovery.Answer, promised fencing.Epoch) recovery.Answ
 		}
 	case RuleR2:
 		a.Copy.Accepted = recovery.Accepted{}
-	case RuleF4:
-		if a.Copy.State == recovery.InProgress {
-			a.Copy.Epoch, a.Copy.Accepted = promised, recovery.Accepted{}
-		}
 	case RuleR3:
 		a.Floor = recovery.Floor{}
 	}

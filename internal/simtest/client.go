@@ -143,7 +143,7 @@ func (c *client) do(e recovery.Effect) {
 			reply(j.Prepare(h, e.Segment, e.Digests))
 		}, settle(c, e.Node, recovery.StepPrepare, func(a recovery.Answer) recovery.Event {
 			c.heard = append(c.heard, a)
-			return recovery.Prepared{Answer: w.distort(a, h.Claim.Epoch)}
+			return recovery.Prepared{Answer: w.distort(a)}
 		}))
 	case recovery.AskAccept:
 		n := w.node(e.Node)
@@ -155,6 +155,9 @@ func (c *client) do(e recovery.Effect) {
 		h := c.header(n, e.Accept.Claim)
 		call(w, c.at, n, "accept", func(j *journal.Journal, reply func(struct{}, error)) { n.accept(j, h, e.Accept, reply) },
 			settle(c, e.Node, recovery.StepAccept, func(struct{}) recovery.Event { return recovery.AcceptedBy{Node: e.Node} }))
+		if w.cfg.Broken == RuleR2a && w.chance(20) {
+			c.failed(rpc.ErrUnavailable) // a timeout; it is made again in its own epoch
+		}
 	case recovery.AskFinalize:
 		w.oracle.decide(e.End) // a majority has accepted it
 		h := c.header(w.node(e.Node), c.as(e.Claim))
@@ -200,6 +203,9 @@ func (c *client) won(r recovery.Result) {
 	c.reuse = fencing.Claim{}
 	if r.Recovered.Empty {
 		w.oracle.chosen(c, r.Prev)
+	}
+	if w.over() {
+		return
 	}
 	w.result.Recoveries++
 	w.note("writer %d has epoch %d behind %s", c.at, r.Claim.Epoch, r.Prev)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -17,10 +18,28 @@ import (
 // the nodes is damaged at once: mayDamage keeps to that. A full disk, a failed sync and a crash lose
 // nothing that was synced; they may strike any node.
 
+// Harm is a fault of disks.
+type Harm string
+
+// The faults that a run may have more of.
+const (
+	HarmWipe Harm = "wipe"
+	HarmRot  Harm = "rot"
+	HarmSync Harm = "sync" // that fails
+)
+
 // harm is one fault of a disk.
 func (w *world) harm() {
 	n := w.nodes[w.rng.IntN(w.cfg.Nodes)]
 	switch k := w.rng.IntN(10); {
+	case w.cfg.Harm == HarmWipe:
+		if w.rng.IntN(8) == 0 { // it is the only one: not too early
+			n.wipe()
+		}
+	case w.cfg.Harm == HarmRot:
+		n.rot()
+	case w.cfg.Harm == HarmSync:
+		n.failSync()
 	case k < 2:
 		n.fill()
 	case k < 4:
@@ -81,7 +100,7 @@ func (n *simNode) mayDamage() bool {
 	w := n.w
 	damaged := 0
 	for i, x := range w.nodes {
-		if x.damaged && !x.wiped && w.oracle.whole(i) {
+		if x.damaged && !x.wiped && !x.latent && w.oracle.whole(i) {
 			x.damaged, x.owes = false, nil
 			w.note("n%d is whole again", i+1)
 		}
@@ -134,9 +153,15 @@ func (n *simNode) rot() {
 	n.harmed()
 	w.result.Rots++
 	n.rotten = true
+	if x, ok := segments.ParseName(path.Base(name)); ok && x.Kind >= segments.NameInstall {
+		n.latent = true // a copy on its way: nobody can tell when it will be in place
+	}
 	off := w.rng.Int64N(int64(len(data)))
-	if len(data) > segments.HeaderSize && w.rng.IntN(8) != 0 { // rather a frame than the header
-		off = segments.HeaderSize + w.rng.Int64N(int64(len(data))-segments.HeaderSize)
+	if frames := int64(len(data)) - segments.HeaderSize; frames > 0 && w.rng.IntN(8) != 0 { // not the header
+		if w.rng.IntN(2) == 0 {
+			frames = min(frames, 400) // the newest: above the last mark, maybe
+		}
+		off = int64(len(data)) - 1 - w.rng.Int64N(frames)
 	}
 	switch w.rng.IntN(3) {
 	case 0:
@@ -177,6 +202,10 @@ func (n *simNode) rotting() (string, []byte) {
 		return "", nil
 	}
 	name := from[w.rng.IntN(len(from))]
+	open := segments.Name{Kind: segments.NameInProgress, First: w.oracle.high[n.at].segment}.String()
+	if slices.Contains(names, open) && w.rng.IntN(2) == 0 {
+		name = path.Join(sub, open)
+	}
 	data, err := n.disk.ReadAll(name)
 	w.try(err)
 	return name, bytes.TrimRight(data, "\x00")

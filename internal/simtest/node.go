@@ -38,6 +38,7 @@ type simNode struct {
 	full        bool
 	wiped       bool
 	rotten      bool                // its disk rotted once
+	latent      bool                // a copy rotted that is not in place yet
 	damaged     bool                // it may lack what it had synced
 	owes        []segments.Position // what it had when it was damaged
 }

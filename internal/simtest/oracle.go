@@ -171,7 +171,7 @@ func (o *oracle) measure(n *simNode, c recovery.Copy, mark segments.Position) {
 	}
 	if c.State == recovery.InProgress && now.sameCopy(*old) && c.Last.TxID < old.last.TxID {
 		switch {
-		case !n.rotten:
+		case !n.rotten && o.w.cfg.Broken != RuleR4: // whose accepted ends have no record
 			o.w.fail(fmt.Errorf("n%d had %s durable, and has %s now", n.at+1, old.last, c.Last))
 		case c.Last.TxID >= mark.TxID && o.residue[n.at] == nil:
 			o.residue[n.at] = &copyAt{c.Segment, c.Epoch, c.Accepted, old.last}
@@ -327,7 +327,7 @@ func (o *oracle) choose(s segments.TxID, js []*journal.Journal) (recovery.Choice
 			if err != nil {
 				return recovery.Choice{}, err
 			}
-			answers = append(answers, o.w.distort(a, j.State().Promised.Epoch))
+			answers = append(answers, o.w.distort(a))
 		}
 		ch, need, err := recovery.Choose(o.w.members, s, answers)
 		if err != nil || len(need) == 0 {
@@ -441,6 +441,21 @@ func (o *oracle) settled() bool {
 		want = have
 	}
 	return true
+}
+
+// holdings says what each node holds.
+func (o *oracle) holdings() (s string) {
+	for i, n := range o.w.nodes {
+		s += fmt.Sprintf("\nn%d:", i+1)
+		if n.j == nil {
+			s += " down"
+			continue
+		}
+		for _, x := range n.j.Segments() {
+			s += fmt.Sprintf(" %d..%s %s %s", x.First, x.Last, x.State, x.Problem)
+		}
+	}
+	return s
 }
 
 // final reads the whole journal on every node and compares it with what the writers wrote.

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"math/rand/v2"
@@ -19,6 +20,8 @@ type Config struct {
 	Nodes   int // default 3
 	Writers int // that compete; default 1 to 3, by seed
 	Events  int // faults stop after so many events; default 1500
+	// Harm is what disks do, and more of it; "" leaves it to the seed.
+	Harm Harm
 	// Broken is a rule that the run goes without: it must then be caught.
 	Broken Rule
 	// Trace keeps a line per event.
@@ -50,6 +53,9 @@ const (
 	delayMax       = 20 // in ticks of the fake clock
 	timeout        = 120
 )
+
+// errNoProgress is a run that does not come to rest though all faults are over.
+var errNoProgress = errors.New("no progress")
 
 // world is one run.
 type world struct {
@@ -124,7 +130,7 @@ func newWorld(cfg Config) *world {
 		w.cfg.Writers = 1 + w.rng.IntN(3)
 	}
 	damage := w.rng.IntN(4) // none in one run of four
-	w.wipes, w.rots = damage&1 != 0, damage&2 != 0
+	w.wipes, w.rots = damage&1 != 0 || cfg.Harm != "", damage&2 != 0 || cfg.Harm != ""
 	var ms []quorum.Member
 	for i := range w.cfg.Nodes {
 		ms = append(ms, quorum.Member{ID: quorum.NodeID(fmt.Sprintf("n%d", i+1)), Incarnation: quorum.Incarnation{byte(i + 1)}})
@@ -165,6 +171,9 @@ func (w *world) play() {
 		w.now = e.at
 		e.run()
 		w.steps++
+		if w.over() {
+			break
+		}
 		w.oracle.check()
 		if !w.calm && w.steps >= w.cfg.Events {
 			w.heal()
@@ -173,7 +182,7 @@ func (w *world) play() {
 			break
 		}
 		if w.steps > 40*w.cfg.Events {
-			w.fail(fmt.Errorf("no progress: not settled after %d events", w.steps))
+			w.fail(fmt.Errorf("%w: not settled after %d events%s", errNoProgress, w.steps, w.oracle.holdings()))
 		}
 	}
 	if !w.over() {
@@ -238,6 +247,9 @@ func (w *world) disturb() {
 	case k < 10:
 		w.clients[w.rng.IntN(len(w.clients))].die()
 	default:
+		w.harm()
+	}
+	if w.cfg.Harm != "" {
 		w.harm()
 	}
 	w.after(10+w.rng.Int64N(150), w.disturb)
