@@ -19,16 +19,16 @@ func TestDroppedRulesAreCaught(t *testing.T) {
 		harm Harm
 		seed uint64
 	}{
-		"W2, acks before the sync":                         {RuleW2, "", 1},
-		"N1, a wiped node counts":                          {RuleN1, HarmWipe, 1},
-		"N2, damage is answered as absence":                {RuleN2, HarmRot, 7},
-		"N2a, a tail is cut below its mark":                {RuleN2a, HarmRot, 7},
-		"F1, promises do not survive a restart":            {RuleF1, HarmSync, 2},
-		"R2, accepted records raise no ballot":             {RuleR2, "", 4},
-		"R2a, an epoch that chose is used again":           {RuleR2a, "", 39},
-		"R3, floors are ignored":                           {RuleR3, HarmRot, 22},
-		"R4, content without its record":                   {RuleR4, "", 4},
-		"W2a, a tail is synced, but not written once more": {RuleW2a, HarmSync, 1},
+		"W2_AckBeforeTheSync":        {RuleW2, "", 1},
+		"N1_WipedNodeCounts":         {RuleN1, HarmWipe, 1},
+		"N2_DamageIsAbsence":         {RuleN2, HarmRot, 7},
+		"N2a_CutBelowTheMark":        {RuleN2a, HarmRot, 7},
+		"F1_PromiseIsNotDurable":     {RuleF1, HarmSync, 2},
+		"R2_AcceptedRaisesNoBallot":  {RuleR2, "", 4},
+		"R2a_EpochIsUsedAgain":       {RuleR2a, "", 39},
+		"R3_FloorsIgnored":           {RuleR3, HarmRot, 22},
+		"R4_ContentWithoutTheRecord": {RuleR4, "", 4},
+		"W2a_TailIsNotWrittenAgain":  {RuleW2a, HarmSync, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

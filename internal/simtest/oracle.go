@@ -203,8 +203,8 @@ func (o *oracle) whole(i int) bool {
 		return false
 	}
 	st := j.State()
-	if !st.Member || !st.DataKnown || len(st.Damaged) > 0 {
-		return false
+	if !st.Member || !st.DataKnown || len(st.Damaged) > 0 || st.Answer.Copy.CutAt != nil {
+		return false // or what was cut here still stands in the file of the running node
 	}
 	var end, decided segments.Position
 	for _, s := range j.Segments() {
@@ -227,19 +227,33 @@ func (o *oracle) whole(i int) bool {
 // heard, above that node's last mark, ends the run: the frames may have been acknowledged, or be any time.
 // It is no excuse where any node that was heard knew a floor beyond the choice (R3).
 func (o *oracle) chosen(c *client, end segments.End) {
-	lost := false
+	lost, cutAt := false, false
 	for _, a := range c.heard {
-		if r := o.residue[o.w.node(a.Node).at]; r != nil && r.last.TxID > end.Last {
+		r := o.residue[o.w.node(a.Node).at]
+		if r != nil && a.Copy.State == recovery.InProgress && r.last.TxID > end.Last && o.mayBeAcked(r.last) {
 			lost = true
+			cutAt = cutAt || a.Copy.CutAt != nil
 		}
 		if !o.contains(end.Position(), a.Floor.At) {
 			return
 		}
 	}
 	if lost {
-		o.w.note("N2a's residue: epoch %d ends at %s", c.as(c.co.Claim()).Epoch, end)
+		o.w.note("N2a's residue: epoch %d ends at %s, cut_at %t", c.as(c.co.Claim()).Epoch, end, cutAt)
 		o.w.result.Residue = true
 	}
+}
+
+// mayBeAcked: a majority had p durable, before rot took it from some.
+func (o *oracle) mayBeAcked(p segments.Position) bool {
+	holders := 0
+	for i := range o.disks {
+		r := o.residue[i]
+		if o.contains(o.high[i].last, p) || r != nil && o.contains(r.last, p) {
+			holders++
+		}
+	}
+	return holders > len(o.disks)/2
 }
 
 // probe is a fresh writer's recovery on one majority, as far as the choice: R2 and R3 over what the

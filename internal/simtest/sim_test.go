@@ -54,6 +54,12 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d seeds: %+v", *seeds, sum)
 	require.Positive(t, sum.Recoveries)
 	require.Positive(t, sum.Crashes)
+	if *seeds >= 100 { // every fault must have struck
+		for _, n := range []int{sum.Wipes, sum.Rots, sum.Fulls, sum.FailedSyncs, sum.TornTails, sum.LostRenames} {
+			require.Positive(t, n)
+		}
+		require.Less(t, sum.Residues, *seeds/20, "runs that N2a's residue ends early")
+	}
 }
 
 // total adds runs up.
@@ -80,10 +86,14 @@ func (s *total) add(r Result) {
 // TestSameSeedSameRun: the run depends on nothing but the seed.
 func TestSameSeedSameRun(t *testing.T) {
 	for s := uint64(1000); s < 1005; s++ {
-		a, b := Run(Config{Seed: s}), Run(Config{Seed: s})
-		require.NoError(t, a.Err)
-		require.Equal(t, a.Digest, b.Digest)
-		require.NotEqual(t, a.Digest, Run(Config{Seed: s + 100}).Digest)
+		for _, cfg := range []Config{{}, {Nodes: 5, Writers: 3, Harm: HarmRot}} {
+			other := cfg
+			cfg.Seed, other.Seed = s, s+100
+			a, b := Run(cfg), Run(cfg)
+			require.NoError(t, a.Err)
+			require.Equal(t, a.Digest, b.Digest)
+			require.NotEqual(t, a.Digest, Run(other).Digest)
+		}
 	}
 }
 
