@@ -1,6 +1,8 @@
 package journalnode
 
 import (
+	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,8 +11,8 @@ import (
 	"github.com/quorumjournal/qjm/internal/rpc"
 )
 
-// TestFound is one step of genesis (N4), as a table. Node "a" decides; "b" and "c" are heard.
-func TestFound(t *testing.T) {
+// TestN4_Found is one step of genesis, as a table. Node "a" decides; "b" and "c" are heard.
+func TestN4_Found(t *testing.T) {
 	peers := []Peer{{"a", "a:1"}, {"b", "b:1"}, {"c", "c:1"}}
 	inc := func(b byte) quorum.Incarnation { return quorum.Incarnation{b} }
 	blank := func(id quorum.NodeID, i byte) rpc.NodeInfo { return rpc.NodeInfo{ID: id, Incarnation: inc(i)} }
@@ -70,7 +72,7 @@ func TestFound(t *testing.T) {
 }
 
 // A cluster of one founds itself: all founding nodes are heard.
-func TestFound_ClusterOfOne(t *testing.T) {
+func TestN4_ClusterOfOne(t *testing.T) {
 	id := identity{ID: "a", Incarnation: quorum.Incarnation{1}}
 	peers := []Peer{{"a", "a:1"}}
 	for _, want := range []rpc.Phase{rpc.Founding, rpc.Founded, rpc.Founded} {
@@ -79,6 +81,72 @@ func TestFound_ClusterOfOne(t *testing.T) {
 		require.Equal(t, want, next.Phase)
 		id = next
 	}
+}
+
+// TestN4_TwoClustersAmongThePeers: a peer of another cluster answers at an address of this one. Whoever is
+// asked first, that is noticed: nothing is joined, though one of the two names this storage.
+func TestN4_TwoClustersAmongThePeers(t *testing.T) {
+	ids := []quorum.NodeID{"a", "b", "c"}
+	record := func(incs ...byte) (ms []quorum.Member) {
+		for i, id := range ids {
+			ms = append(ms, quorum.Member{ID: id, Incarnation: quorum.Incarnation{incs[i]}})
+		}
+		return ms
+	}
+	peers := []Peer{{"a", "a:1"}, {"b", "b:1"}, {"c", "c:1"}}
+	own, other := record(1, 2, 3), record(9, 8, 7)
+	founded := func(id quorum.NodeID, inc byte, fs []quorum.Member) rpc.NodeInfo {
+		return rpc.NodeInfo{ID: id, Incarnation: quorum.Incarnation{inc}, Phase: rpc.Founded, Founders: fs, Cluster: clusterID(fs)}
+	}
+	for name, heard := range map[string][2]rpc.NodeInfo{
+		"the one that names it first": {founded("b", 2, own), founded("c", 7, other)},
+		"the other one first":         {founded("b", 8, other), founded("c", 3, own)},
+		"neither names it":            {founded("b", 8, other), founded("c", 6, record(9, 9, 6))},
+	} {
+		for _, phase := range []rpc.Phase{rpc.Blank, rpc.Founding} {
+			t.Run(fmt.Sprintf("%s, %s", name, phase), func(t *testing.T) {
+				self := identity{ID: "a", Incarnation: quorum.Incarnation{1}, Phase: phase}
+				if phase == rpc.Founding {
+					self.Founders, self.Cluster = own, clusterID(own)
+				}
+				got, err := found(self, peers, map[quorum.NodeID]rpc.NodeInfo{"b": heard[0], "c": heard[1]})
+				require.ErrorIs(t, err, ErrTwoClusters)
+				require.ErrorIs(t, err, ErrNotAdmitted)
+				for _, text := range []string{"b", "c", fmt.Sprintf("%x", heard[0].Cluster), fmt.Sprintf("%x", heard[1].Cluster)} {
+					require.ErrorContains(t, err, text)
+				}
+				require.Equal(t, self, got)
+			})
+		}
+	}
+}
+
+// TestN4_RecordIsComputedAlike: all founders come to the same record, whoever computes it; any other id or
+// incarnation makes another cluster, another address does not.
+func TestN4_RecordIsComputedAlike(t *testing.T) {
+	infos := map[quorum.NodeID]rpc.NodeInfo{}
+	for i, id := range []quorum.NodeID{"a", "b", "c"} {
+		infos[id] = rpc.NodeInfo{ID: id, Incarnation: quorum.Incarnation{byte(i + 1)}}
+	}
+	peers := func(addr string) []Peer { return []Peer{{"a", addr + "a"}, {"b", addr + "b"}, {"c", addr + "c"}} }
+	by := func(id quorum.NodeID, ps []Peer, infos map[quorum.NodeID]rpc.NodeInfo) rpc.ClusterID {
+		heard := maps.Clone(infos)
+		delete(heard, id)
+		next, err := found(identity{ID: id, Incarnation: infos[id].Incarnation}, ps, heard)
+		require.NoError(t, err)
+		require.Equal(t, rpc.Founding, next.Phase)
+		require.Equal(t, clusterID(next.Founders), next.Cluster)
+		return next.Cluster
+	}
+	want := by("a", peers("h"), infos)
+	require.Equal(t, want, by("b", peers("h"), infos))
+	require.Equal(t, want, by("c", peers("other"), infos))
+	reborn := maps.Clone(infos)
+	reborn["b"] = rpc.NodeInfo{ID: "b", Incarnation: quorum.Incarnation{9}}
+	require.NotEqual(t, want, by("a", peers("h"), reborn))
+	swapped := maps.Clone(infos)
+	swapped["a"], swapped["b"] = rpc.NodeInfo{ID: "a", Incarnation: infos["b"].Incarnation}, rpc.NodeInfo{ID: "b", Incarnation: infos["a"].Incarnation}
+	require.NotEqual(t, want, by("a", peers("h"), swapped), "the pairs count, not the two lists")
 }
 
 func TestIdentity_RoundTrip(t *testing.T) {

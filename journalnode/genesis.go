@@ -13,6 +13,10 @@ import (
 // re-admitted (N1, N4).
 var ErrNotAdmitted = errors.New("journalnode: the cluster was founded without this storage")
 
+// ErrTwoClusters: the peers do not belong to one cluster; an address leads to a node of another one. This
+// node joins neither.
+var ErrTwoClusters = errors.New("journalnode: the peers belong to different clusters")
+
 // clusterID is computed alike by all founders, from their sorted (id, incarnation) pairs.
 func clusterID(founders []quorum.Member) rpc.ClusterID {
 	digest := quorum.NewConfig(1, founders...).Digest()
@@ -24,8 +28,8 @@ func clusterID(founders []quorum.Member) rpc.ClusterID {
 
 // found is one step of genesis as a pure function (N4): given who this node is, the founding peers and
 // what has been heard of them (nil: not heard yet), it returns the identity to write before anything
-// else is said. It returns self where there is nothing to do, and ErrNotAdmitted where this storage is
-// not part of a cluster that exists.
+// else is said. It returns self where there is nothing to do, ErrNotAdmitted where this storage is not
+// part of a cluster that exists, and ErrTwoClusters besides where the peers are of more than one.
 //
 // A blank directory never founds a cluster alone: the record is made only when all founders are heard,
 // and none of them belongs to a cluster yet. Founding becomes Founded when all are heard to have
@@ -33,6 +37,13 @@ func clusterID(founders []quorum.Member) rpc.ClusterID {
 func found(self identity, peers []Peer, heard map[quorum.NodeID]rpc.NodeInfo) (identity, error) {
 	if self.Phase == rpc.Founded {
 		return self, nil
+	}
+	told, err := foundedAmong(peers, heard)
+	switch {
+	case err != nil:
+		return self, err
+	case told.Phase == rpc.Founded:
+		return join(self, told)
 	}
 	members := make([]quorum.Member, 0, len(peers))
 	all, same := true, true
@@ -44,9 +55,6 @@ func found(self identity, peers []Peer, heard map[quorum.NodeID]rpc.NodeInfo) (i
 		if !ok {
 			all = false
 			continue
-		}
-		if info.Phase == rpc.Founded {
-			return join(self, info)
 		}
 		same = same && info.Phase == rpc.Founding && info.Cluster == self.Cluster
 		members = append(members, quorum.Member{ID: p.ID, Incarnation: info.Incarnation, Addr: p.Addr})
@@ -62,6 +70,24 @@ func found(self identity, peers []Peer, heard map[quorum.NodeID]rpc.NodeInfo) (i
 		next.Phase = rpc.Founded
 	}
 	return next, nil
+}
+
+// foundedAmong returns what one of the founded peers says, or the zero NodeInfo where none is. All that are
+// founded must be of one cluster: which of two is meant is nobody's guess, whoever is asked first.
+func foundedAmong(peers []Peer, heard map[quorum.NodeID]rpc.NodeInfo) (rpc.NodeInfo, error) {
+	var first rpc.NodeInfo
+	for _, p := range peers {
+		info := heard[p.ID]
+		switch {
+		case info.Phase != rpc.Founded:
+		case first.Phase != rpc.Founded:
+			first = info
+		case first.Cluster != info.Cluster:
+			return rpc.NodeInfo{}, fmt.Errorf("%w: %w (%s is of %x, %s of %x)",
+				ErrNotAdmitted, ErrTwoClusters, first.ID, first.Cluster, info.ID, info.Cluster)
+		}
+	}
+	return first, nil
 }
 
 // join: a founder that has heard everybody is the proof that all wrote the record, this node included

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
+	"os"
+	"path"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -68,14 +72,74 @@ func (w *lockedWriter) Write(p []byte) (int, error) {
 	return w.w.Write(p)
 }
 
-// N3: one process for each directory.
-func TestStart_LockedDirectory(t *testing.T) {
+// TestN3_OneProcessPerDirectory: a second node on a directory is refused, says which directory it is, and
+// has changed nothing in it; the first goes on. Under whatever id the second one comes.
+func TestN3_OneProcessPerDirectory(t *testing.T) {
 	run(t, testcluster.Options{}, func(b *bed) {
-		_, err := journalnode.Start(b.ctx, b.NodeOptions(0))
-		require.ErrorIs(b, err, vfs.ErrLocked)
+		id := b.journal("j")
+		before := dirTree(b, b.Disks[0], b.Dir(0))
+		for name, tune := range map[string]func(*journalnode.Options){
+			"the same": func(*journalnode.Options) {},
+			"other id": func(o *journalnode.Options) { o.ID = "n2" },
+		} {
+			o := b.NodeOptions(0)
+			tune(&o)
+			_, err := journalnode.Start(b.ctx, o)
+			require.ErrorIs(b, err, vfs.ErrLocked, name)
+			require.ErrorContains(b, err, o.DataDir, name)
+		}
+		require.Equal(b, before, dirTree(b, b.Disks[0], b.Dir(0)))
+		_, err := b.node(0).NewEpoch(b.ctx, b.header(0, id, 3, writerID()))
+		require.NoError(b, err)
 		b.StopNode(0)
 		b.StartNode(0)
 	})
+}
+
+// TestN3_OneProcessPerDirectory_OnADisk is the same with the lock of the operating system, before the
+// cluster is founded, and under another name of the directory.
+func TestN3_OneProcessPerDirectory_OnADisk(t *testing.T) {
+	base := t.TempDir()
+	o := journalnode.Options{ID: "a", DataDir: filepath.Join(base, "data"), InitialCluster: []journalnode.Peer{{ID: "a", Addr: "a:1"}, {ID: "b", Addr: "b:1"}, {ID: "c", Addr: "c:1"}}}
+	n, err := journalnode.Start(t.Context(), o)
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(o.DataDir, filepath.Join(base, "link")))
+	for _, dir := range []string{o.DataDir, filepath.Join(base, "link")} {
+		second := o
+		second.DataDir = dir
+		_, err = journalnode.Start(t.Context(), second)
+		require.ErrorIs(t, err, vfs.ErrLocked)
+		require.ErrorContains(t, err, dir)
+	}
+	require.NoError(t, n.Stop(t.Context()))
+	n, err = journalnode.Start(t.Context(), o)
+	require.NoError(t, err)
+	require.NoError(t, n.Stop(t.Context()))
+}
+
+// dirTree is every file below a directory with its content.
+func dirTree(t require.TestingT, fsys vfs.FS, dir string) map[string]string {
+	out := map[string]string{}
+	names, err := fsys.List(dir)
+	require.NoError(t, err)
+	for _, n := range names {
+		name := path.Join(dir, n)
+		if info, err := fsys.Stat(name); err == nil && info.IsDir() {
+			maps.Copy(out, dirTree(t, fsys, name))
+			continue
+		}
+		f, err := fsys.Open(name)
+		require.NoError(t, err)
+		size, err := f.Size()
+		require.NoError(t, err)
+		b := make([]byte, size)
+		if _, err := f.ReadAt(b, 0); err != nil {
+			require.ErrorIs(t, err, io.EOF)
+		}
+		require.NoError(t, f.Close())
+		out[name] = string(b)
+	}
+	return out
 }
 
 func TestStart_DirectoryOfAnotherNode(t *testing.T) {
@@ -174,7 +238,7 @@ func removeAll(t testing.TB, disk *memfs.FS, name string) {
 
 // N5: listed in the manifest and missing is damage, not absence. N2: a fence or config that cannot be
 // read makes the whole journal unknown here, and nothing else.
-func TestStart_DamagedJournalIsUnknown(t *testing.T) {
+func TestN2_N5_ListedAndMissingIsDamaged(t *testing.T) {
 	for name, damage := range map[string]func(b *bed, dir string){
 		"directory missing": func(b *bed, dir string) { removeAll(b, b.Disks[0], dir) },
 		"fence rotten":      func(b *bed, dir string) { require.NoError(b, b.Disks[0].FlipBit(dir+"/fence", 30, 0)) },

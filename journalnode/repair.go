@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -136,11 +137,17 @@ func (n *Node) repairOnce(o *owner) {
 	if compare {
 		log.compared = now
 	}
-	log.failures, log.next = 0, time.Time{}
-	if err != nil {
+	log.next = time.Time{}
+	if err == nil {
+		log.failures = 0
+	} else {
 		log.failures++
 		log.next = now.Add(min(n.opts.RepairEvery<<min(log.failures, 6), n.opts.CompareEvery))
-		o.log.Debug("repair has to wait", "err", err)
+		level := slog.LevelDebug
+		if log.failures == 1 { // said once, not with each try
+			level = slog.LevelWarn
+		}
+		o.log.Log(ctx, level, "repair is not complete and will be tried again", "err", err)
 	}
 	n.tries[id] = log
 }
@@ -159,9 +166,11 @@ func (n *Node) repair(ctx context.Context, o *owner) error {
 	}
 	theirs, err := n.peersFinalized(ctx, o, own)
 	for _, c := range theirs {
-		if perr := n.pull(ctx, o, c); perr != nil {
-			err = errors.Join(err, perr)
-			break // later ones may rest on it; next time
+		if ctx.Err() != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+		if perr := n.pull(ctx, o, c); perr != nil { // the others do not rest on it
+			err = errors.Join(err, fmt.Errorf("segment %d: %w", c.info.First, perr))
 		}
 	}
 	return err
@@ -187,9 +196,11 @@ func (n *Node) peersFinalized(ctx context.Context, o *owner, own []rpc.SegmentIn
 		n.metrics.divergences.Inc()
 		o.log.Error("finalized copies diverge", "err", &found.diverging[i])
 	}
-	for _, s := range found.quarantine {
-		o.log.Error("a majority finalized this segment with another end: the copy here is set aside", "segment", s)
-		errs = append(errs, o.do(ctx, func(j *journal.Journal) error { return j.Quarantine(s) }))
+	for i := range found.quarantine {
+		q := &found.quarantine[i]
+		n.metrics.divergences.Inc()
+		o.log.Error("a majority finalized this segment with another end: the copy here is set aside", "segment", q.Segment, "err", q)
+		errs = append(errs, o.do(ctx, func(j *journal.Journal) error { return j.Quarantine(q.Segment) }))
 	}
 	return found.pull, errors.Join(errs...)
 }
@@ -197,7 +208,7 @@ func (n *Node) peersFinalized(ctx context.Context, o *owner, own []rpc.SegmentIn
 // comparison is what follows from all nodes' lists of finalized segments.
 type comparison struct {
 	pull       []finalizedCopy            // missing or unreadable here, oldest first
-	quarantine []segments.TxID            // held here with an end that a majority contradicts (R2)
+	quarantine []recovery.DivergenceError // held here with an end that a majority contradicts (R2)
 	diverging  []recovery.DivergenceError // nobody may choose: seen and named (A1, A2)
 }
 
@@ -242,7 +253,7 @@ func compareFinalized(self quorum.NodeID, cluster int, lists map[quorum.NodeID][
 		case !mine:
 			out.pull = append(out.pull, *decided)
 		case !slices.Contains(decided.sources, self):
-			out.quarantine = append(out.quarantine, s)
+			out.quarantine = append(out.quarantine, diverging)
 		}
 	}
 	return out

@@ -49,7 +49,13 @@ func TestA1_CompareFinalized(t *testing.T) {
 			}
 			require.Equal(t, tc.pull, pull)
 			require.Equal(t, tc.sources, sources)
-			require.Equal(t, tc.quarantine, got.quarantine)
+			var quarantine []segments.TxID
+			for _, q := range got.quarantine {
+				quarantine = append(quarantine, q.Segment)
+				require.Len(t, q.Nodes, 3, "all are named, with their ends")
+				require.Len(t, q.Ends, 3)
+			}
+			require.Equal(t, tc.quarantine, quarantine)
 			require.Len(t, got.diverging, tc.diverging)
 		})
 	}

@@ -85,7 +85,9 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 	if err := o.do(ctx, func(j *journal.Journal) error { j.Attach(st); return nil }); err != nil {
 		return err
 	}
-	defer func() { _ = o.do(context.WithoutCancel(ctx), func(j *journal.Journal) error { j.Detach(st); return nil }) }()
+	defer func() {
+		_ = o.do(context.WithoutCancel(ctx), func(j *journal.Journal) error { j.Detach(st); return nil })
+	}()
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel(nil)

@@ -43,6 +43,10 @@ func (c *Client) win(ctx context.Context, ref *journalRef, opts recovery.Options
 				return res, err
 			}
 			opts.HearAll = true
+		case errors.Is(err, recovery.ErrDivergence) && !opts.HearAll:
+			// A majority may hold one end finalized, and it is decided then, though this attempt heard one of
+			// them and a node that has another (R2). Having heard all it stops.
+			opts.HearAll = true
 		case errors.Is(err, recovery.ErrNoQuorum):
 		case isNewerConfig(err, ref.cfg.Version):
 			if c.refresh(ctx, ref) {

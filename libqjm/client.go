@@ -64,7 +64,7 @@ type Client struct {
 
 	mu    sync.Mutex
 	addrs map[quorum.NodeID]place // guarded by mu
-	conns map[string]rpc.Node      // by address; guarded by mu
+	conns map[string]rpc.Node     // by address; guarded by mu
 
 	// background work (stragglers of a recovery) ends with the client.
 	ctx    context.Context
@@ -310,7 +310,7 @@ func (c *Client) statesOnce(ctx context.Context, name string, all bool) (journal
 	var got []reply[rpc.JournalState]
 	ids := c.nodeIDs()
 	enough := func() bool {
-		return !all && (isDeleted(ref.cfg, len(ids), got) || ref.cfg.Majority(func(m quorum.Member) bool { return countsAs(got, ref.cfg, m) }))
+		return !all && (isDeleted(ref.cfg, len(ids), got) || ref.cfg.Majority(countIn(ref.cfg, got)))
 	}
 	// The second round asks those that the first one told of, and those that it found behind; a third one
 	// only where the config moved on meanwhile.
@@ -349,12 +349,12 @@ func (c *Client) stateUnder(ctx context.Context, n rpc.Node, ref journalRef) (rp
 	return n.State(ctx, ref.id)
 }
 
-// unheard returns the members of cfg that are to be asked (again): those that nobody knew of before, and
-// those that answered under an older config, whose answers are dropped.
+// unheard returns the members of cfg that are to be asked (again): those that nobody knew of before, those
+// that do not have the journal yet, and those that answered under an older config; these answers are dropped.
 func unheard(cfg quorum.Config, got []reply[rpc.JournalState]) (ids []quorum.NodeID, kept []reply[rpc.JournalState]) {
 	for _, m := range cfg.Members() {
 		i := slices.IndexFunc(got, func(r reply[rpc.JournalState]) bool { return r.node == m.ID })
-		behind := i >= 0 && got[i].err == nil && got[i].val.Summary.Config.Version < cfg.Version
+		behind := i >= 0 && (got[i].err == nil && got[i].val.Summary.Config.Version < cfg.Version || errors.Is(got[i].err, ErrNoJournal))
 		if (i < 0 || behind) && !slices.Contains(ids, m.ID) {
 			ids = append(ids, m.ID)
 		}
@@ -379,11 +379,21 @@ func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool
 	return cfg.Majority(func(m quorum.Member) bool { return gone[m.ID] })
 }
 
-// countsAs: the member itself answered, with its own storage, as a member of this very config (D6, N1, M1).
-func countsAs(got []reply[rpc.JournalState], cfg quorum.Config, m quorum.Member) bool {
-	return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
-		return r.err == nil && r.node == m.ID && r.val.Incarnation == m.Incarnation && r.val.Member && r.val.Summary.Config.Version == cfg.Version
-	})
+// countIn returns who of the members answered for itself, by what counts.
+func countIn(cfg quorum.Config, got []reply[rpc.JournalState]) func(quorum.Member) bool {
+	return func(m quorum.Member) bool {
+		return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
+			return r.node == m.ID && r.val.Incarnation == m.Incarnation && counts(cfg, r)
+		})
+	}
+}
+
+// counts: a member answered, with the storage that the config names, as a member by its own config, and under
+// this very config: what is counted together carries one (D6, N1, M0).
+func counts(cfg quorum.Config, r reply[rpc.JournalState]) bool {
+	own := r.val.Summary.Config
+	return r.err == nil && cfg.Has(r.node, r.val.Incarnation) && r.val.Member &&
+		own.Version == cfg.Version && own.Digest() == cfg.Digest()
 }
 
 // judge says why the answers are not enough to go on with.
@@ -391,7 +401,7 @@ func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalSta
 	if isDeleted(cfg, nodes, got) {
 		return fmt.Errorf("%w: %s", ErrJournalDeleted, name)
 	}
-	if !cfg.IsZero() && cfg.Majority(func(m quorum.Member) bool { return countsAs(got, cfg, m) }) {
+	if !cfg.IsZero() && cfg.Majority(countIn(cfg, got)) {
 		return nil
 	}
 	missing := 0

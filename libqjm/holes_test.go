@@ -31,6 +31,8 @@ func (f *fakeNode) State(context.Context, segments.JournalID) (rpc.JournalState,
 	return f.state, f.err
 }
 
+func (f *fakeNode) InstallConfig(context.Context, rpc.JournalSummary) error { return f.err }
+
 func (f *fakeNode) Tail(context.Context, rpc.TailRequest) (rpc.ChunkStream, error) {
 	f.tails++
 	return &fakeChunks{chunks: []rpc.Chunk{f.chunk}}, f.err

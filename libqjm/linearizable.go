@@ -60,12 +60,13 @@ func (c *Client) linearizableEnd(ctx context.Context, name string) (TxID, error)
 // chosenEnd is R2's order over status answers: newest segment, any > none, finalized > in progress,
 // higher ballot, longer. The choice is only waited for, never imposed, so digests need not be compared:
 // what is committed then is committed by its own right. A node whose data is unknown is no data answer,
-// here as in recovery (N2): without a majority of data answers it is a *recovery.NoQuorumError.
+// here as in recovery (N2), and an answer that does not count (D6) moves no target, up or down: without a
+// majority of data answers it is a *recovery.NoQuorumError.
 func chosenEnd(cfg quorum.Config, got []reply[rpc.JournalState]) (TxID, error) {
 	got = slices.DeleteFunc(slices.Clone(got), func(r reply[rpc.JournalState]) bool {
-		return r.err != nil || !r.val.Member || !r.val.DataKnown
+		return !counts(cfg, r) || !r.val.DataKnown
 	})
-	if !cfg.Majority(func(m quorum.Member) bool { return countsAs(got, cfg, m) }) {
+	if !cfg.Majority(countIn(cfg, got)) {
 		return 0, &recovery.NoQuorumError{Step: "data answers"}
 	}
 	newest, prev := TxID(0), TxID(0)

@@ -459,3 +459,23 @@ func finalizedMix(nodes []naiveNode, history string) bool {
 }
 
 func is(err, class error) bool { return errors.Is(err, class) }
+
+// R6, R9: only a segment that ends just before the empty one is its predecessor, whoever tells of another.
+// Guards emptyChoice.
+func TestR9_PredecessorEndsJustBefore(t *testing.T) {
+	odd := absent(1)
+	odd.Copy.Prev = segments.End{First: 1, Last: 50, Digest: segments.Digest{5}}
+	ch, need, err := Choose(config(3), seg, []Answer{odd, inProgress(2, 1, "")})
+	require.NoError(t, err)
+	require.Empty(t, need)
+	require.Equal(t, prev, ch.Prev)
+}
+
+// N2: where data answers are missing, the nodes whose data is unknown are named, and no others. Guards
+// unknownCauses.
+func TestN2_UnknownNodesAreNamed(t *testing.T) {
+	_, _, err := Choose(config(3), seg, []Answer{unknown(1), inProgress(2, 1, "a"), unknown(3)})
+	var nq *NoQuorumError
+	require.ErrorAs(t, err, &nq)
+	require.Equal(t, []NodeCause{{node(1), ErrUnknownData}, {node(3), ErrUnknownData}}, nq.Causes)
+}

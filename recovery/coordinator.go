@@ -435,7 +435,10 @@ func (c *Coordinator) decide() []Effect {
 			return ok && a.Copy.State != Unknown && c.failed[m.Key()] == nil
 		}
 		if !c.cfg.Majority(data) {
-			lost := func(m quorum.Member) bool { _, ok := c.answers[m.Key()]; return !data(m) && (ok || c.failed[m.Key()] != nil) }
+			lost := func(m quorum.Member) bool {
+				_, ok := c.answers[m.Key()]
+				return !data(m) && (ok || c.failed[m.Key()] != nil)
+			}
 			if !c.cfg.MajorityPossible(lost) {
 				return c.fail(c.noQuorum("data answers"))
 			}

@@ -3,6 +3,7 @@ package simtest
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -27,6 +28,12 @@ type client struct {
 	links  []*link
 	left   int // frames still to append
 	closed bool
+
+	writer fencing.WriterID
+	heard  []recovery.Answer   // of this attempt, as they were given
+	chose  bool                // this attempt has made its choice
+	reuse  fencing.Claim       // RuleR2a: the claim of the attempt before
+	sealed []segments.Position // RuleW3
 }
 
 // link is the writer's end of one stream.
@@ -49,6 +56,7 @@ func (c *client) die() {
 	c.w.note("writer %d dies", c.at)
 	c.life++
 	c.co, c.core, c.links = nil, nil, nil
+	c.reuse = fencing.Claim{}
 	if !c.w.calm {
 		c.w.after(20+c.w.rng.Int64N(400), c.begin)
 	}
@@ -61,8 +69,12 @@ func (c *client) begin() {
 	}
 	c.life++
 	c.core, c.links = nil, nil
+	c.heard, c.chose = nil, false
+	if c.reuse.Epoch == 0 {
+		c.writer = c.w.writerID()
+	}
 	opts := recovery.Options{HearAll: c.w.rng.IntN(4) == 0 || c.last}
-	c.co = recovery.NewCoordinator(c.w.members, c.w.writerID(), opts)
+	c.co = recovery.NewCoordinator(c.w.members, c.writer, opts)
 	c.step(recovery.Begin{})
 }
 
@@ -108,29 +120,48 @@ func (c *client) do(e recovery.Effect) {
 	w := c.w
 	switch e := e.(type) {
 	case recovery.AskState:
-		call(w, c.at, w.node(e.Node.ID), "state", func(j *journal.Journal, reply func(rpc.JournalState, error)) { reply(j.State(), nil) },
+		call(w, c.at, w.node(e.Node.ID), "state", func(j *journal.Journal, reply func(rpc.JournalState, error)) {
+			st := j.State()
+			if !st.Member {
+				reply(st, rpc.ErrUnknownNode) // N1
+				return
+			}
+			reply(st, nil)
+		},
 			settle(c, e.Node, recovery.StepState, func(s rpc.JournalState) recovery.Event {
 				return recovery.Stated{Node: e.Node, Promised: s.Promised.Epoch}
 			}))
 	case recovery.AskPromise:
-		h := c.header(w.node(e.Node.ID), e.Claim)
+		h := c.header(w.node(e.Node.ID), c.as(e.Claim))
 		call(w, c.at, w.node(e.Node.ID), "promise", func(j *journal.Journal, reply func(rpc.PromiseReply, error)) { reply(j.NewEpoch(h)) },
 			settle(c, e.Node, recovery.StepPromise, func(r rpc.PromiseReply) recovery.Event {
+				r = w.distortPromise(r)
 				return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest}
 			}))
 	case recovery.AskPrepare:
-		h := c.header(w.node(e.Node.ID), e.Claim)
+		h := c.header(w.node(e.Node.ID), c.as(e.Claim))
 		call(w, c.at, w.node(e.Node.ID), "prepare", func(j *journal.Journal, reply func(recovery.Answer, error)) {
 			reply(j.Prepare(h, e.Segment, e.Digests))
-		}, settle(c, e.Node, recovery.StepPrepare, func(a recovery.Answer) recovery.Event { return recovery.Prepared{Answer: a} }))
+		}, settle(c, e.Node, recovery.StepPrepare, func(a recovery.Answer) recovery.Event {
+			c.heard = append(c.heard, a)
+			return recovery.Prepared{Answer: w.distort(a)}
+		}))
 	case recovery.AskAccept:
 		n := w.node(e.Node.ID)
+		e.Accept.Claim = c.as(e.Accept.Claim)
+		if !c.chose {
+			c.chose = true
+			w.oracle.chosen(c, e.Accept.End)
+		}
 		h := c.header(n, e.Accept.Claim)
 		call(w, c.at, n, "accept", func(j *journal.Journal, reply func(struct{}, error)) { n.accept(j, h, e.Accept, reply) },
 			settle(c, e.Node, recovery.StepAccept, func(struct{}) recovery.Event { return recovery.AcceptedBy{Node: e.Node} }))
+		if w.cfg.Broken == RuleR2a && w.chance(20) {
+			c.failed(rpc.ErrUnavailable) // a timeout; it is made again in its own epoch
+		}
 	case recovery.AskFinalize:
 		w.oracle.decide(e.End) // a majority has accepted it
-		h := c.header(w.node(e.Node.ID), e.Claim)
+		h := c.header(w.node(e.Node.ID), c.as(e.Claim))
 		call(w, c.at, w.node(e.Node.ID), "finalize", func(j *journal.Journal, reply func(struct{}, error)) { reply(struct{}{}, j.Finalize(h, e.End)) },
 			settle(c, e.Node, recovery.StepFinalize, func(struct{}) recovery.Event { return recovery.FinalizedBy{Node: e.Node} }))
 	case recovery.SetPatience:
@@ -150,6 +181,13 @@ func (c *client) do(e recovery.Effect) {
 func (c *client) failed(err error) {
 	w := c.w
 	w.note("writer %d: attempt failed: %v", c.at, err)
+	if w.cfg.Broken == RuleR2a {
+		if c.chose {
+			c.reuse = c.as(c.co.Claim())
+		} else {
+			c.reuse = fencing.Claim{}
+		}
+	}
 	if errors.Is(err, recovery.ErrDivergence) {
 		w.fail(err)
 		return
@@ -162,6 +200,14 @@ func (c *client) failed(err error) {
 // won: the writer writes.
 func (c *client) won(r recovery.Result) {
 	w := c.w
+	r.Claim = c.as(r.Claim)
+	c.reuse = fencing.Claim{}
+	if r.Recovered.Empty {
+		w.oracle.chosen(c, r.Prev)
+	}
+	if w.over() {
+		return
+	}
 	w.result.Recoveries++
 	w.note("writer %d has epoch %d behind %s", c.at, r.Claim.Epoch, r.Prev)
 	w.oracle.recovered(r)
@@ -169,6 +215,7 @@ func (c *client) won(r recovery.Result) {
 	c.core = replication.New(w.members, r.Claim, r.Prev, replication.Options{
 		RingBytes: 200 + w.rng.IntN(2000), WindowBytes: 4000, MessageBytes: 500,
 	})
+	c.sealed = []segments.Position{r.Prev.Position()}
 	c.left = 10 + w.rng.IntN(40)
 	c.closed = false
 	for _, n := range w.nodes {
@@ -203,7 +250,9 @@ func (c *client) append(life int) {
 		c.core.Roll()
 	case c.core.Writing() && !c.core.Full():
 		c.left--
-		w.oracle.assign(c.core, c.seal())
+		f := c.seal()
+		w.oracle.assign(c.core, f)
+		c.sealed = append(c.sealed, f.Position())
 		if w.rng.IntN(12) == 0 {
 			c.core.Roll()
 		}
@@ -219,8 +268,12 @@ func (c *client) append(life int) {
 func (c *client) seal() segments.Frame {
 	var b segments.Builder
 	b.Reset(c.core.Last().TxID+1, c.core.Claim().Epoch)
+	pad := ""
+	if c.w.rng.IntN(6) == 0 { // over more than one sector, so that it can be torn
+		pad = strings.Repeat("x", c.w.rng.IntN(1000))
+	}
 	for i := range 1 + c.w.rng.IntN(4) {
-		if err := b.Add(fmt.Appendf(nil, "%d.%d.%d", c.core.Claim().Epoch, c.core.Last().TxID, i)); err != nil {
+		if err := b.Add(fmt.Appendf(nil, "%d.%d.%d%s", c.core.Claim().Epoch, c.core.Last().TxID, i, pad)); err != nil {
 			c.w.fail(err)
 		}
 	}
@@ -334,7 +387,7 @@ func (w *world) carry(from, to int, last *int64, f func(ok bool)) {
 
 func (l *link) reply(r rpc.WriteReply) {
 	c := l.c
-	moved, err := c.core.Handle(l.member.Key(), r)
+	moved, err := c.core.Handle(l.member.Key(), c.distortReply(r))
 	if err != nil {
 		if errors.Is(err, recovery.ErrBreach) {
 			c.w.fail(fmt.Errorf("writer %d: %w", c.at, err))

@@ -4,12 +4,28 @@
 // on the writer; only the shells around them (goroutines, queues, gRPC) are replaced by an event queue.
 //
 // The network loses, delays, repeats and reorders requests, breaks streams, and is cut between any two
-// parties, one way or both. Disks lose what was not synced; machines die at any disk operation, and come
-// back. Writers die anywhere and are followed by others, up to three at once.
+// parties, one way or both. Machines die at any disk operation, and come back with each unsynced sector and
+// each unsynced rename kept or lost by itself. Disks run full for a while, and syncs fail. Writers die
+// anywhere and are followed by others, up to three at once. There are three nodes, or five.
+//
+// Disks are damaged, too, a minority of them at once (damage.go): one is wiped, and comes back as another
+// incarnation; bytes rot, on a machine that is up or down, in segments and in every small file. The node's
+// scrub and repair are stepped along. A damaged node counts as whole again when its disk holds all that was
+// acknowledged, and all of it can be read; only then may another be damaged.
 //
 // The oracle keeps what was acknowledged. After every step that changed what would survive a power
 // failure, it asks on every majority whether a fresh writer could recover there, and whether that would
-// keep every acknowledged transaction, with its content, and every decided ending (oracle.go).
+// keep every acknowledged transaction, with its content, and every decided ending (oracle.go). A majority
+// with a damaged node may be stuck; it must not choose wrongly. One loss is excused, N2a's documented
+// residue: synced frames that rot above their node's last mark, while the other holder is away. The oracle
+// reads the marks itself, requires that nothing is lost with all nodes there, nor where a floor tells of it,
+// and ends the run at such a choice (measure, chosen).
+//
+// A run can go without a rule (broken.go), to see that the oracle notices: TestDroppedRulesAreCaught.
+//
+// What is not simulated: the shells, so also which node repair asks and what it makes of lists that differ
+// (journalnode); genesis and the manifest (N4, N5); two journals on one node; relays (R4, W5); deleted
+// journals; readers, but for what nodes would show them.
 //
 // The same seed gives the same run, to the byte: Result.Digest covers every event.
 //

@@ -32,59 +32,82 @@ type simNode struct {
 	inbox  []journal.Item   // messages of write streams that wait for the owner
 	owner  bool             // the owner is about to run
 	seen   int64            // disk operations the oracle has looked at
+
+	incarnation quorum.Incarnation // of the disk that is in there now (N1)
+	opening     bool
+	full        bool
+	wiped       bool
+	rotten      bool                // its disk rotted once
+	latent      bool                // a copy rotted that is not in place yet
+	damaged     bool                // it may lack what it had synced
+	owes        []segments.Position // what it had when it was damaged
 }
 
 func newSimNode(w *world, at int, m quorum.Member) *simNode {
-	n := &simNode{w: w, at: at, member: m, disk: memfs.New()}
-	if err := errors.Join(journal.Create(n.disk, dir, w.journal, "sim", w.members), n.disk.SyncDir(".")); err != nil {
-		w.fail(err)
-		return n
-	}
+	n := &simNode{w: w, at: at, member: m, disk: memfs.New(), incarnation: m.Incarnation}
+	n.create()
 	n.start()
 	w.after(100+w.rng.Int64N(300), n.tick)
 	return n
 }
 
-// fs is the disk as the journal sees it.
-func (n *simNode) fs() vfs.FS {
-	if n.w.cfg.LoseSyncs {
-		return lyingFS{n.fault}
-	}
-	return n.fault
+// create makes the journal on an empty disk.
+func (n *simNode) create() {
+	n.w.try(errors.Join(journal.Create(n.disk, dir, n.w.journal, "sim", n.w.members), n.disk.SyncDir(".")))
 }
 
 func (n *simNode) start() {
 	n.fault = faultfs.New(n.disk)
-	j, err := journal.Open(n.fs(), dir, n.self(), n.w.journal, journalOptions)
+	n.w.open(n.disk)
+	n.opening = true
+	j, err := journal.Open(n.lacking(n.fault), dir, n.self(), n.w.journal, journalOptions)
+	n.opening = false
+	if errors.Is(err, vfs.ErrNoSpace) {
+		n.w.note("n%d has no room to start", n.at+1)
+		n.w.after(100, n.restart)
+		return
+	}
 	if err != nil {
 		n.w.fail(fmt.Errorf("n%d does not open: %w", n.at+1, err))
 		return
 	}
 	n.j = j
 	n.life++
+	if a := j.State().Answer; a.Copy.CutAt != nil {
+		n.w.result.TornTails++
+	}
 	n.inbox, n.owner = nil, false
 }
 
 func (n *simNode) self() journal.Self {
-	return journal.Self{ID: n.member.ID, Incarnation: n.member.Incarnation}
+	return journal.Self{ID: n.member.ID, Incarnation: n.incarnation}
 }
 
-// buryIfDead notices that the machine died during the last step, and decides what its disk kept.
+// buryIfDead notices that the machine died during the last step.
 func (n *simNode) buryIfDead() {
-	if n.j == nil || !n.fault.Crashed() {
-		return
+	if n.j != nil && n.fault.Crashed() {
+		n.die(n.w.rng.IntN(4) == 0)
 	}
-	w := n.w
+}
+
+// die decides what the disk keeps: all where only the process died; where the power failed, each unsynced
+// sector and each unsynced rename, creation and removal by itself, with a chance that differs from crash
+// to crash (memfs: M2, M4).
+func (n *simNode) die(process bool) {
+	w, old := n.w, n.disk
 	w.result.Crashes++
 	n.j, n.inbox = nil, nil
-	switch k := w.rng.IntN(4); k {
-	case 0:
-		n.disk = n.disk.ProcessCrashClone()
+	n.seen = -1
+	if process {
+		n.disk = old.ProcessCrashClone()
 		w.note("n%d died, its page cache lives", n.at+1)
-	default:
-		percent := []int{0, 50, 100}[k-1]
-		n.disk = n.disk.CrashClone(memfs.CrashOptions{UnsyncedPercent: percent, Rand: w.rng})
+	} else {
+		percent := []int{0, 100, 1 + w.rng.IntN(99), 1 + w.rng.IntN(99)}[w.rng.IntN(4)]
+		n.disk = old.CrashClone(memfs.CrashOptions{UnsyncedPercent: percent, Rand: w.rng})
 		w.note("n%d lost power, %d %% of the unsynced kept", n.at+1, percent)
+		if lostRename(old, n.disk) {
+			w.result.LostRenames++
+		}
 	}
 	w.after(20+w.rng.Int64N(300), n.restart)
 }
@@ -229,17 +252,18 @@ func (n *simNode) fetch(sources []quorum.NodeID, req rpc.ReadRequest, done func(
 	})
 }
 
-// tick is the node's background: marks and floors when quiet, and anti-entropy.
+// tick is the node's background: marks and floors when quiet, scrub and anti-entropy.
 func (n *simNode) tick() {
 	w := n.w
 	defer w.after(100+w.rng.Int64N(200), n.tick)
-	if n.j == nil {
+	if n.j == nil || n.poisonedRestart() || n.wiped && w.cfg.Broken != RuleN1 {
 		return
 	}
 	n.handle(func(j *journal.Journal) func() {
-		if err := j.Quiet(); err != nil && !n.fault.Crashed() {
+		if err := j.Quiet(); err != nil && !n.fault.Crashed() && !errors.Is(err, rpc.ErrPoisoned) {
 			w.fail(err)
 		}
+		n.scrub()
 		return nil
 	})
 	if n.j == nil {
@@ -251,7 +275,7 @@ func (n *simNode) tick() {
 	}
 }
 
-// repairFrom pulls one finalized segment that this node lacks (A1).
+// repairFrom pulls one finalized segment that this node lacks, or cannot read (A1, A2).
 func (n *simNode) repairFrom(peer *simNode) {
 	life := n.life
 	call(n.w, n.at, peer, "list", func(j *journal.Journal, reply func([]rpc.SegmentInfo, error)) {
@@ -304,22 +328,3 @@ func (w *world) node(id quorum.NodeID) *simNode {
 	}
 	panic("simtest: no node " + id) // a bug of the simulation itself
 }
-
-// lyingFS loses what is synced: Sync and SyncDir do nothing.
-type lyingFS struct{ vfs.FS }
-
-func (l lyingFS) SyncDir(string) error { return nil }
-
-func (l lyingFS) Create(name string) (vfs.File, error) {
-	f, err := l.FS.Create(name)
-	return lyingFile{f}, err
-}
-
-func (l lyingFS) OpenWrite(name string) (vfs.File, error) {
-	f, err := l.FS.OpenWrite(name)
-	return lyingFile{f}, err
-}
-
-type lyingFile struct{ vfs.File }
-
-func (lyingFile) Sync() error { return nil }

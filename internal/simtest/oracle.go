@@ -24,7 +24,24 @@ type oracle struct {
 	sealed  map[segments.Position]bool                     // every frame end that a writer made
 	decided map[segments.TxID]segments.End                 // how segments end
 	txns    map[segments.Position]map[segments.TxID]string // content of each frame, by its end
+	parent  map[segments.Position]segments.Position        // of each frame end, the one before: histories
 	disks   []*diskView                                    // what each node would have after a power failure
+	high    []copyAt                                       // per node, the newest copy's durable end
+	residue []*copyAt                                      // per node, what rot took above the last mark (N2a)
+}
+
+// copyAt is a copy of an open segment, and how far it was durable.
+type copyAt struct {
+	segment  segments.TxID
+	epoch    fencing.Epoch
+	accepted recovery.Accepted
+	last     segments.Position
+}
+
+// sameCopy: neither of them was started, accepted or put in place since the other.
+func (c copyAt) sameCopy(d copyAt) bool {
+	c.last, d.last = segments.Position{}, segments.Position{}
+	return c == d
 }
 
 // diskView is a node as it would come back after losing everything unsynced.
@@ -34,16 +51,19 @@ type diskView struct {
 }
 
 func newOracle(w *world) oracle {
-	return oracle{w: w, sealed: map[segments.Position]bool{}, decided: map[segments.TxID]segments.End{},
+	return oracle{w: w, parent: map[segments.Position]segments.Position{}, high: make([]copyAt, w.cfg.Nodes),
+		residue: make([]*copyAt, w.cfg.Nodes), sealed: map[segments.Position]bool{}, decided: map[segments.TxID]segments.End{},
 		txns: map[segments.Position]map[segments.TxID]string{}, disks: make([]*diskView, w.cfg.Nodes)}
 }
 
 // assign: a writer made a frame.
 func (o *oracle) assign(core *replication.Core, f segments.Frame) {
+	before := core.Last()
 	if err := core.Add(f); err != nil {
 		o.w.fail(err)
 		return
 	}
+	o.parent[f.Position()] = before
 	o.sealed[f.Position()] = true
 	content := map[segments.TxID]string{}
 	err := f.EachTxn(func(t segments.TxID, b []byte) error { content[t] = string(b); return nil })
@@ -127,41 +147,192 @@ func minimal(cfg quorum.Config, mask int, in func(quorum.Member) bool) bool {
 
 func (o *oracle) look(n *simNode) *diskView {
 	clone := n.disk.CrashClone(memfs.CrashOptions{})
+	clone.SetCapacity(-1)
+	var mark segments.Position
+	if n.rotten {
+		mark = highestMark(clone, o.high[n.at].segment)
+	}
+	o.w.open(clone)
 	j, err := journal.Open(clone, dir, n.self(), o.w.journal, journalOptions)
+	if err == nil {
+		o.measure(n, j.State().Answer.Copy, mark)
+	}
 	return &diskView{j, err}
 }
 
+// measure follows how far the newest copy is durable. It may only shrink where rot struck above the highest
+// mark that is left: those frames then pass for torn. That is the residue which N2a documents, and the only
+// loss of synced frames that a node may not notice.
+func (o *oracle) measure(n *simNode, c recovery.Copy, mark segments.Position) {
+	now := copyAt{c.Segment, c.Epoch, c.Accepted, c.Last}
+	old := &o.high[n.at]
+	if c.State == recovery.Unknown {
+		return // noticed
+	}
+	if c.State == recovery.InProgress && now.sameCopy(*old) && c.Last.TxID < old.last.TxID {
+		switch {
+		case !n.rotten && o.w.cfg.Broken != RuleR4: // whose accepted ends have no record
+			o.w.fail(fmt.Errorf("n%d had %s durable, and has %s now", n.at+1, old.last, c.Last))
+		case c.Last.TxID >= mark.TxID && o.residue[n.at] == nil:
+			o.residue[n.at] = &copyAt{c.Segment, c.Epoch, c.Accepted, old.last}
+			o.w.note("n%d: rot took %s to %s, above its last mark", n.at+1, c.Last, old.last)
+		}
+	}
+	if r := o.residue[n.at]; r != nil && (c.State != recovery.InProgress || !now.sameCopy(*r) || o.contains(c.Last, r.last)) {
+		o.residue[n.at] = nil // it has them again, or what was decided without them
+	}
+	*old = now
+}
+
+// contains: the history that ends at end goes through p.
+func (o *oracle) contains(end, p segments.Position) bool {
+	for end.TxID > p.TxID {
+		end = o.parent[end]
+	}
+	return end == p
+}
+
+// whole: the node's disk holds all that was acknowledged, all of it can be read, and what the node had
+// when it was damaged is there again, or was decided otherwise. Then another node may be damaged.
+func (o *oracle) whole(i int) bool {
+	n := o.w.nodes[i]
+	clone := n.disk.CrashClone(memfs.CrashOptions{})
+	clone.SetCapacity(-1)
+	j, err := journal.Open(clone, dir, n.self(), o.w.journal, journalOptions)
+	if err != nil || o.residue[i] != nil {
+		return false
+	}
+	st := j.State()
+	if !st.Member || !st.DataKnown || len(st.Damaged) > 0 || st.Answer.Copy.CutAt != nil {
+		return false // or what was cut here still stands in the file of the running node
+	}
+	var end, decided segments.Position
+	for _, s := range j.Segments() {
+		if s.First != end.TxID+1 || decided != end || s.State == recovery.Finalized && j.Verify(s.First, nil) != nil {
+			return false
+		}
+		if end = s.Last; s.State == recovery.Finalized {
+			decided = end
+		}
+	}
+	for _, p := range n.owes {
+		if p.TxID > decided.TxID && !o.contains(end, p) {
+			return false
+		}
+	}
+	return o.contains(end, o.acked)
+}
+
+// chosen: an attempt has made its choice. One that leaves out frames which rot took from a node that it
+// heard, above that node's last mark, ends the run: the frames may have been acknowledged, or be any time.
+// It is no excuse where any node that was heard knew a floor beyond the choice (R3).
+func (o *oracle) chosen(c *client, end segments.End) {
+	lost, cutAt := false, false
+	for _, a := range c.heard {
+		r := o.residue[o.w.node(a.Node.ID).at]
+		if r != nil && a.Copy.State == recovery.InProgress && r.last.TxID > end.Last && o.mayBeAcked(r.last) {
+			lost = true
+			cutAt = cutAt || a.Copy.CutAt != nil
+		}
+		if !o.contains(end.Position(), a.Floor.At) {
+			return
+		}
+	}
+	if lost {
+		o.w.note("N2a's residue: epoch %d ends at %s, cut_at %t", c.as(c.co.Claim()).Epoch, end, cutAt)
+		o.w.result.Residue = true
+	}
+}
+
+// mayBeAcked: a majority had p durable, before rot took it from some.
+func (o *oracle) mayBeAcked(p segments.Position) bool {
+	holders := 0
+	for i := range o.disks {
+		r := o.residue[i]
+		if o.contains(o.high[i].last, p) || r != nil && o.contains(r.last, p) {
+			holders++
+		}
+	}
+	return holders > len(o.disks)/2
+}
+
 // probe is a fresh writer's recovery on one majority, as far as the choice: R2 and R3 over what the
-// disks hold.
+// disks hold. A majority without damaged nodes must be able to recover. One with such a node may be stuck,
+// but it must not choose wrongly.
 func (o *oracle) probe(mask int) error {
 	var js []*journal.Journal
 	newest := segments.TxID(1)
-	for i := range o.w.nodes {
+	damaged, residue := false, false
+	for i, n := range o.w.nodes {
 		if mask>>i&1 == 0 {
 			continue
 		}
-		if err := o.disks[i].err; err != nil {
-			return fmt.Errorf("n%d cannot be opened after a power failure: %w", i+1, err)
+		damaged, residue = damaged || n.damaged, residue || o.residue[i] != nil
+		if err := o.knows(i); err != nil {
+			if n.damaged {
+				return nil // no data answer, and it says so
+			}
+			return err
 		}
 		j := o.disks[i].j
-		st := j.State()
-		if !st.DataKnown {
-			return fmt.Errorf("n%d does not know its data after a power failure: %v", i+1, st.Damaged)
+		if st := j.State(); st.DataKnown {
+			newest = max(newest, st.Answer.Newest)
 		}
-		newest = max(newest, st.Answer.Newest)
 		js = append(js, j)
 	}
-	ch, err := choose(o.w.members, newest, js)
-	if err != nil {
+	ch, err := o.choose(newest, js)
+	switch {
+	case err != nil && damaged && !errors.Is(err, recovery.ErrDivergence):
+		return nil
+	case err != nil:
 		return fmt.Errorf("stuck: %w", err)
 	}
 	if d, ok := o.decided[newest]; ok && d != ch.End {
 		return fmt.Errorf("decision changed: segment %d was decided to end at %s, recovery says %s", newest, d, ch.End)
 	}
-	return o.keepsAcked(ch, js)
+	err = o.keepsAcked(ch, js, damaged)
+	if err == nil || !residue || o.passesFloor(ch, js) {
+		return err
+	}
+	// N2a's residue: frames that rotted above the last mark may be lost to this majority, while the other
+	// holder is away. With everybody there they must not be.
+	if everybody := o.everybody(); everybody != mask {
+		return o.probe(everybody)
+	}
+	return err
 }
 
-func choose(cfg quorum.Config, s segments.TxID, js []*journal.Journal) (recovery.Choice, error) {
+// knows: the node would count, and give a data answer.
+func (o *oracle) knows(i int) error {
+	if err := o.disks[i].err; err != nil {
+		return fmt.Errorf("n%d cannot be opened after a power failure: %w", i+1, err)
+	}
+	switch st := o.disks[i].j.State(); {
+	case !st.Member:
+		return fmt.Errorf("n%d is no member after a power failure: %v", i+1, st.Damaged)
+	case !st.DataKnown && o.w.cfg.Broken != RuleN2:
+		return fmt.Errorf("n%d does not know its data after a power failure: %v", i+1, st.Damaged)
+	}
+	return nil
+}
+
+func (o *oracle) everybody() (mask int) {
+	for i := range o.disks {
+		if o.knows(i) == nil {
+			mask |= 1 << i
+		}
+	}
+	return mask
+}
+
+// passesFloor: one of the nodes knows a floor that the choice does not contain (R3).
+func (o *oracle) passesFloor(ch recovery.Choice, js []*journal.Journal) bool {
+	return slices.ContainsFunc(js, func(j *journal.Journal) bool {
+		return !o.contains(ch.End.Position(), j.State().Answer.Floor.At)
+	})
+}
+
+func (o *oracle) choose(s segments.TxID, js []*journal.Journal) (recovery.Choice, error) {
 	ask := map[quorum.Key][]segments.TxID{}
 	for {
 		var answers []recovery.Answer
@@ -170,9 +341,9 @@ func choose(cfg quorum.Config, s segments.TxID, js []*journal.Journal) (recovery
 			if err != nil {
 				return recovery.Choice{}, err
 			}
-			answers = append(answers, a)
+			answers = append(answers, o.w.distort(a))
 		}
-		ch, need, err := recovery.Choose(cfg, s, answers)
+		ch, need, err := recovery.Choose(o.w.members, s, answers)
 		if err != nil || len(need) == 0 {
 			return ch, err
 		}
@@ -182,11 +353,14 @@ func choose(cfg quorum.Config, s segments.TxID, js []*journal.Journal) (recovery
 	}
 }
 
-// keepsAcked: the recovered journal contains the highest acknowledged position, by digest, and every
-// segment below the newest can be read on this majority.
-func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal) error {
-	if o.acked.TxID > ch.End.Last {
+// keepsAcked: the recovered journal contains the highest acknowledged position, by digest, and, unless a
+// node is damaged, every segment below the newest can be read on this majority.
+func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged bool) error {
+	if !o.contains(ch.End.Position(), o.acked) {
 		return fmt.Errorf("LOST: %s was acknowledged, recovery ends at %s", o.acked, ch.End)
+	}
+	if damaged {
+		return nil
 	}
 	at := segments.TxID(1)
 	want := ch.Prev
@@ -243,6 +417,9 @@ func (o *oracle) views() {
 		}
 		for _, s := range n.j.FinalizedFirsts() {
 			end := n.j.FinalizedEnd(s)
+			if end.IsZero() && n.damaged {
+				continue // its footer cannot be read, which it noticed just now
+			}
 			if d, ok := o.decided[s]; ok && d != end {
 				o.w.fail(fmt.Errorf("n%d finalized %s, decided was %s", n.at+1, end, d))
 			}
@@ -257,10 +434,14 @@ func (o *oracle) settled() bool {
 		return false
 	}
 	var want []rpc.SegmentInfo
-	for i, n := range o.w.nodes {
+	for _, n := range o.w.nodes {
 		if n.j == nil {
 			return false
 		}
+		if n.outForGood() {
+			continue
+		}
+		n.scrub() // rot that nobody has met yet
 		have := n.j.Segments()
 		for k := range have {
 			if have[k].State != recovery.Finalized {
@@ -268,7 +449,7 @@ func (o *oracle) settled() bool {
 			}
 			have[k].Bytes = 0 // marks are the node's own
 		}
-		if i > 0 && !slices.Equal(want, have) {
+		if want != nil && !slices.Equal(want, have) {
 			return false
 		}
 		want = have
@@ -276,9 +457,27 @@ func (o *oracle) settled() bool {
 	return true
 }
 
+// holdings says what each node holds.
+func (o *oracle) holdings() (s string) {
+	for i, n := range o.w.nodes {
+		s += fmt.Sprintf("\nn%d:", i+1)
+		if n.j == nil {
+			s += " down"
+			continue
+		}
+		for _, x := range n.j.Segments() {
+			s += fmt.Sprintf(" %d..%s %s %s", x.First, x.Last, x.State, x.Problem)
+		}
+	}
+	return s
+}
+
 // final reads the whole journal on every node and compares it with what the writers wrote.
 func (o *oracle) final() {
 	for _, n := range o.w.nodes {
+		if n.outForGood() {
+			continue
+		}
 		var prev segments.Position
 		err := n.j.Tail(context.Background(), rpc.TailRequest{From: 1}, func(c rpc.Chunk) error {
 			frames, err := segments.ParseFrames(c.Frames)

@@ -18,7 +18,7 @@ var (
 // TestSimulation runs seeds; a failure prints the one that failed, and the end of its trace.
 func TestSimulation(t *testing.T) {
 	next, mu := *seed, sync.Mutex{}
-	var recoveries, crashes, probes, acked int
+	var sum total
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
@@ -31,8 +31,11 @@ func TestSimulation(t *testing.T) {
 					return
 				}
 				cfg := Config{Seed: s}
-				if s%10 == 0 {
+				if s%5 == 0 {
 					cfg.Nodes = 5
+				}
+				if s%3 == 0 {
+					cfg.Writers = 3
 				}
 				r := Run(cfg)
 				if r.Err != nil {
@@ -42,30 +45,61 @@ func TestSimulation(t *testing.T) {
 					t.Errorf("%v\nreplay: make sim SEEDS=1 SEED=%d\n%s", r.Err, s, strings.Join(tail, "\n"))
 				}
 				mu.Lock()
-				recoveries, crashes, probes, acked = recoveries+r.Recoveries, crashes+r.Crashes, probes+r.Probes, acked+int(r.Acked)
+				sum.add(r)
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	t.Logf("%d seeds: %d txids acknowledged, %d recoveries, %d crashes, %d probes", *seeds, acked, recoveries, crashes, probes)
-	require.Positive(t, recoveries)
-	require.Positive(t, crashes)
+	t.Logf("%d seeds: %+v", *seeds, sum)
+	require.Positive(t, sum.Recoveries)
+	require.Positive(t, sum.Crashes)
+	if *seeds >= 100 { // every fault must have struck
+		for _, n := range []int{sum.Wipes, sum.Rots, sum.Fulls, sum.FailedSyncs, sum.TornTails, sum.LostRenames} {
+			require.Positive(t, n)
+		}
+		require.Less(t, sum.Residues, *seeds/20, "runs that N2a's residue ends early")
+	}
+}
+
+// total adds runs up.
+type total struct {
+	Acked, Recoveries, Crashes, Probes, Wipes, Rots, Fulls, FailedSyncs, TornTails, LostRenames, Residues int
+}
+
+func (s *total) add(r Result) {
+	s.Acked += int(r.Acked)
+	s.Recoveries += r.Recoveries
+	s.Crashes += r.Crashes
+	s.Probes += r.Probes
+	s.Wipes += r.Wipes
+	s.Rots += r.Rots
+	s.Fulls += r.Fulls
+	s.FailedSyncs += r.FailedSyncs
+	s.TornTails += r.TornTails
+	s.LostRenames += r.LostRenames
+	if r.Residue {
+		s.Residues++
+	}
 }
 
 // TestSameSeedSameRun: the run depends on nothing but the seed.
 func TestSameSeedSameRun(t *testing.T) {
 	for s := uint64(1000); s < 1005; s++ {
-		a, b := Run(Config{Seed: s}), Run(Config{Seed: s})
-		require.NoError(t, a.Err)
-		require.Equal(t, a.Digest, b.Digest)
-		require.NotEqual(t, a.Digest, Run(Config{Seed: s + 100}).Digest)
+		for _, cfg := range []Config{{}, {Nodes: 5, Writers: 3, Harm: HarmRot}} {
+			other := cfg
+			cfg.Seed, other.Seed = s, s+100
+			a, b := Run(cfg), Run(cfg)
+			require.NoError(t, a.Err)
+			require.Equal(t, a.Digest, b.Digest)
+			require.NotEqual(t, a.Digest, Run(other).Digest)
+		}
 	}
 }
 
 // TestLostSyncsAreCaught: with disks that lie about syncs, the oracle finds it (W2).
 func TestLostSyncsAreCaught(t *testing.T) {
 	for s := uint64(1); s <= 5; s++ {
-		require.Error(t, Run(Config{Seed: s, LoseSyncs: true}).Err)
+		require.Error(t, Run(Config{Seed: s, Broken: RuleW2}).Err)
 	}
 }

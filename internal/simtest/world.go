@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"math/rand/v2"
@@ -19,8 +20,10 @@ type Config struct {
 	Nodes   int // default 3
 	Writers int // that compete; default 1 to 3, by seed
 	Events  int // faults stop after so many events; default 1500
-	// LoseSyncs makes every sync a lie: a run must then be caught.
-	LoseSyncs bool
+	// Harm is what disks do, and more of it; "" leaves it to the seed.
+	Harm Harm
+	// Broken is a rule that the run goes without: it must then be caught.
+	Broken Rule
 	// Trace keeps a line per event.
 	Trace bool
 }
@@ -32,8 +35,16 @@ type Result struct {
 	Recoveries int
 	Crashes    int
 	Probes     int
-	Err        error // what the oracle found
-	Trace      []string
+
+	Wipes, Rots, Fulls, FailedSyncs int
+	TornTails                       int // starts that found a cut
+	LostRenames                     int // power losses after which other names were there
+	// Residue: a choice went without frames that rotted above their node's last mark, while the other
+	// holder was away: N2a's documented residue. The run ends there.
+	Residue bool
+
+	Err   error // what the oracle found
+	Trace []string
 }
 
 const (
@@ -42,6 +53,9 @@ const (
 	delayMax       = 20 // in ticks of the fake clock
 	timeout        = 120
 )
+
+// errNoProgress is a run that does not come to rest though all faults are over.
+var errNoProgress = errors.New("no progress")
 
 // world is one run.
 type world struct {
@@ -58,6 +72,8 @@ type world struct {
 	clients []*client
 	cut     map[[2]int]bool // from, to: nothing passes
 	calm    bool            // no more faults: everybody heals
+	wipes   bool            // disks may be taken away
+	rots    bool            // disks may rot
 
 	oracle oracle
 	log    hash.Hash
@@ -113,6 +129,8 @@ func newWorld(cfg Config) *world {
 	if w.cfg.Writers == 0 {
 		w.cfg.Writers = 1 + w.rng.IntN(3)
 	}
+	damage := w.rng.IntN(4) // none in one run of four
+	w.wipes, w.rots = damage&1 != 0 || cfg.Harm != "", damage&2 != 0 || cfg.Harm != ""
 	var ms []quorum.Member
 	for i := range w.cfg.Nodes {
 		ms = append(ms, quorum.Member{ID: quorum.NodeID(fmt.Sprintf("n%d", i+1)), Incarnation: quorum.Incarnation{byte(i + 1)}})
@@ -148,11 +166,14 @@ func (w *world) after(d int64, f func()) {
 
 // play runs events until the faults are over and everybody has healed.
 func (w *world) play() {
-	for w.result.Err == nil && len(w.events) > 0 {
+	for !w.over() && len(w.events) > 0 {
 		e := heap.Pop(&w.events).(event)
 		w.now = e.at
 		e.run()
 		w.steps++
+		if w.over() {
+			break
+		}
 		w.oracle.check()
 		if !w.calm && w.steps >= w.cfg.Events {
 			w.heal()
@@ -161,13 +182,15 @@ func (w *world) play() {
 			break
 		}
 		if w.steps > 40*w.cfg.Events {
-			w.fail(fmt.Errorf("no progress: not settled after %d events", w.steps))
+			w.fail(fmt.Errorf("%w: not settled after %d events%s", errNoProgress, w.steps, w.oracle.holdings()))
 		}
 	}
-	if w.result.Err == nil {
+	if !w.over() {
 		w.oracle.final()
 	}
 }
+
+func (w *world) over() bool { return w.result.Err != nil || w.result.Residue }
 
 func (w *world) fail(err error) {
 	if w.result.Err == nil {
@@ -198,7 +221,7 @@ func (w *world) disturb() {
 	if w.calm {
 		return
 	}
-	switch k := w.rng.IntN(10); {
+	switch k := w.rng.IntN(14); {
 	case k < 3:
 		a, b := w.rng.IntN(w.cfg.Nodes+w.cfg.Writers), w.rng.IntN(w.cfg.Nodes)
 		w.cut[[2]int{a, b}] = true
@@ -221,8 +244,13 @@ func (w *world) disturb() {
 			n.fault.Crash()
 			n.buryIfDead()
 		}
-	default:
+	case k < 10:
 		w.clients[w.rng.IntN(len(w.clients))].die()
+	default:
+		w.harm()
+	}
+	if w.cfg.Harm != "" {
+		w.harm()
 	}
 	w.after(10+w.rng.Int64N(150), w.disturb)
 }
@@ -246,7 +274,9 @@ func (w *world) heal() {
 		c.die()
 	}
 	for _, n := range w.nodes {
-		n.fault.CrashAt(1 << 62)
+		n.fault.CrashAt(0)
+		n.fault.ClearRules()
+		n.makeRoom()
 		if n.j == nil {
 			w.after(1, n.restart)
 		}

@@ -65,6 +65,9 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		require.NoError(t, n.CreateJournal(ctx, summary))
 		requireSame(t, call{"CreateJournal", []any{summary}}, s.lastCall())
 
+		require.NoError(t, n.InstallConfig(ctx, summary))
+		requireSame(t, call{"InstallConfig", []any{summary}}, s.lastCall())
+
 		require.NoError(t, n.DeleteJournal(ctx, rpc.JournalSummary{ID: summary.ID}))
 		requireSame(t, call{"DeleteJournal", []any{rpc.JournalSummary{ID: summary.ID}}}, s.lastCall())
 
@@ -118,6 +121,7 @@ func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 	errs := map[string]error{
 		"CreateJournal": n.CreateJournal(ctx, summary),
 		"DeleteJournal": n.DeleteJournal(ctx, summary),
+		"InstallConfig": n.InstallConfig(ctx, summary),
 		"Finalize":      n.Finalize(ctx, header, end),
 		"Accept":        n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, nil),
 	}

@@ -59,6 +59,11 @@ func (j *Journal) judgeAccept(h rpc.Header, req recovery.AcceptRequest) (recover
 		return recovery.Local{}, 0, fmt.Errorf("%w: segment %d does not follow %s", rpc.ErrBadRequest, s, req.Prev)
 	}
 	l := j.local(s)
+	if info, err := j.store.Info(s); err == nil && info.Finalized && l.Copy.State == recovery.Unknown {
+		// A damaged copy that was finalized is replaced by a finalized one alone (R5, A2): an accepted record
+		// would stand beside it, and speak of content that cannot be put in place.
+		return recovery.Local{}, 0, recovery.ErrUnknownData
+	}
 	holds := false
 	if l.Copy.State == recovery.InProgress {
 		d, found, err := j.store.DigestAt(s, req.End.Last)

@@ -590,3 +590,47 @@ func TestR1_RepeatsChangeNothing_L11(t *testing.T) {
 	require.Empty(t, m.fs.Log(), "nothing was written")
 	c.probe(w.write("2", nodeA, nodeB))
 }
+
+// A frame that one node had was called refused, and its txid given to other bytes. What the cores do of such a
+// writer: no node takes both, recovery never guesses between them, and says who holds what. Where the bytes stay
+// the same, as W6 demands, nothing is lost. Guards resent (W4) and checkPrefixes (R2).
+func TestW6_TxidIsBoundToItsBytes_S12(t *testing.T) {
+	for name, reuse := range map[string]bool{"the txid is used again": true, "the same bytes are sent again": false} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			w := c.mustRecover().mustStart(nodeA, nodeB, nodeC)
+			x := w.frame("x")
+			_, err := w.put(nodeA, x)
+			require.NoError(t, err)
+			second := x
+			if reuse {
+				second = sealed(segments.Position{}, w.claim.Epoch, "y")
+			}
+			for _, id := range []quorum.NodeID{nodeB, nodeC} {
+				at, err := w.put(id, second)
+				require.NoError(t, err)
+				require.Equal(t, second.Position(), at)
+			}
+			_, err = w.put(nodeA, second)
+			if !reuse {
+				require.NoError(t, err)
+				c.probe(x.Position())
+				return
+			}
+			require.ErrorIs(t, err, recovery.ErrBreach)
+			require.Equal(t, x.Position(), c.copyAt(nodeA, 1).Last)
+			for _, ids := range [][]quorum.NodeID{{nodeA, nodeB}, {nodeA, nodeC}, {nodeA, nodeB, nodeC}} {
+				_, err = c.recover(ids...)
+				var d *recovery.DivergenceError
+				require.ErrorAs(t, err, &d)
+				require.Contains(t, d.Nodes, nodeA)
+				require.Contains(t, d.Ends, x.Position())
+				require.Contains(t, d.Ends, second.Position())
+			}
+			for _, id := range c.ids() {
+				require.Equal(t, recovery.InProgress, c.copyAt(id, 1).State, "nobody changed anything")
+				require.Zero(t, c.copyAt(id, 1).Accepted)
+			}
+		})
+	}
+}

@@ -173,6 +173,14 @@ func (j *Journal) loadSegments(opts Options) error {
 			return err
 		}
 	}
+	for _, s := range sortedKeys(j.badAccepted) {
+		if info, err := j.store.Info(s); err == nil && info.State == store.StateFinalized {
+			delete(j.badAccepted, s) // done with, whatever it said
+			if err := j.files.removeAccepted(s); err != nil {
+				return err
+			}
+		}
+	}
 	j.structureChanged()
 	return nil
 }
@@ -204,6 +212,9 @@ func (j *Journal) rollForward(s segments.TxID, a recovery.Accepted) error {
 	}
 	found, err := j.store.InstallKept(s, a.End, segments.ReasonReplaced)
 	switch {
+	case errors.Is(err, store.ErrFinalized): // and damaged, or the record would be done with
+		j.broken[s] = fmt.Errorf("journal: %w", err)
+		return nil // it makes itself unknown, not the journal (N2)
 	case err != nil:
 		return fmt.Errorf("journal: %w", err)
 	case found:
