@@ -212,3 +212,47 @@ func TestTexts(t *testing.T) {
 	}
 	require.NoError(t, checkText("text", "äb", 1, 4))
 }
+
+// TestARefusalUndoesWhatWasBegun: a command works on a copy, which is kept only if nothing refuses.
+func TestARefusalUndoesWhatWasBegun(t *testing.T) {
+	w := withJournal(t)
+	w.changeUpTo(StageJoint)
+	before := w.state()
+	_, err := w.c.edit(w.target(), func(j *Journal) (Result, error) {
+		j.Quota, j.Change.Note, j.Config.Sets[0][0].ID = 1, "x", "x"
+		return Result{}, &Refusal{Class: ErrLimit}
+	})
+	require.ErrorIs(t, err, ErrLimit)
+	require.Equal(t, before, w.state())
+}
+
+// TestTombstonesAreBounded: no change begins that could not end for want of room.
+func TestTombstonesAreBounded(t *testing.T) {
+	w := withJournal(t)
+	j := w.c.journals[j1]
+	for i := range MaxFormer - 4 {
+		m := quorum.Member{ID: "gone", Incarnation: quorum.Incarnation{1, byte(i >> 8), byte(i)}}
+		j.Former = append(j.Former, Former{Member: m, Version: 1})
+	}
+	w.no(ErrLimit, &BeginChange{w.target(), members("n4", "n5")})
+	w.changeOfOne()
+	w.ok(&Abort{w.step(), ""})
+	for i := range 2 {
+		m := quorum.Member{ID: "gone-too", Incarnation: quorum.Incarnation{byte(i + 1)}}
+		w.c.journals[j1].Former = append(w.c.journals[j1].Former, Former{Member: m, Version: 1})
+	}
+	w.no(ErrLimit, &Adopt{j1, quorum.NewConfig(9, members("n4")...)})
+
+	w = withJournal(t)
+	for i := range MaxTombstones {
+		id := segments.JournalID{1, byte(i >> 8), byte(i)}
+		w.c.journals[id] = &Journal{
+			ID: id, Name: id.String(), Config: quorum.Config{Version: 2}, InForce: 2, Deleted: true, Reclaimed: true,
+			Former: []Former{{member("n1", 1), 2}},
+		}
+	}
+	w.ok(&DeleteJournal{w.target()})
+	w.no(ErrLimit, &Reclaim{j1, 2})
+	w.ok(&Forget{"n1", member("n1", 1).Incarnation, segments.JournalID{1}, 2})
+	w.ok(&Reclaim{j1, 2})
+}
