@@ -66,6 +66,7 @@ var layers = map[string][]string{
 	"proto/qjm/v1":         {},
 	"internal/wire":        {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "proto/qjm/v1"},
 	"journalnode/journal":  {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/durable"},
+	"journalnode/catalog":  {"fencing", "segments", "internal/quorum"},
 	"journalnode":          {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "journalnode/journal"},
 	"libqjm":               {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire"},
 	"internal/model":       {},
@@ -93,7 +94,7 @@ func TestImportsRunDownwards(t *testing.T) {
 }
 
 // pure packages decide; they do not do.
-var pure = []string{"fencing", "internal/quorum", "segments", "recovery", "internal/replication", "journalnode/journal", "segments/store", "internal/durable"}
+var pure = []string{"fencing", "internal/quorum", "segments", "recovery", "internal/replication", "journalnode/journal", "journalnode/catalog", "segments/store", "internal/durable"}
 
 func TestCoresHaveNoNetworkFilesOrLogs(t *testing.T) {
 	for _, p := range packages(t) {
