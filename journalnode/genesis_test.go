@@ -100,7 +100,7 @@ func TestGenesis_WipedAfterwardsStaysOut(t *testing.T) {
 		_, err = n.NewEpoch(b.ctx, b.header(2, id, 1, writerID()))
 		require.ErrorIs(b, err, rpc.ErrUnknownNode)
 		require.ErrorIs(b, n.CreateJournal(b.ctx, rpc.JournalSummary{ID: id, Name: "j"}), rpc.ErrUnknownNode)
-		_, err = n.Segments(b.ctx, id)
+		_, err = n.Segments(b.ctx, rpc.SegmentsRequest{Journal: id})
 		require.ErrorIs(b, err, rpc.ErrUnknownNode)
 		for i := range 2 {
 			require.NoError(b, b.Nodes[i].Ready())

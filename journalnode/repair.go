@@ -153,7 +153,7 @@ type finalizedCopy struct {
 
 // repair pulls what is missing, oldest first.
 func (n *Node) repair(ctx context.Context, o *owner) error {
-	own, err := n.Segments(ctx, o.j.ID())
+	own, err := rpc.AllSegments(ctx, o.j.ID(), n.Segments)
 	if err != nil {
 		return err
 	}
@@ -253,9 +253,11 @@ func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalI
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout)
-	defer cancel()
-	return peer.Segments(ctx, j)
+	return rpc.AllSegments(ctx, j, func(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+		ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout) // of each page
+		defer cancel()
+		return peer.Segments(ctx, req)
+	})
 }
 
 // pull copies one finalized segment, verified frame by frame, and puts it in place.

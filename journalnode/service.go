@@ -246,12 +246,12 @@ func (n *Node) Finalize(ctx context.Context, h rpc.Header, end segments.End) err
 }
 
 // Segments implements rpc.Service.
-func (n *Node) Segments(ctx context.Context, id segments.JournalID) ([]rpc.SegmentInfo, error) {
-	o, err := n.owner(id)
+func (n *Node) Segments(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+	o, err := n.owner(req.Journal)
 	if err != nil {
-		return nil, err
+		return rpc.SegmentsPage{}, err
 	}
-	return ask(ctx, o, func(j *journal.Journal) ([]rpc.SegmentInfo, error) { return j.Segments(), nil })
+	return ask(ctx, o, func(j *journal.Journal) (rpc.SegmentsPage, error) { return j.SegmentsAfter(req.After, req.Limit), nil })
 }
 
 // ReadSegment implements rpc.Service.

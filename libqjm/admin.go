@@ -343,7 +343,7 @@ func (c *Client) Segments(ctx context.Context, name string) ([]SegmentInfo, erro
 	var out []SegmentInfo
 	answered := false
 	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) ([]rpc.SegmentInfo, error) {
-		return n.Segments(ctx, ref.id)
+		return rpc.AllSegments(ctx, ref.id, n.Segments)
 	}, func(r reply[[]rpc.SegmentInfo]) bool {
 		answered = answered || r.err == nil
 		for _, s := range r.val {

@@ -81,8 +81,8 @@ func TestHole_AntiEntropyOvertakesTheWritersFinalize(t *testing.T) {
 	js, err := c.Nodes[0].Journals(ctx)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { // n1 has finalized it, alone
-		have, err := c.Nodes[0].Segments(ctx, js[0].ID)
-		return err == nil && have[0].State == recovery.Finalized
+		have, err := c.Nodes[0].Segments(ctx, rpc.SegmentsRequest{Journal: js[0].ID})
+		return err == nil && have.Segments[0].State == recovery.Finalized
 	}, 10*time.Second, 10*time.Millisecond)
 	c.StartNode(1)
 	c.StartNode(2)

@@ -111,6 +111,21 @@ type SegmentInfo struct {
 	Problem string // of an Unknown one
 }
 
+// SegmentsRequest asks for one page of a node's list of segments: at most Limit of those whose first
+// txid is above After. Limit 0, or one above SegmentsPageMax, is SegmentsPageMax.
+type SegmentsRequest struct {
+	Journal segments.JournalID
+	After   segments.TxID
+	Limit   int
+}
+
+// SegmentsPage is one page, by first txid. More: there are segments behind it. Pages asked for one
+// after the other are no snapshot: segments may come, end or go in between.
+type SegmentsPage struct {
+	Segments []SegmentInfo
+	More     bool
+}
+
 // ReadRequest asks for verbatim frames of one segment, from the frame that holds From. Purpose says
 // how far: up to what is committed for readers, up to what is durable for recovery and catch-up.
 type ReadRequest struct {
@@ -226,7 +241,7 @@ type Node interface {
 	// frames of the whole segment because the node could reach no source (R4).
 	Accept(ctx context.Context, h Header, req recovery.AcceptRequest, relay ChunkStream) error
 	Finalize(ctx context.Context, h Header, end segments.End) error
-	Segments(ctx context.Context, id segments.JournalID) ([]SegmentInfo, error)
+	Segments(ctx context.Context, req SegmentsRequest) (SegmentsPage, error)
 	ReadSegment(ctx context.Context, req ReadRequest) (ChunkStream, error)
 	Tail(ctx context.Context, req TailRequest) (ChunkStream, error)
 	Write(ctx context.Context, h Header) (WriteStream, error)
@@ -244,7 +259,7 @@ type Service interface {
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
 	Accept(ctx context.Context, h Header, req recovery.AcceptRequest, relay ChunkStream) error
 	Finalize(ctx context.Context, h Header, end segments.End) error
-	Segments(ctx context.Context, id segments.JournalID) ([]SegmentInfo, error)
+	Segments(ctx context.Context, req SegmentsRequest) (SegmentsPage, error)
 	ReadSegment(ctx context.Context, req ReadRequest, send func(Chunk) error) error
 	Tail(ctx context.Context, req TailRequest, send func(Chunk) error) error
 	Write(h Header, stream ServerStream) error
@@ -261,4 +276,7 @@ const (
 	ChunkBytes      = 1 << 20  // frames are gathered into chunks of about this size
 	DigestsMax      = 1024     // questions in one Prepare
 	JournalNameMax  = 128
+	SegmentsPageMax = 4096    // segments in one page of the list
+	ProblemBytesMax = 1 << 10 // text about one segment in it; a full page is far below MessageBytesMax
+	SegmentsMax     = 1 << 20 // segments of one journal that are listed at all
 )

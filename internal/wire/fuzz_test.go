@@ -148,7 +148,12 @@ func FuzzAnswerFromProto(f *testing.F) {
 }
 
 func FuzzSegmentsFromProto(f *testing.F) {
-	fuzzDecoder(f, segmentsFromProto, segmentsToProto, []rpc.SegmentInfo{
+	fuzzDecoder(f, segmentsFromProto, segmentsToProto, rpc.SegmentsPage{Segments: []rpc.SegmentInfo{
 		{First: 11, State: recovery.InProgress, Last: at, Epoch: 5, Prev: prevEnd, Bytes: 4096, Problem: "p"},
-	})
+	}, More: true})
+}
+
+func FuzzSegmentsRequestFromProto(f *testing.F) {
+	fuzzDecoder(f, segmentsRequestFromProto, segmentsRequestToProto,
+		rpc.SegmentsRequest{Journal: header.Journal, After: 9, Limit: rpc.SegmentsPageMax}, rpc.SegmentsRequest{})
 }

@@ -100,7 +100,7 @@ func (s *server) Finalize(ctx context.Context, p *qjmv1.FinalizeRequest) (*qjmv1
 }
 
 func (s *server) ListSegments(ctx context.Context, p *qjmv1.ListSegmentsRequest) (*qjmv1.ListSegmentsResponse, error) {
-	return serve(ctx, p.JournalId, journalIDFromProto, s.svc.Segments, segmentsToProto)
+	return serve(ctx, p, segmentsRequestFromProto, s.svc.Segments, segmentsToProto)
 }
 
 func (s *server) ReadSegment(p *qjmv1.ReadSegmentRequest, stream grpc.ServerStreamingServer[qjmv1.ReadSegmentResponse]) error {

@@ -95,7 +95,7 @@ type fakeService struct {
 	state    rpc.JournalState
 	promise  rpc.PromiseReply
 	answer   recovery.Answer
-	segments []rpc.SegmentInfo
+	segments rpc.SegmentsPage
 	accept   func(ctx context.Context, relay rpc.ChunkStream) error
 	chunks   func(ctx context.Context, send func(rpc.Chunk) error) error
 	write    func(h rpc.Header, s rpc.ServerStream) error
@@ -161,8 +161,8 @@ func (f *fakeService) Finalize(_ context.Context, h rpc.Header, end segments.End
 	return f.err
 }
 
-func (f *fakeService) Segments(_ context.Context, id segments.JournalID) ([]rpc.SegmentInfo, error) {
-	f.called("Segments", id)
+func (f *fakeService) Segments(_ context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+	f.called("Segments", req)
 	return f.segments, f.err
 }
 

@@ -492,9 +492,23 @@ func (j *Journal) State() rpc.JournalState {
 }
 
 // Segments lists what is held, by first txid. Owner only.
-func (j *Journal) Segments() []rpc.SegmentInfo {
+func (j *Journal) Segments() []rpc.SegmentInfo { return j.describe(j.store.Infos()) }
+
+// SegmentsAfter is one page of Segments: the owner is not kept from appends for longer than a page takes.
+// Owner only.
+func (j *Journal) SegmentsAfter(after segments.TxID, limit int) rpc.SegmentsPage {
+	if limit <= 0 || limit > rpc.SegmentsPageMax {
+		limit = rpc.SegmentsPageMax
+	}
+	infos := j.store.Infos()
+	infos = infos[sort.Search(len(infos), func(i int) bool { return infos[i].First > after }):]
+	page := infos[:min(limit, len(infos))]
+	return rpc.SegmentsPage{Segments: j.describe(page), More: len(page) < len(infos)}
+}
+
+func (j *Journal) describe(infos []store.Info) []rpc.SegmentInfo {
 	var out []rpc.SegmentInfo
-	for _, info := range j.store.Infos() {
+	for _, info := range infos {
 		c := j.copyOf(info.First)
 		si := rpc.SegmentInfo{First: c.Segment, State: c.State, Last: c.Last, Epoch: c.Epoch, Prev: c.Prev, Bytes: info.Bytes}
 		if err := errors.Join(info.Err, j.broken[info.First], j.badAccepted[info.First]); err != nil {

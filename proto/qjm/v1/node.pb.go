@@ -775,11 +775,15 @@ func (x *Damage) GetText() string {
 	return ""
 }
 
-// ListSegmentsRequest asks which segments of a journal a node has.
+// ListSegmentsRequest asks for one page of the segments of a journal that a node has.
 type ListSegmentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The journal: 16 bytes.
-	JournalId     []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// Only segments whose first txid is higher; 0: from the first one on.
+	After uint64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	// At most so many; 0, and what is more than 4096: 4096.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -821,11 +825,28 @@ func (x *ListSegmentsRequest) GetJournalId() []byte {
 	return nil
 }
 
-// ListSegmentsResponse lists a node's segments.
+func (x *ListSegmentsRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ListSegmentsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ListSegmentsResponse is one page of a node's segments. Pages asked for one after the other are no
+// snapshot: segments may come, end or go in between.
 type ListSegmentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The segments, by first txid.
-	Segments      []*Segment `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
+	// The segments, by first txid; at most as many as asked for.
+	Segments []*Segment `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
+	// There are segments behind the last one of this page.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -865,6 +886,13 @@ func (x *ListSegmentsResponse) GetSegments() []*Segment {
 		return x.Segments
 	}
 	return nil
+}
+
+func (x *ListSegmentsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // Segment is one line of a node's list of segments.
@@ -1016,12 +1044,15 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\bpoisoned\x18\f \x01(\tR\bpoisoned\"6\n" +
 	"\x06Damage\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\x04R\asegment\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"4\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"`\n" +
 	"\x13ListSegmentsRequest\x12\x1d\n" +
 	"\n" +
-	"journal_id\x18\x01 \x01(\fR\tjournalId\"C\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"W\n" +
 	"\x14ListSegmentsResponse\x12+\n" +
-	"\bsegments\x18\x01 \x03(\v2\x0f.qjm.v1.SegmentR\bsegments\"\xde\x01\n" +
+	"\bsegments\x18\x01 \x03(\v2\x0f.qjm.v1.SegmentR\bsegments\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xde\x01\n" +
 	"\aSegment\x12\x1d\n" +
 	"\n" +
 	"first_txid\x18\x01 \x01(\x04R\tfirstTxid\x12'\n" +
