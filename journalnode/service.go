@@ -113,15 +113,20 @@ func (n *Node) build(id segments.JournalID, name string, cfg quorum.Config) erro
 	return nil
 }
 
-// DeleteJournal implements rpc.Service (M8): the tombstone stays.
-func (n *Node) DeleteJournal(ctx context.Context, s rpc.JournalSummary) error {
-	o, err := n.owner(s.ID)
+// DeleteJournal implements rpc.Service (M8).
+func (n *Node) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
+	o, err := n.owner(h.Journal)
 	if err != nil {
 		return err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { return j.Delete() })
-	if err == nil {
-		n.log.Info("journal deleted", "journal", s.Name, "id", s.ID)
+	if inForce {
+		if err = o.do(ctx, func(j *journal.Journal) error { return j.Reclaim(h) }); err == nil {
+			o.log.Info("journal deleted", "claim", h.Claim)
+		}
+		return err
+	}
+	if err = o.do(ctx, func(j *journal.Journal) error { return j.Delete(h) }); err == nil {
+		o.log.Info("tombstone written; the data stays until the delete is known to be in force", "claim", h.Claim)
 	}
 	return err
 }

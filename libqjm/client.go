@@ -233,20 +233,29 @@ type reply[T any] struct {
 // time, until take says that it has enough, or all have answered. A node that does not answer within
 // RequestTimeout answers with an error.
 func ask[T any](ctx context.Context, c *Client, ids []quorum.NodeID, call func(context.Context, rpc.Node) (T, error), take func(reply[T]) (enough bool)) {
+	members := make([]quorum.Member, len(ids))
+	for i, id := range ids {
+		members[i].ID = id
+	}
+	askMembers(ctx, c, members, func(ctx context.Context, n rpc.Node, _ quorum.Member) (T, error) { return call(ctx, n) }, take)
+}
+
+// askMembers is ask where the call needs to know whom it is meant for.
+func askMembers[T any](ctx context.Context, c *Client, members []quorum.Member, call func(context.Context, rpc.Node, quorum.Member) (T, error), take func(reply[T]) (enough bool)) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
 	defer cancel()
-	answers := make(chan reply[T], len(ids))
-	for _, id := range ids {
+	answers := make(chan reply[T], len(members))
+	for _, m := range members {
 		go func() {
-			r := reply[T]{node: id}
+			r := reply[T]{node: m.ID}
 			var n rpc.Node
-			if n, r.err = c.node(quorum.Member{ID: id}); r.err == nil {
-				r.val, r.err = call(ctx, n)
+			if n, r.err = c.node(m); r.err == nil {
+				r.val, r.err = call(ctx, n, m)
 			}
 			answers <- r
 		}()
 	}
-	for range ids {
+	for range members {
 		if take(<-answers) {
 			return
 		}
@@ -298,26 +307,24 @@ func (c *Client) statesOnce(ctx context.Context, name string, all bool) (journal
 	return ref, got, judge(name, ref.cfg, len(ids), got)
 }
 
-// isDeleted: the empty config is in force where a majority of the members of the config before it has
-// installed it (M2); where nobody tells that config, a majority of all nodes. A tombstone on fewer is a
-// delete that was cut off.
+// isDeleted: the delete is in force where a majority of the members has the tombstone of one claim (M2,
+// M8); where nobody tells who they are, a majority of all nodes. A tombstone on fewer is a delete that was
+// cut off.
 func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool {
-	gone := map[quorum.NodeID]bool{}
+	said := map[quorum.NodeID]rpc.JournalSummary{}
 	for _, r := range got {
-		if r.err == nil && r.val.Summary.Deleted {
-			gone[r.node] = true
+		if r.err == nil {
+			said[r.node] = r.val.Summary
 		}
 	}
-	if cfg.IsZero() {
-		return len(gone) > nodes/2
-	}
-	return cfg.Majority(func(m quorum.Member) bool { return gone[m.ID] })
+	return rpc.TombstoneInForce(cfg, nodes, said)
 }
 
-// countsAs: the member itself answered, with its own storage, as a member (D6, N1).
+// countsAs: the member itself answered, with its own storage, as a member (D6, N1), and is not kept out by
+// a tombstone that may yet be in force (M8).
 func countsAs(got []reply[rpc.JournalState], m quorum.Member) bool {
 	return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
-		return r.err == nil && r.node == m.ID && r.val.Incarnation == m.Incarnation && r.val.Member
+		return r.err == nil && r.node == m.ID && r.val.Incarnation == m.Incarnation && r.val.Member && r.val.Summary.Deleting.IsZero()
 	})
 }
 
@@ -337,6 +344,8 @@ func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalSta
 			missing++
 		case r.err == nil && r.val.Summary.Deleted:
 			r.err = ErrJournalDeleted
+		case r.err == nil && !r.val.Summary.Deleting.IsZero():
+			r.err = ErrJournalDeleting
 		case r.err == nil:
 			continue
 		}

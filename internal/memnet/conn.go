@@ -149,8 +149,10 @@ func (c *conn) CreateJournal(ctx context.Context, j rpc.JournalSummary) error {
 	return err
 }
 
-func (c *conn) DeleteJournal(ctx context.Context, j rpc.JournalSummary) error {
-	_, err := unary(ctx, c, "DeleteJournal", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.DeleteJournal(ctx, j) })
+func (c *conn) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
+	_, err := unary(ctx, c, "DeleteJournal", func(ctx context.Context, s rpc.Service) (none, error) {
+		return none{}, s.DeleteJournal(ctx, h, inForce)
+	})
 	return err
 }
 

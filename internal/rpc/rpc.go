@@ -66,6 +66,9 @@ type JournalSummary struct {
 	Name    string
 	Config  quorum.Config
 	Deleted bool
+	// Deleting is the claim of a delete that this node was asked for, and that it does not know to be in
+	// force: a tombstone with the data still there (M8). Zero: none, or Deleted.
+	Deleting fencing.Claim
 }
 
 // JournalState is what a node says of a journal without promising anything. Counts towards a quorum
@@ -233,7 +236,9 @@ type Node interface {
 	Info(ctx context.Context) (NodeInfo, error)
 	Journals(ctx context.Context) ([]JournalSummary, error)
 	CreateJournal(ctx context.Context, j JournalSummary) error
-	DeleteJournal(ctx context.Context, j JournalSummary) error
+	// DeleteJournal writes the tombstone of the header's claim; with inForce, a majority has it, and the data
+	// goes (M8).
+	DeleteJournal(ctx context.Context, h Header, inForce bool) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
@@ -253,7 +258,7 @@ type Service interface {
 	Info(ctx context.Context) (NodeInfo, error)
 	Journals(ctx context.Context) ([]JournalSummary, error)
 	CreateJournal(ctx context.Context, j JournalSummary) error
-	DeleteJournal(ctx context.Context, j JournalSummary) error
+	DeleteJournal(ctx context.Context, h Header, inForce bool) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)

@@ -63,8 +63,8 @@ func (n *node) CreateJournal(ctx context.Context, j rpc.JournalSummary) error {
 	return n.fail(err)
 }
 
-func (n *node) DeleteJournal(ctx context.Context, j rpc.JournalSummary) error {
-	_, err := n.c.DeleteJournal(ctx, &qjmv1.DeleteJournalRequest{Journal: journalToProto(j)})
+func (n *node) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
+	_, err := n.c.DeleteJournal(ctx, deleteToProto(h, inForce))
 	return n.fail(err)
 }
 

@@ -84,9 +84,7 @@ func FuzzCreateJournalFromProto(f *testing.F) {
 }
 
 func FuzzDeleteJournalFromProto(f *testing.F) {
-	fuzzDecoder(f, deleteFromProto, func(j rpc.JournalSummary) *qjmv1.DeleteJournalRequest {
-		return &qjmv1.DeleteJournalRequest{Journal: journalToProto(j)}
-	}, summary, rpc.JournalSummary{Config: quorum.Config{Version: 5}})
+	fuzzDecoder(f, deleteFromProto, func(h rpc.Header) *qjmv1.DeleteJournalRequest { return deleteToProto(h, true) }, header, rpc.Header{})
 }
 
 func FuzzReadSegmentFromProto(f *testing.F) {

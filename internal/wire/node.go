@@ -42,6 +42,7 @@ func journalToProto(j rpc.JournalSummary) *qjmv1.Journal {
 		Name:      text(j.Name),
 		Config:    configToProto(j.Config),
 		Deleted:   j.Deleted,
+		Deleting:  claimToProto(j.Deleting),
 	}
 }
 
@@ -58,7 +59,7 @@ func (d *decoder) journal(p *qjmv1.Journal) rpc.JournalSummary {
 		ID:      d.id("journal id", p.JournalId),
 		Name:    p.Name,
 		Config:  d.config(p.Config),
-		Deleted: p.Deleted,
+		Deleted: p.Deleted, Deleting: d.claim(p.Deleting),
 	}
 }
 
@@ -89,9 +90,13 @@ func createFromProto(p *qjmv1.CreateJournalRequest) (rpc.JournalSummary, error) 
 	return j, d.done()
 }
 
-func deleteFromProto(p *qjmv1.DeleteJournalRequest) (rpc.JournalSummary, error) {
+func deleteToProto(h rpc.Header, inForce bool) *qjmv1.DeleteJournalRequest {
+	return &qjmv1.DeleteJournalRequest{Header: headerToProto(h), InForce: inForce}
+}
+
+func deleteFromProto(p *qjmv1.DeleteJournalRequest) (rpc.Header, error) {
 	var d decoder
-	return d.journal(p.Journal), d.done()
+	return d.header(p.Header), d.done()
 }
 
 // journalIDFromProto reads the id of a request that carries nothing else.

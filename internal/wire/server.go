@@ -64,9 +64,9 @@ func (s *server) CreateJournal(ctx context.Context, p *qjmv1.CreateJournalReques
 }
 
 func (s *server) DeleteJournal(ctx context.Context, p *qjmv1.DeleteJournalRequest) (*qjmv1.DeleteJournalResponse, error) {
-	j, err := deleteFromProto(p)
+	h, err := deleteFromProto(p)
 	if err == nil {
-		err = s.svc.DeleteJournal(ctx, j)
+		err = s.svc.DeleteJournal(ctx, h, p.InForce)
 	}
 	return &qjmv1.DeleteJournalResponse{}, toStatus(err)
 }

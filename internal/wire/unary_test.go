@@ -65,8 +65,10 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		require.NoError(t, n.CreateJournal(ctx, summary))
 		requireSame(t, call{"CreateJournal", []any{summary}}, s.lastCall())
 
-		require.NoError(t, n.DeleteJournal(ctx, rpc.JournalSummary{ID: summary.ID}))
-		requireSame(t, call{"DeleteJournal", []any{rpc.JournalSummary{ID: summary.ID}}}, s.lastCall())
+		for _, inForce := range []bool{false, true} {
+			require.NoError(t, n.DeleteJournal(ctx, header, inForce))
+			requireSame(t, call{"DeleteJournal", []any{header, inForce}}, s.lastCall())
+		}
 
 		st, err := n.State(ctx, header.Journal)
 		require.NoError(t, err)
@@ -136,7 +138,7 @@ func TestErrorsOfEveryCallAreTyped(t *testing.T) {
 func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 	errs := map[string]error{
 		"CreateJournal": n.CreateJournal(ctx, summary),
-		"DeleteJournal": n.DeleteJournal(ctx, summary),
+		"DeleteJournal": n.DeleteJournal(ctx, header, false),
 		"Finalize":      n.Finalize(ctx, header, end),
 		"Accept":        n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, nil),
 	}
@@ -212,7 +214,8 @@ func TestMalformedRequestsNeverReachTheService(t *testing.T) {
 		"no name":      n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID}),
 		"bad name":     n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a/b"}),
 		"no utf-8":     n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a\xff"}),
-		"bad config":   n.DeleteJournal(ctx, rpc.JournalSummary{Config: quorum.Config{Version: 1, Sets: [][]quorum.Member{{}}}}),
+		"bad config":   n.CreateJournal(ctx, rpc.JournalSummary{Name: "a", Config: quorum.Config{Version: 1, Sets: [][]quorum.Member{{}}}}),
+		"no delete":    second(n.c.DeleteJournal(ctx, &qjmv1.DeleteJournalRequest{Journal: journalToProto(summary), InForce: true})),
 		"other claims": n.Accept(ctx, header, recovery.AcceptRequest{}, nil),
 		"bad source":   n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim, Sources: []quorum.NodeID{"a b"}}, nil),
 		"questions": func() error {
@@ -267,7 +270,7 @@ func TestPanicEndsTheRequestOnly(t *testing.T) {
 	_, err = n.Journals(ctx)
 	require.ErrorContains(t, err, "internal error")
 	require.NotContains(t, err.Error(), "boom")
-	require.NoError(t, n.DeleteJournal(ctx, summary), "the node goes on")
+	require.NoError(t, n.DeleteJournal(ctx, header, false), "the node goes on")
 	require.Equal(t, 2, strings.Count(log.String(), "request panicked"))
 	require.Contains(t, log.String(), "boom")
 }

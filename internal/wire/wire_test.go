@@ -54,7 +54,7 @@ var (
 			{At: segments.Position{TxID: 13, Digest: segments.Digest{4}}, Found: true}, {At: segments.Position{TxID: 14}},
 		},
 	}
-	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true}
+	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true, Deleting: header.Claim}
 )
 
 // frame returns a frame of one transaction of n bytes.
@@ -128,8 +128,8 @@ func (f *fakeService) CreateJournal(_ context.Context, j rpc.JournalSummary) err
 	return f.err
 }
 
-func (f *fakeService) DeleteJournal(_ context.Context, j rpc.JournalSummary) error {
-	f.called("DeleteJournal", j)
+func (f *fakeService) DeleteJournal(_ context.Context, h rpc.Header, inForce bool) error {
+	f.called("DeleteJournal", h, inForce)
 	return f.err
 }
 

@@ -24,6 +24,7 @@ const (
 	fenceFile      = "fence"
 	configFile     = "config"
 	committedFile  = "committed"
+	tombstoneFile  = "tombstone"
 	acceptedPrefix = "accepted-"
 	segmentsDir    = "segments"
 
@@ -35,6 +36,7 @@ var (
 	fenceMagic     = [8]byte{'Q', 'J', 'M', 'F', 'E', 'N', 'C', 'E'}
 	configMagic    = [8]byte{'Q', 'J', 'M', 'C', 'O', 'N', 'F', 0}
 	committedMagic = [8]byte{'Q', 'J', 'M', 'F', 'L', 'O', 'O', 'R'}
+	tombstoneMagic = [8]byte{'Q', 'J', 'M', 'T', 'O', 'M', 'B', 0}
 	acceptedMagic  = [8]byte{'Q', 'J', 'M', 'A', 'C', 'C', 'P', 'T'}
 )
 
@@ -66,6 +68,36 @@ func (f files) loadFence() (fencing.State, error) {
 		return fencing.State{}, err
 	}
 	return fencing.ParseState(b)
+}
+
+// saveTombstone writes the claim of a delete that is not known to be in force.
+func (f files) saveTombstone(c fencing.Claim) error {
+	b, _ := fencing.State{Promised: c}.AppendBinary(nil)
+	return f.save(tombstoneFile, tombstoneMagic, b)
+}
+
+// loadTombstone returns the zero claim where there is none.
+func (f files) loadTombstone() (fencing.Claim, error) {
+	b, err := f.load(tombstoneFile, tombstoneMagic)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fencing.Claim{}, nil
+	}
+	if err != nil {
+		return fencing.Claim{}, err
+	}
+	s, err := fencing.ParseState(b)
+	if err == nil && s.Promised.IsZero() {
+		err = fencing.ErrZeroEpoch
+	}
+	return s.Promised, err
+}
+
+func (f files) removeTombstone() error {
+	err := f.fs.Remove(f.path(tombstoneFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return vfs.Unsettled(f.fs.SyncDir(f.dir))
 }
 
 func (f files) saveConfig(c quorum.Config) error {

@@ -21,6 +21,7 @@ type Inspection struct {
 	Name     string
 	Fence    fencing.State
 	Config   quorum.Config
+	Deleting fencing.Claim // of a delete that is not known to be in force here
 	Accepted []recovery.Accepted
 	Floor    recovery.Floor
 	Segments string // the directory with the segments
@@ -49,6 +50,8 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	note(fenceFile, err)
 	in.Config, err = f.loadConfig()
 	note(configFile, err)
+	in.Deleting, err = f.loadTombstone()
+	note(tombstoneFile, err)
 	if b, err := f.load(committedFile, committedMagic); err == nil && len(b) == recordSize {
 		in.Floor = f.loadFloor()
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -68,7 +71,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case versionFile, fenceFile, configFile, committedFile, segmentsDir:
+		case versionFile, fenceFile, configFile, committedFile, tombstoneFile, segmentsDir:
 		default:
 			if !strings.HasPrefix(n, acceptedPrefix) || strings.HasSuffix(n, ".tmp") {
 				in.Extra = append(in.Extra, n)

@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"sort"
@@ -40,6 +39,8 @@ type Journal struct {
 
 	fence  fencing.State
 	config quorum.Config
+	// deleting is the claim of the tombstone, while the delete is not known to be in force (M8).
+	deleting fencing.Claim
 	// unknown is why the whole journal counts for nothing here: fence or config cannot be read (N2).
 	unknown error
 	// poisoned is the write or sync that failed: nothing is written any more until a restart.
@@ -114,10 +115,12 @@ func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Option
 	if err := j.loadMeta(); err != nil {
 		return nil, err
 	}
+	if j.Deleted() {
+		_ = j.reclaim() // a crash cut it short; what is left now goes at the next open
+	}
 	if err := j.loadSegments(opts); err != nil {
 		return nil, err
 	}
-	j.summary = rpc.JournalSummary{ID: j.id, Name: j.name}
 	j.floor = j.files.loadFloor()
 	j.floorSaved = j.floor
 	// A rename seen after a process crash may not be durable yet; nothing may be answered from it
@@ -143,6 +146,9 @@ func (j *Journal) loadMeta() error {
 	}
 	if j.config, err = j.files.loadConfig(); err != nil {
 		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: config: %w", err))
+	}
+	if j.deleting, err = j.files.loadTombstone(); err != nil { // it counts as present (N2)
+		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: tombstone: %w", err))
 	}
 	if j.accepted, j.badAccepted, err = j.files.loadAccepted(); err != nil {
 		return fmt.Errorf("journal: %w", err)
@@ -299,8 +305,12 @@ func (j *Journal) admit(h rpc.Header) error {
 		return err
 	}
 	next, err := j.fence.Admit(h.Claim)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !j.deleting.IsZero():
+		// Its claim is promised, so no ack leaves either: no writer holds it (W1).
+		return fmt.Errorf("%w: asked for by %s, not known to be in force", rpc.ErrJournalDeleting, j.deleting)
 	}
 	return j.promise(next)
 }
@@ -463,7 +473,7 @@ func (j *Journal) State() rpc.JournalState {
 	a, _ := j.answer(max(newest, 1), nil)
 	st := rpc.JournalState{
 		Node: j.self.ID, Incarnation: j.self.Incarnation,
-		Summary:  rpc.JournalSummary{ID: j.id, Name: j.name, Config: j.config, Deleted: j.Deleted()},
+		Summary:  j.summarize(),
 		Promised: j.fence.Promised, DataKnown: j.unknown == nil && j.dataKnown(newest),
 		Member: j.unknown == nil && j.config.Has(j.self.ID, j.self.Incarnation),
 		Answer: a,
@@ -517,49 +527,6 @@ func (j *Journal) describe(infos []store.Info) []rpc.SegmentInfo {
 		out = append(out, si)
 	}
 	return out
-}
-
-// Delete installs the empty config as the tombstone and then removes the data (M8). Owner only.
-func (j *Journal) Delete() error {
-	if j.unknown != nil {
-		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
-	}
-	if !j.config.IsEmpty() {
-		next := quorum.Config{Version: j.config.Version + 1}
-		if err := j.save(j.files.saveConfig(next)); err != nil {
-			return err
-		}
-		j.config = next
-	}
-	for _, s := range sortedKeys(j.tails) {
-		_ = j.tails[s].w.Close() // its file is removed next
-		delete(j.tails, s)
-	}
-	err := j.removeData()
-	j.structureChanged()
-	return err
-}
-
-func (j *Journal) removeData() error {
-	dir := j.files.path(segmentsDir)
-	names, err := j.files.fs.List(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("journal: %w", err)
-	}
-	for _, n := range names {
-		if err := j.files.fs.Remove(path.Join(dir, n)); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-	}
-	for _, s := range slices.Concat(sortedKeys(j.accepted), sortedKeys(j.badAccepted)) {
-		if err := j.files.removeAccepted(s); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-	}
-	clear(j.accepted)
-	clear(j.badAccepted)
-	clear(j.broken)
-	return j.files.fs.SyncDir(dir)
 }
 
 func sortedKeys[V any](m map[segments.TxID]V) []segments.TxID {

@@ -37,8 +37,8 @@ func (j *Journal) publish() {
 	}
 	j.viewMu.Lock()
 	defer j.viewMu.Unlock()
-	if j.summary.Config.Version != j.config.Version {
-		j.summary = rpc.JournalSummary{ID: j.id, Name: j.name, Config: j.config, Deleted: v.Deleted}
+	if j.summary.ID != j.id || j.summary.Config.Version != j.config.Version || j.summary.Deleting != j.deleting {
+		j.summary = j.summarize()
 	}
 	switch {
 	case j.unusable != nil: // for good, until a restart
