@@ -35,6 +35,7 @@ type Node struct {
 	work     sync.WaitGroup // background loops and opening journals
 	net      listeners
 	metrics  *metrics
+	reserve  *reserve
 
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
@@ -94,6 +95,11 @@ func (n *Node) open(ctx context.Context) error {
 	if n.id, err = loadIdentity(n.fs, dir, n.opts.ID, quorum.Incarnation(uuid.New())); err != nil {
 		return err
 	}
+	n.reserve = newReserve(n.fs, dir, n.opts.ReserveBytes, n.log)
+	if err := n.reserve.load(); err != nil {
+		return err
+	}
+	n.opts.Journal.Room = n.reserve
 	if err := n.openJournals(); err != nil {
 		return err
 	}
@@ -105,6 +111,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(n.foundCluster)
 	n.work.Go(n.repairLoop)
 	n.work.Go(n.scrubLoop)
+	n.work.Go(n.reserveLoop)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -172,9 +173,18 @@ func (n *Node) Prepare(ctx context.Context, h rpc.Header, s segments.TxID, diges
 	return ask(ctx, o, func(j *journal.Journal) (recovery.Answer, error) { return j.Prepare(h, s, digests) })
 }
 
-// Accept implements rpc.Service (R4). The content is fetched outside the owner, and the gate is passed
-// again with it.
+// Accept implements rpc.Service (R4). On a full disk the reserve is given up for it; frames that are relayed
+// cannot be had twice, so there the next attempt has it.
 func (n *Node) Accept(ctx context.Context, h rpc.Header, req recovery.AcceptRequest, relay rpc.ChunkStream) error {
+	err := n.acceptOnce(ctx, h, req, relay)
+	if errors.Is(err, vfs.ErrNoSpace) && n.reserve.GiveUp() && relay == nil {
+		return n.acceptOnce(ctx, h, req, nil)
+	}
+	return err
+}
+
+// acceptOnce fetches the content outside the owner; the gate is passed again with it.
+func (n *Node) acceptOnce(ctx context.Context, h rpc.Header, req recovery.AcceptRequest, relay rpc.ChunkStream) error {
 	o, err := n.owner(h.Journal)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func (j *Journal) Delete(h rpc.Header) error {
 	if j.deleting == h.Claim {
 		return nil
 	}
-	if err := j.save(j.files.saveTombstone(h.Claim)); err != nil {
+	if err := j.save(func() error { return j.files.saveTombstone(h.Claim) }); err != nil {
 		return err
 	}
 	j.deleting = h.Claim
@@ -61,7 +61,7 @@ func (j *Journal) Bury() error {
 	}
 	if !j.config.IsEmpty() {
 		next := quorum.Config{Version: j.config.Version + 1}
-		if err := j.save(j.files.saveConfig(next)); err != nil {
+		if err := j.save(func() error { return j.files.saveConfig(next) }); err != nil {
 			return err
 		}
 		j.config = next
@@ -81,7 +81,7 @@ func (j *Journal) Lift(claim fencing.Claim) error {
 	case j.unknown != nil || j.Deleted() || j.deleting.IsZero() || j.deleting != claim:
 		return nil
 	}
-	if err := j.save(j.files.removeTombstone()); err != nil {
+	if err := j.save(j.files.removeTombstone); err != nil {
 		return err
 	}
 	j.deleting = fencing.Claim{}

@@ -26,7 +26,22 @@ type Self struct {
 // Options of a journal. The zero value is the default.
 type Options struct {
 	Store store.Options
+	// Room is the disk's reserve; nil: none. Its methods must not call back.
+	Room Room
 }
+
+// Room is what a journal may ask of the reserve that its node keeps on the disk.
+type Room interface {
+	// Low: the reserve is not there. New frames and segments must not take the room that is left.
+	Low() bool
+	// GiveUp makes room for what must go on, and reports whether it did.
+	GiveUp() bool
+}
+
+type noRoom struct{}
+
+func (noRoom) Low() bool    { return false }
+func (noRoom) GiveUp() bool { return false }
 
 // Journal is one journal on one node. The methods of its owner must be called one at a time; those
 // that say so may be called by anyone.
@@ -46,6 +61,8 @@ type Journal struct {
 	// poisoned is the write or sync that failed: nothing is written any more until a restart.
 	poisoned error
 
+	room Room
+
 	accepted    map[segments.TxID]recovery.Accepted
 	badAccepted map[segments.TxID]error // unreadable: counts as present (N2)
 	tails       map[segments.TxID]*tail // in-progress segments that could be opened
@@ -61,8 +78,9 @@ type Journal struct {
 	view    View          // guarded by viewMu
 	changed chan struct{} // guarded by viewMu; nil while nobody watches
 	// What else anyone may ask; guarded by viewMu.
-	summary  rpc.JournalSummary
-	unusable error
+	summary   rpc.JournalSummary
+	unusable  error
+	lacksRoom bool
 }
 
 // tail is an open in-progress segment.
@@ -110,7 +128,10 @@ func Create(fsys vfs.FS, dir string, id segments.JournalID, name string, cfg quo
 func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Options) (*Journal, error) {
 	j := &Journal{
 		self: self, id: id, files: files{fsys, dir},
-		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{},
+		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, room: opts.Room,
+	}
+	if j.room == nil {
+		j.room = noRoom{}
 	}
 	if err := j.loadMeta(); err != nil {
 		return nil, err
@@ -180,16 +201,6 @@ func (j *Journal) loadSegments(opts Options) error {
 	return nil
 }
 
-func (j *Journal) openTail(s segments.TxID) {
-	w, report, err := j.store.OpenTail(s)
-	if err != nil {
-		j.broken[s] = err
-		return
-	}
-	delete(j.broken, s)
-	j.tails[s] = &tail{w: w, cutAt: report.CutAt}
-}
-
 // rollForward finishes an accept that was cut off between its record and its content (R4): the content
 // was synced before the record, so it is there under its own name. A record about a finalized segment
 // is done with.
@@ -212,6 +223,9 @@ func (j *Journal) rollForward(s segments.TxID, a recovery.Accepted) error {
 	case found:
 		j.openTail(s)
 		return nil
+	}
+	if errors.Is(j.broken[s], vfs.ErrNoSpace) {
+		return nil // what is in place may be it: RetryTails will see
 	}
 	j.broken[s] = fmt.Errorf("journal: accepted %s in epoch %d, but the content is not here", a.End, a.Epoch)
 	return nil
@@ -274,18 +288,6 @@ func (j *Journal) poison(err error) error {
 	return fmt.Errorf("%w: %w", rpc.ErrPoisoned, err)
 }
 
-// save runs a write of a small file. A full disk is refused and may be tried again; anything else
-// poisons.
-func (j *Journal) save(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, vfs.ErrNoSpace):
-		return fmt.Errorf("journal: %w", err)
-	}
-	return j.poison(err)
-}
-
 // stored passes on an error of the segment store: a refusal left everything as it was, a failed write
 // or sync poisoned the store, and so the journal.
 func (j *Journal) stored(err error) error {
@@ -343,7 +345,7 @@ func (j *Journal) promise(next fencing.State) error {
 	if next == j.fence {
 		return nil
 	}
-	if err := j.save(j.files.saveFence(next)); err != nil {
+	if err := j.save(func() error { return j.files.saveFence(next) }); err != nil {
 		return err
 	}
 	j.fence = next
