@@ -24,6 +24,7 @@ const (
 	fenceFile      = "fence"
 	configFile     = "config"
 	committedFile  = "committed"
+	recentFile     = "committed-recent"
 	tombstoneFile  = "tombstone"
 	acceptedPrefix = "accepted-"
 	segmentsDir    = "segments"
@@ -195,15 +196,41 @@ func (f files) removeAccepted(s segments.TxID) error {
 	return vfs.Unsettled(f.fs.SyncDir(f.dir))
 }
 
-func (f files) saveFloor(fl recovery.Floor) error {
+func sealedFloor(fl recovery.Floor) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(fl.Epoch))
-	b = appendEnd(b, segments.End{First: fl.Segment, Last: fl.At.TxID, Digest: fl.At.Digest})
-	return f.save(committedFile, committedMagic, b)
+	return appendEnd(b, segments.End{First: fl.Segment, Last: fl.At.TxID, Digest: fl.At.Digest})
 }
 
-// loadFloor: a floor that cannot be read is absent; it is best effort.
-func (f files) loadFloor() recovery.Floor {
-	b, err := f.load(committedFile, committedMagic)
+func (f files) saveFloor(fl recovery.Floor) error {
+	return f.save(committedFile, committedMagic, sealedFloor(fl))
+}
+
+// noteFloor writes the floor in place into a file of its own, and syncs nothing: a power cut may tear it, and
+// then it is absent, while the saved one is as it was.
+func (f files) noteFloor(fl recovery.Floor) error {
+	h, err := f.fs.OpenWrite(f.path(recentFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		h, err = f.fs.Create(f.path(recentFile))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = h.WriteAt(durable.Seal(committedMagic, formatVersion, sealedFloor(fl)), 0)
+	return errors.Join(err, h.Close())
+}
+
+// loadFloor returns the saved floor, and the one to go on with: the noted one, where it is further. One that
+// cannot be read is absent; it is best effort.
+func (f files) loadFloor() (saved, floor recovery.Floor) {
+	saved = f.readFloor(committedFile)
+	if noted := f.readFloor(recentFile); noted.At.TxID > saved.At.TxID {
+		return saved, noted
+	}
+	return saved, saved
+}
+
+func (f files) readFloor(name string) recovery.Floor {
+	b, err := f.load(name, committedMagic)
 	if err != nil || len(b) != recordSize {
 		return recovery.Floor{}
 	}

@@ -52,8 +52,9 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	note(configFile, err)
 	in.Deleting, err = f.loadTombstone()
 	note(tombstoneFile, err)
+	_, in.Floor = f.loadFloor()
 	if b, err := f.load(committedFile, committedMagic); err == nil && len(b) == recordSize {
-		in.Floor = f.loadFloor()
+		// it is in in.Floor
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		note(committedFile, err)
 	}
@@ -71,7 +72,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case versionFile, fenceFile, configFile, committedFile, tombstoneFile, segmentsDir:
+		case versionFile, fenceFile, configFile, committedFile, recentFile, tombstoneFile, segmentsDir:
 		default:
 			if !strings.HasPrefix(n, acceptedPrefix) || strings.HasSuffix(n, ".tmp") {
 				in.Extra = append(in.Extra, n)
