@@ -202,7 +202,7 @@ func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalI
 // pull copies one finalized segment, verified frame by frame, and puts it in place.
 func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 	end := segments.End{First: c.info.First, Last: c.info.Last.TxID, Digest: c.info.Last.Digest}
-	inc, err := ask(ctx, o, func(j *journal.Journal) (*store.Incoming, error) {
+	inc, err := n.begin(ctx, o, func(j *journal.Journal) (*store.Incoming, error) {
 		return j.NewIncoming(c.info.Prev, c.info.Epoch)
 	})
 	if err != nil {
@@ -231,9 +231,10 @@ func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 		}
 	}
 	if inc.Position() != end.Position() {
-		return errors.Join(append(errs, n.abort(o, inc))...)
+		n.abort(o, inc)
+		return errors.Join(errs...)
 	}
-	if err := o.do(ctx, func(j *journal.Journal) error { return j.InstallFinalized(inc, end) }); err != nil {
+	if err := n.finish(ctx, o, inc, func(j *journal.Journal) error { return j.InstallFinalized(inc, end) }); err != nil {
 		return err
 	}
 	n.metrics.repaired.Inc()

@@ -190,24 +190,22 @@ func (n *Node) acceptOnce(ctx context.Context, h rpc.Header, req recovery.Accept
 		return err
 	}
 	req.Claim = h.Claim
-	plan, err := ask(ctx, o, func(j *journal.Journal) (journal.AcceptPlan, error) { return j.BeginAccept(h, req) })
-	if err != nil || !plan.Fetch {
+	inc, err := n.begin(ctx, o, func(j *journal.Journal) (*store.Incoming, error) {
+		plan, err := j.BeginAccept(h, req)
+		return plan.Incoming, err
+	})
+	if err != nil || inc == nil {
 		return err
 	}
-	if err := n.fetch(ctx, h.Journal, req, relay, plan.Incoming); err != nil {
-		return errors.Join(err, n.abort(o, plan.Incoming))
+	if err := n.fetch(ctx, h.Journal, req, relay, inc); err != nil {
+		n.abort(o, inc)
+		return err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { return j.FinishAccept(h, req, plan.Incoming) })
+	err = n.finish(ctx, o, inc, func(j *journal.Journal) error { return j.FinishAccept(h, req, inc) })
 	if err == nil {
 		o.log.Info("accepted", "epoch", h.Claim.Epoch, "end", req.End)
 	}
 	return err
-}
-
-func (n *Node) abort(o *owner, inc *store.Incoming) error {
-	ctx, cancel := n.context(n.opts.PeerTimeout)
-	defer cancel()
-	return o.do(ctx, func(*journal.Journal) error { return inc.Abort() })
 }
 
 // fetch fills an incoming copy from whoever can serve: relayed frames first, then the sources.
