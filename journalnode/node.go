@@ -40,6 +40,8 @@ type Node struct {
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
 	out  error    // why this storage is not admitted; guarded by idMu
+	// waiting is why the cluster is not founded yet, as far as it is known; guarded by idMu.
+	waiting error
 
 	createMu sync.Mutex // one journal is made at a time; taken before mu
 
@@ -77,6 +79,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		n.log.Warn("an even number of nodes tolerates no more failures than one node less",
 			"nodes", len(opts.InitialCluster))
 	}
+	n.warnOfAddress()
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.release())
 	}
@@ -247,6 +250,8 @@ func (n *Node) admitted() error {
 	switch {
 	case n.out != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, n.out)
+	case n.id.Phase != rpc.Founded && n.waiting != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrNotFounded, n.waiting)
 	case n.id.Phase != rpc.Founded:
 		return rpc.ErrNotFounded
 	}
@@ -261,12 +266,15 @@ func (n *Node) identity() identity {
 
 // foundCluster runs genesis until this node is founded, or known to be left out (N4).
 func (n *Node) foundCluster() {
+	said := time.Now() // at a common start the others are a moment late
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		self := n.identity()
 		if self.Phase == rpc.Founded {
 			return
 		}
-		next, err := found(self, n.opts.InitialCluster, n.hear())
+		heard := n.hear()
+		said = n.sayWaiting(heard, said)
+		next, err := found(self, n.opts.InitialCluster, heard)
 		if err == nil && next.Phase != self.Phase || next.Cluster != self.Cluster {
 			err = saveIdentity(n.fs, n.opts.DataDir, next)
 			if err == nil {
