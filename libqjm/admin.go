@@ -37,6 +37,8 @@ func (c *Client) settle(ctx context.Context, f func() error) error {
 		}
 		select {
 		case <-time.After(wait):
+		case <-c.ctx.Done():
+			return ErrClosed // nobody answers any more
 		case <-over:
 			return err
 		case <-ctx.Done():

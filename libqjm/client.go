@@ -195,7 +195,9 @@ func (c *Client) node(m quorum.Member) (rpc.Node, error) {
 
 // Close ends all connections. Writers and readers of the client should be closed before.
 func (c *Client) Close() error {
+	c.mu.Lock() // start has seen the end of ctx, or has added to work before Wait
 	c.cancel()
+	c.mu.Unlock()
 	c.work.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,6 +207,18 @@ func (c *Client) Close() error {
 	}
 	clear(c.conns)
 	return errors.Join(errs...)
+}
+
+// start runs f in a goroutine that Close waits for, unless the client is closed. To add to a WaitGroup while
+// Close waits would be a race: Close could miss f, and cut its connections off under it.
+func (c *Client) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.work.Go(f)
+	return true
 }
 
 // ClusterID returns the cluster's id in hexadecimal.

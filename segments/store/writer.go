@@ -333,7 +333,8 @@ func (w *Writer) Finalize(end segments.End) (Info, error) {
 	w.c.mu.Unlock()
 	info := w.d.finalized(w.seg, end, w.c, w.written)
 	w.closed = true
-	return info, w.f.Close()
+	_ = w.f.Close() // content and name are durable: an error here says nothing about the segment
+	return info, nil
 }
 
 // seal writes the footer, makes it durable and gives the file its final name.
