@@ -258,6 +258,19 @@ func (c *cluster) leader() *server {
 	return l
 }
 
+// anyLeader is for a goroutine beside the one that stops and starts servers.
+func (c *cluster) anyLeader() *Group {
+	for _, s := range c.s {
+		s.mu.Lock()
+		g := s.group
+		s.mu.Unlock()
+		if g != nil && g.IsLeader() {
+			return g
+		}
+	}
+	return nil
+}
+
 func (c *cluster) follower() *server {
 	l := c.leader()
 	for _, s := range c.s {
