@@ -82,6 +82,9 @@ func TestMembers(t *testing.T) {
 	joined := l.group.Members()
 	m, _ := joined.find("n4/a")
 	require.False(t, m.Voter)
+	st := l.group.Stats()
+	require.Equal(t, joined.Index, st.ConfIndex)
+	require.False(t, st.Changing)
 
 	require.ErrorIs(t, l.group.AddVoter(ctx(t), "n4/a", before.Index), ErrMembershipChanged)
 	require.ErrorIs(t, l.group.AddNonvoter(ctx(t), "n4/a", 0), ErrMemberExists)
@@ -233,6 +236,20 @@ func TestG9_StoresAreMadeOnce(t *testing.T) {
 	require.ErrorIs(t, Bootstrap(s.opts, []ServerID{"n1/a"}), ErrExists)
 	require.ErrorIs(t, Create(s.opts), ErrExists)
 	require.NoFileExists(t, filepath.Join(s.opts.Dir, logNameTemp))
+}
+
+func TestDamagedLogIsRefused(t *testing.T) {
+	n := newNetwork()
+	s := n.server(t, "host1", "n1/a", onDisk(t))
+	s.opts.Machine = &journalMachine{}
+	require.NoError(t, Bootstrap(s.opts, []ServerID{"n1/a"}))
+	name := filepath.Join(s.opts.Dir, logName)
+	whole, err := os.ReadFile(name)
+	require.NoError(t, err)
+	clear(whole[:2*os.Getpagesize()]) // both meta pages
+	require.NoError(t, os.WriteFile(name, whole, 0o600))
+	_, err = Start(s.opts)
+	require.ErrorIs(t, err, ErrDamaged)
 }
 
 // TestDamagedSnapshotIsRefused: upstream would take an older one, with a hole behind it.

@@ -30,8 +30,10 @@ func (s ServerID) Validate() error {
 // Machine is the state machine. All calls come from one goroutine, except that what Snapshot returned is
 // written while Apply goes on: the machine must not change those bytes.
 type Machine interface {
-	// Apply is deterministic and is called in the order of the log. It owns command. What it returns goes
-	// to the caller of Group.Apply on the node that proposed the command, and nowhere else.
+	// Apply is deterministic and is called in the order of the log. It may keep command, and does not change
+	// it: the log may hold the same bytes. What it returns goes to the caller of Group.Apply on the node
+	// that proposed the command, and nowhere else. After a restart it is called again for what is behind the
+	// newest raft snapshot.
 	Apply(index uint64, command []byte) any
 	// Snapshot returns the state as bytes, at once.
 	Snapshot() ([]byte, error)

@@ -1,6 +1,7 @@
 package raftgroup
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,6 +24,8 @@ type Stats struct {
 
 	ConfIndex uint64 // 0: nothing committed is known yet
 	Members   []Member
+	// Changing tells that the newest members of the log differ from the committed ones.
+	Changing bool
 
 	SnapshotIndex, SnapshotTerm uint64
 	SnapshotRunning             bool
@@ -56,6 +59,9 @@ func (g *Group) Stats() Stats {
 		StoreOldest: g.watch.oldest(), Stalled: g.watch.check() != nil, InFlight: len(g.slots), Peers: g.progress.all(),
 	}
 	s.Leader, _ = g.Leader()
+	if f := g.raft.GetConfiguration(); m.Index > 0 && f.Error() == nil {
+		s.Changing = !slices.Equal(membershipOf(0, f.Configuration()).Members, m.Members)
+	}
 	switch last := g.raft.LastContact(); {
 	case g.raft.State() == raft.Leader:
 	case last.IsZero():

@@ -97,8 +97,13 @@ func (f fileStores) open() (stores, error) {
 
 func (f fileStores) openAs(name string) (stores, error) {
 	db, err := boltdb.New(boltdb.Options{Path: name, BoltOptions: &bbolt.Options{Timeout: lockTimeout}})
+	for _, damage := range []error{bbolt.ErrInvalid, bbolt.ErrVersionMismatch, bbolt.ErrChecksum} {
+		if errors.Is(err, damage) {
+			return stores{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
 	if err != nil {
-		return stores{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return stores{}, fmt.Errorf("raftgroup: open: %w", err)
 	}
 	snaps, err := raft.NewFileSnapshotStoreWithLogger(f.dir, f.retain, newLogger(nil))
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 )
 
 // watchdog knows how long the calls to the log store have been under way (G5). It only watches: a call
-// that hangs is waited for, however long it takes.
+// that hangs is waited for, however long it takes. Raft snapshots are not watched: they are written beside
+// the main loop, and one of many megabytes may honestly take longer than the bound.
 type watchdog struct {
 	bound time.Duration
 
