@@ -200,8 +200,11 @@ func TestG4_BlankNodeIsNotReached(t *testing.T) {
 		defer blank.mu.Unlock()
 		return len(blank.refused) >= 3 && n1.group.Stats().State == "Candidate"
 	})
+	blank.mu.Lock()
+	refused := blank.refused[0]
+	blank.mu.Unlock()
 	var hello *HelloError
-	require.ErrorAs(t, blank.refused[0], &hello)
+	require.ErrorAs(t, refused, &hello)
 	require.Equal(t, "to", hello.Field)
 	require.Zero(t, blank.group.Stats().Term, "somebody's request reached a node that it was not meant for")
 	n3.start()

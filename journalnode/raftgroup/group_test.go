@@ -116,6 +116,20 @@ func TestTransferLeadership(t *testing.T) {
 	c.until("the other one leads", func() bool { return f.group.IsLeader() })
 }
 
+// TestLeadershipIsNotLost: who reads late reads what holds.
+func TestLeadershipIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := found(t, 3, usual)
+		l, f := c.leader(), c.follower()
+		require.NoError(t, l.group.TransferLeadership(ctx(t), f.opts.Self))
+		c.until("the other one leads", func() bool { return f.group.IsLeader() })
+		synctest.Wait()
+		require.False(t, <-l.group.Leadership())
+		require.True(t, <-f.group.Leadership())
+		require.Empty(t, l.group.Leadership())
+	})
+}
+
 // TestLeaderKilledRepeatedly: applies go on beside it. What was answered for is there, once and in order;
 // what said that it did not happen is not there.
 func TestLeaderKilledRepeatedly(t *testing.T) {

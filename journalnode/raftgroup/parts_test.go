@@ -187,3 +187,29 @@ func TestOptionsAreChecked(t *testing.T) {
 		require.ErrorIs(t, Bootstrap(o, []ServerID{o.Self}), ErrInvalid)
 	}
 }
+
+// TestStreamsAreBounded: a peer's oldest stream goes for a newer one, and all go with the layer.
+func TestStreamsAreBounded(t *testing.T) {
+	s := newStreams(Options{Self: "n1/a", Cluster: testCluster})
+	conns := make([]*bytesConn, connsPerPeer+2)
+	for i := range conns {
+		conns[i] = &bytesConn{}
+		s.add(conns[i], "n2/a")
+	}
+	for i, c := range conns {
+		require.Equal(t, i < 2, c.closed, i)
+	}
+	for range acceptQueue {
+		s.add(&bytesConn{}, "n3/a")
+	}
+	late := &bytesConn{}
+	s.add(late, "n4/a")
+	require.True(t, late.closed, "the queue is full")
+	require.NotContains(t, s.in, ServerID("n4/a"))
+	require.NoError(t, s.Close())
+	require.True(t, conns[len(conns)-1].closed)
+	require.Empty(t, s.in)
+	after := &bytesConn{}
+	s.add(after, "n2/a")
+	require.True(t, after.closed)
+}

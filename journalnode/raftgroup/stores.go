@@ -1,8 +1,10 @@
 package raftgroup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -123,7 +125,61 @@ type MemStores struct {
 // NewMemStores returns a blank disk.
 func NewMemStores() *MemStores {
 	mem := raft.NewInmemStore()
-	return &MemStores{s: stores{logs: mem, stable: mem, snapshots: raft.NewInmemSnapshotStore(), close: func() error { return nil }}}
+	return &MemStores{s: stores{logs: mem, stable: mem, snapshots: &memSnapshots{}, close: func() error { return nil }}}
+}
+
+// memSnapshots shows a raft snapshot when it is complete; upstream's own one shows it from its first byte,
+// and a follower could be sent half of it.
+type memSnapshots struct {
+	mu     sync.Mutex // guards what follows
+	n      int
+	newest *memSnapshot
+}
+
+type memSnapshot struct {
+	store *memSnapshots
+	meta  raft.SnapshotMeta
+	bytes.Buffer
+}
+
+func (m *memSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.n++
+	meta := raft.SnapshotMeta{Version: v, ID: fmt.Sprintf("%d-%d-%d", term, index, m.n), Index: index, Term: term, Configuration: c.Clone(), ConfigurationIndex: at}
+	return &memSnapshot{store: m, meta: meta}, nil
+}
+
+func (m *memSnapshots) List() ([]*raft.SnapshotMeta, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.newest == nil {
+		return nil, nil
+	}
+	meta := m.newest.meta
+	return []*raft.SnapshotMeta{&meta}, nil
+}
+
+func (m *memSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.newest == nil || m.newest.meta.ID != id {
+		return nil, nil, fmt.Errorf("raftgroup: no raft snapshot %s: %w", id, fs.ErrNotExist)
+	}
+	meta := m.newest.meta
+	return &meta, io.NopCloser(bytes.NewReader(m.newest.Bytes())), nil
+}
+
+func (s *memSnapshot) ID() string    { return s.meta.ID }
+func (s *memSnapshot) Cancel() error { return nil }
+
+// Close implements raft.SnapshotSink; upstream may call it twice.
+func (s *memSnapshot) Close() error {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	s.meta.Size = int64(s.Len())
+	s.store.newest = s
+	return nil
 }
 
 func (m *MemStores) create(fill func(stores) error) error {
