@@ -107,8 +107,11 @@ func (w *work) run() error {
 func (w *work) check(disk *memfs.FS) {
 	w.t.Helper()
 	s := openStore(w.t, disk)
+	told := s.List()
+	// What was told rests on no page cache (W2a).
+	require.Len(w.t, openStore(w.t, disk.CrashClone(memfs.CrashOptions{})).List(), len(told))
 	there := map[segments.TxID]bool{}
-	for _, i := range s.List() {
+	for _, i := range told {
 		txid := i.Snapshot.TxID
 		require.NoError(w.t, i.Err)
 		require.True(w.t, slices.Contains(w.must, txid) || slices.Contains(w.may, txid), "snapshot %d was never finished", txid)
@@ -222,10 +225,83 @@ func TestP6_ResumedBlocksAreWrittenAgain(t *testing.T) {
 	u, err = s.Begin(snapOf(300, b).ID(), SizeUnknown)
 	require.NoError(t, err)
 	require.NotZero(t, u.Offset(), "the page cache has them")
+	again, err := openStore(t, disk.CrashClone(memfs.CrashOptions{})).Begin(snapOf(300, b).ID(), SizeUnknown)
+	require.NoError(t, err)
+	require.Equal(t, u.Offset(), again.Offset(), "what Begin told is on the disk")
 	require.NoError(t, send(u, b, 512))
 	_, err = u.Finish(3000, sum(b))
 	require.NoError(t, err)
 	requireWhole(t, openStore(t, disk.CrashClone(memfs.CrashOptions{})), 300, b)
+}
+
+// The same for the header.
+func TestP6_ResumedHeaderIsWrittenAgain(t *testing.T) {
+	disk := newDisk(t)
+	fsys := faultfs.New(disk)
+	s := openStore(t, fsys)
+	b := content(3000)
+	fsys.Inject(faultfs.Rule{Op: faultfs.OpSync, Nth: 1, DropUnsynced: true})
+	_, err := s.Begin(snapOf(300, b).ID(), SizeUnknown)
+	require.ErrorIs(t, err, ErrPoisoned)
+	disk = disk.ProcessCrashClone()
+	s = openStore(t, disk)
+	require.NoError(t, upload(s, 300, b, 1000))
+	requireWhole(t, openStore(t, disk.CrashClone(memfs.CrashOptions{})), 300, b)
+}
+
+// halfFS writes half of what there is no room for, as a real disk may.
+type halfFS struct {
+	vfs.FS
+	full bool
+}
+
+type halfFile struct {
+	vfs.File
+	fs *halfFS
+}
+
+func (f *halfFS) Create(name string) (vfs.File, error) {
+	file, err := f.FS.Create(name)
+	return &halfFile{file, f}, err
+}
+
+func (f *halfFile) WriteAt(b []byte, off int64) (int, error) {
+	if !f.fs.full {
+		return f.File.WriteAt(b, off)
+	}
+	n, err := f.File.WriteAt(b[:len(b)/2], off)
+	return n, errors.Join(err, vfs.ErrNoSpace)
+}
+
+// A write that was cut short by a full disk gives its room back.
+func TestNoSpaceGivesRoomBack(t *testing.T) {
+	disk := newDisk(t)
+	fsys := &halfFS{FS: disk}
+	s := openStore(t, fsys)
+	b := content(2000)
+	u, err := s.Begin(snapOf(300, b).ID(), SizeUnknown)
+	require.NoError(t, err)
+	require.NoError(t, u.Write(0, b[:1000]))
+	name := testDir + "/" + uploadName(snapOf(300, b).ID())
+	before, err := disk.Stat(name)
+	require.NoError(t, err)
+	fsys.full = true
+	require.ErrorIs(t, send(u, b, 1000), vfs.ErrNoSpace)
+	after, err := disk.Stat(name)
+	require.NoError(t, err)
+	require.Equal(t, before.Size(), after.Size())
+	fsys.full = false
+	require.NoError(t, send(u, b, 1000))
+	fsys.full = true
+	for range 2 { // the last block, then the trailer
+		_, err = u.Finish(2000, sum(b))
+		require.ErrorIs(t, err, vfs.ErrNoSpace)
+	}
+	require.Empty(t, s.List())
+	fsys.full = false
+	_, err = u.Finish(2000, sum(b))
+	require.NoError(t, err)
+	requireWhole(t, s, 300, b)
 }
 
 // A torn block is cut, and its content sent again.

@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/faultfs"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
@@ -473,6 +475,60 @@ func TestForeignFiles(t *testing.T) {
 	s, err := Open(disk, testDir, segments.JournalID{9}, smallOptions, Cleanup{})
 	require.NoError(t, err)
 	require.ErrorIs(t, s.List()[0].Err, ErrCorrupt, "another journal's")
+}
+
+// Uploads, readers and lists do not get in each other's way.
+func TestConcurrentUse(t *testing.T) {
+	opts := smallOptions
+	opts.UploadsMax = 8
+	s, err := Open(newDisk(t), testDir, testJournal, opts, Cleanup{})
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	errs := make(chan error, 8)
+	for i := range 8 {
+		txid := segments.TxID(100 + i)
+		wg.Go(func() {
+			b := content(3000 + i)
+			err := upload(s, txid, b, 700)
+			s.List()
+			err = errors.Join(err, s.Verify(txid, nil), s.Cleanup(Cleanup{}))
+			if i%2 == 0 {
+				err = errors.Join(err, s.Remove(txid))
+			}
+			errs <- err
+		})
+	}
+	wg.Wait()
+	for range 8 {
+		require.NoError(t, <-errs)
+	}
+	require.Len(t, s.List(), 4)
+	// Of many that finish one txid, one is there, and the others are told.
+	for i := range 8 {
+		wg.Go(func() {
+			b := content(500)
+			id := snapOf(300, b).ID()
+			id.Epoch = 3 + fencing.Epoch(i)
+			u, err := s.Begin(id, SizeUnknown)
+			if err == nil {
+				if err = send(u, b, 100); err == nil {
+					_, err = u.Finish(500, sum(b))
+				}
+			}
+			errs <- err
+		})
+	}
+	wg.Wait()
+	won := 0
+	for range 8 {
+		err := <-errs
+		if err == nil {
+			won++
+			continue
+		}
+		require.True(t, errors.Is(err, ErrExists) || errors.Is(err, ErrBusy), "%v", err)
+	}
+	require.Equal(t, 1, won)
 }
 
 // Memory is a block for an upload and a block for a reader, whatever the size.
