@@ -221,7 +221,8 @@ func TestP6_ResumedBlocksAreWrittenAgain(t *testing.T) {
 	require.ErrorIs(t, err, ErrPoisoned)
 
 	disk = disk.ProcessCrashClone()
-	s = openStore(t, disk)
+	s, err = Open(disk, testDir, testJournal, Options{BlockBytes: 512}, Cleanup{}) // syncs seldom
+	require.NoError(t, err)
 	u, err = s.Begin(snapOf(300, b).ID(), SizeUnknown)
 	require.NoError(t, err)
 	require.NotZero(t, u.Offset(), "the page cache has them")
