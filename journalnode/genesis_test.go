@@ -106,7 +106,7 @@ func TestN4_WipedAfterwardsStaysOut(t *testing.T) {
 		_, err = n.NewEpoch(b.ctx, b.header(2, id, 1, writerID()))
 		require.ErrorIs(b, err, rpc.ErrUnknownNode)
 		require.ErrorIs(b, n.CreateJournal(b.ctx, rpc.JournalSummary{ID: id, Name: "j"}), rpc.ErrUnknownNode)
-		_, err = n.Segments(b.ctx, id)
+		_, err = n.Segments(b.ctx, rpc.SegmentsRequest{Journal: id})
 		require.ErrorIs(b, err, rpc.ErrUnknownNode)
 		for i := range 2 {
 			require.NoError(b, b.Nodes[i].Ready())
@@ -191,7 +191,7 @@ func (b *bed) everyRequest(n rpc.Node, h rpc.Header) map[string]func() error {
 	return map[string]func() error{
 		"Journals":      func() error { _, err := n.Journals(b.ctx); return err },
 		"CreateJournal": func() error { return n.CreateJournal(b.ctx, s) },
-		"DeleteJournal": func() error { return n.DeleteJournal(b.ctx, s) },
+		"DeleteJournal": func() error { return n.DeleteJournal(b.ctx, h, false) },
 		"State":         func() error { _, err := n.State(b.ctx, h.Journal); return err },
 		"NewEpoch":      func() error { _, err := n.NewEpoch(b.ctx, h); return err },
 		"Prepare":       func() error { _, err := n.Prepare(b.ctx, h, 1, nil); return err },
@@ -199,7 +199,7 @@ func (b *bed) everyRequest(n rpc.Node, h rpc.Header) map[string]func() error {
 			return n.Accept(b.ctx, h, recovery.AcceptRequest{Claim: h.Claim, End: end, Epoch: 1}, nil)
 		},
 		"Finalize":    func() error { return n.Finalize(b.ctx, h, end) },
-		"Segments":    func() error { _, err := n.Segments(b.ctx, h.Journal); return err },
+		"Segments":    func() error { _, err := n.Segments(b.ctx, rpc.SegmentsRequest{Journal: h.Journal}); return err },
 		"ReadSegment": func() error { return chunks(n.ReadSegment(b.ctx, rpc.ReadRequest{Journal: h.Journal, Segment: 1})) },
 		"Tail":        func() error { return chunks(n.Tail(b.ctx, rpc.TailRequest{Journal: h.Journal, From: 1})) },
 		"Write": func() error {

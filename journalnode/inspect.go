@@ -61,7 +61,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case identityFile, manifestFile, lockFile, journalsDir:
+		case identityFile, manifestFile, lockFile, reserveFile, journalsDir:
 		default:
 			in.Extra = append(in.Extra, n)
 		}

@@ -51,7 +51,13 @@ func newMetrics(n *Node) *metrics {
 		defer n.mu.Unlock()
 		return float64(len(n.manifest))
 	})
-	reg.MustRegister(m.commits, m.messages, m.bytes, m.repaired, m.scrubbed, m.damages, m.divergences, ready, journals)
+	low := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "qjm_disk_low", Help: "1 while new transactions are refused for lack of room."}, func() float64 {
+		if n.reserve != nil && n.reserve.Low() {
+			return 1
+		}
+		return 0
+	})
+	reg.MustRegister(low, m.commits, m.messages, m.bytes, m.repaired, m.scrubbed, m.damages, m.divergences, ready, journals)
 	return m
 }
 

@@ -35,10 +35,13 @@ type Node struct {
 	work     sync.WaitGroup // background loops and opening journals
 	net      listeners
 	metrics  *metrics
+	reserve  *reserve
 
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
 	out  error    // why this storage is not admitted; guarded by idMu
+	// waiting is why the cluster is not founded yet, as far as it is known; guarded by idMu.
+	waiting error
 
 	createMu sync.Mutex // one journal is made at a time; taken before mu
 
@@ -76,6 +79,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		n.log.Warn("an even number of nodes tolerates no more failures than one node less",
 			"nodes", len(opts.InitialCluster))
 	}
+	n.warnOfAddress()
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.release())
 	}
@@ -94,6 +98,11 @@ func (n *Node) open(ctx context.Context) error {
 	if n.id, err = loadIdentity(n.fs, dir, n.opts.ID, quorum.Incarnation(uuid.New())); err != nil {
 		return err
 	}
+	n.reserve = newReserve(n.fs, dir, n.opts.ReserveBytes, n.log)
+	if err := n.reserve.load(); err != nil {
+		return err
+	}
+	n.opts.Journal.Room = n.reserve
 	if err := n.openJournals(); err != nil {
 		return err
 	}
@@ -105,6 +114,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(n.foundCluster)
 	n.work.Go(n.repairLoop)
 	n.work.Go(n.scrubLoop)
+	n.work.Go(n.reserveLoop)
 	return nil
 }
 
@@ -241,6 +251,8 @@ func (n *Node) admitted() error {
 	switch {
 	case n.out != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, n.out)
+	case n.id.Phase != rpc.Founded && n.waiting != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrNotFounded, n.waiting)
 	case n.id.Phase != rpc.Founded:
 		return rpc.ErrNotFounded
 	}
@@ -255,12 +267,15 @@ func (n *Node) identity() identity {
 
 // foundCluster runs genesis until this node is founded, or known to be left out (N4).
 func (n *Node) foundCluster() {
+	said := time.Now() // at a common start the others are a moment late
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		self := n.identity()
 		if self.Phase == rpc.Founded {
 			return
 		}
-		next, err := found(self, n.opts.InitialCluster, n.hear())
+		heard := n.hear()
+		said = n.sayWaiting(heard, said)
+		next, err := found(self, n.opts.InitialCluster, heard)
 		if err == nil && next.Phase != self.Phase || next.Cluster != self.Cluster {
 			err = saveIdentity(n.fs, n.opts.DataDir, next)
 			if err == nil {

@@ -61,6 +61,64 @@ func TestStart_EvenNumberIsWarnedOf(t *testing.T) {
 	require.Equal(t, 4, strings.Count(log.String(), "even number of nodes"))
 }
 
+// N4: a node that waits for founders says so again and again, and names who is missing.
+func TestFounding_SaysWhoIsMissing(t *testing.T) {
+	var log bytes.Buffer
+	var mu sync.Mutex
+	text := func() string { mu.Lock(); defer mu.Unlock(); return log.String() }
+	run(t, testcluster.Options{Idle: true, Tune: func(_ int, o *journalnode.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&lockedWriter{&mu, &log}, nil))
+	}}, func(b *bed) {
+		b.StartNode(0)
+		b.StartNode(1)
+		b.wait(65 * time.Second)
+		require.Equal(b, 2*6, strings.Count(text(), "founding nodes not heard yet: n3 at n3"), text())
+		require.ErrorIs(b, b.Nodes[0].Ready(), rpc.ErrNotFounded)
+		require.ErrorContains(b, b.Nodes[0].Ready(), "n3 at n3")
+		b.StartNode(2)
+		b.founded()
+		before := text()
+		b.wait(time.Minute)
+		require.Equal(b, strings.Count(before, "not heard yet"), strings.Count(text(), "not heard yet"))
+	})
+}
+
+// N4: founders that were started with different lists are told so, both.
+func TestFounding_ListsDiffer(t *testing.T) {
+	run(t, testcluster.Options{Idle: true, Tune: func(i int, o *journalnode.Options) {
+		if i == 0 {
+			o.InitialCluster = o.InitialCluster[:2]
+		}
+	}}, func(b *bed) {
+		for i := range 3 {
+			b.StartNode(i)
+		}
+		b.wait(time.Minute)
+		for i := range 2 {
+			err := b.Nodes[i].Ready()
+			require.ErrorIs(b, err, rpc.ErrNotFounded)
+			require.ErrorIs(b, err, journalnode.ErrFoundersDiffer)
+			require.ErrorContains(b, err, "[n1 n2 n3]")
+			require.ErrorContains(b, err, "[n1 n2]")
+		}
+	})
+}
+
+// A node whose address in the initial cluster is not where it listens is warned.
+func TestStart_AddressIsWarnedOf(t *testing.T) {
+	for listen, want := range map[string]int{"127.0.0.1:0": 0, "127.0.0.2:0": 1} {
+		var log bytes.Buffer
+		var mu sync.Mutex
+		n, err := journalnode.Start(t.Context(), journalnode.Options{
+			ID: "a", DataDir: "a", Listen: listen, InitialCluster: []journalnode.Peer{{ID: "a", Addr: "127.0.0.1:7400"}},
+			FS: memfs.New(), ReserveBytes: -1, Logger: slog.New(slog.NewTextHandler(&lockedWriter{&mu, &log}, nil)),
+		})
+		require.NoError(t, err)
+		require.NoError(t, n.Stop(t.Context()))
+		require.Equal(t, want, strings.Count(log.String(), "others may not reach it"), listen)
+	}
+}
+
 type lockedWriter struct {
 	mu *sync.Mutex
 	w  io.Writer

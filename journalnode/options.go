@@ -34,6 +34,7 @@ const (
 	DefaultPeerTimeout    = 10 * time.Second
 	DefaultStallWarnAfter = time.Second
 	DefaultStallAfter     = 5 * time.Second
+	DefaultReserveBytes   = 64 << 20
 )
 
 // Options of a node. ID, DataDir and InitialCluster are needed; zero values of the rest are the
@@ -67,6 +68,9 @@ type Options struct {
 	// that may take (A2).
 	ScrubEvery time.Duration
 	ScrubRate  int64
+	// ReserveBytes is the size of a file that keeps room for promises, accepted records and configs: while
+	// the disk has less to give, new transactions are refused. Below zero: none.
+	ReserveBytes int64
 	// PeerTimeout bounds a silence of a peer that is being read from.
 	PeerTimeout time.Duration
 	// StallAfter is how long a disk operation may take before the journal answers ErrStalled at once
@@ -93,6 +97,7 @@ func (o Options) withDefaults() Options {
 	o.CompareEvery = cmp.Or(o.CompareEvery, DefaultCompareEvery)
 	o.ScrubEvery = cmp.Or(o.ScrubEvery, DefaultScrubEvery)
 	o.ScrubRate = cmp.Or(o.ScrubRate, DefaultScrubRate)
+	o.ReserveBytes = cmp.Or(o.ReserveBytes, DefaultReserveBytes)
 	o.PeerTimeout = cmp.Or(o.PeerTimeout, DefaultPeerTimeout)
 	o.StallWarnAfter = cmp.Or(o.StallWarnAfter, DefaultStallWarnAfter)
 	o.StallAfter = cmp.Or(o.StallAfter, DefaultStallAfter)

@@ -66,11 +66,9 @@ func (o *owner) run() {
 		case t := <-o.tasks:
 			o.busySince.Store(time.Now().UnixNano())
 			group = o.gather(t, group[:0])
-			if len(o.tasks) == 0 && time.Since(floorAt) >= o.opts.QuietAfter { // never ahead of a waiting append (W3)
+			if time.Since(floorAt) >= o.opts.QuietAfter {
 				floorAt = time.Now()
-				if err := o.j.SaveFloor(); err != nil {
-					o.log.Error("journal poisoned", "err", err)
-				}
+				o.writeFloor()
 			}
 			o.busySince.Store(0)
 			clear(group) // the frames may go
@@ -85,6 +83,18 @@ func (o *owner) run() {
 			o.drain()
 			return
 		}
+	}
+}
+
+// writeFloor writes the committed floor (W3). No sync of it goes ahead of a waiting append; but under load
+// that never breaks off something always waits, so there it is written without one.
+func (o *owner) writeFloor() {
+	save := o.j.SaveFloor
+	if len(o.tasks) > 0 {
+		save = o.j.NoteFloor
+	}
+	if err := save(); err != nil {
+		o.log.Error("journal poisoned", "err", err)
 	}
 }
 

@@ -50,67 +50,6 @@ func (n *Node) repairLoop() {
 	}
 }
 
-// learnJournals asks the peers which journals there are: this node may have been away when one was
-// created or deleted. A journal is taken over when it was missed in the last round, too: a client that
-// creates one asks every node itself, and is told that it exists already if another one was faster. A
-// tombstone is taken over once a majority has it: only then is the empty config in force (M2, M8); one on
-// fewer nodes is a delete that was cut off, and must not take the data of a living journal along.
-func (n *Node) learnJournals(before map[segments.JournalID]bool) (missed map[segments.JournalID]bool) {
-	missed = map[segments.JournalID]bool{}
-	tombstones := map[segments.JournalID]int{}
-	ctx, cancel := n.context(n.opts.PeerTimeout)
-	defer cancel()
-	for _, p := range n.opts.InitialCluster {
-		if p.ID == n.opts.ID {
-			continue
-		}
-		for _, s := range n.journalsOf(ctx, p.ID) {
-			if s.Deleted {
-				tombstones[s.ID]++
-			}
-			inForce := tombstones[s.ID] > len(n.opts.InitialCluster)/2
-			o, err := n.owner(s.ID)
-			switch {
-			case s.Deleted && !inForce:
-				continue
-			case errors.Is(err, rpc.ErrNoJournal) && !before[s.ID]:
-				missed[s.ID] = true
-				continue
-			case errors.Is(err, rpc.ErrNoJournal):
-				err = n.takeOver(ctx, s)
-			case err == nil && s.Deleted && !o.j.Summary().Deleted:
-				err = n.DeleteJournal(ctx, s)
-			case errors.Is(err, rpc.ErrUnknownNode):
-				continue // damaged here, which is told elsewhere
-			}
-			if err != nil {
-				n.log.Warn("cannot take over a journal from a peer", "journal", s.Name, "peer", p.ID, "err", err)
-			}
-		}
-	}
-	return missed
-}
-
-func (n *Node) journalsOf(ctx context.Context, id quorum.NodeID) []rpc.JournalSummary {
-	peer, err := n.peers.node(id)
-	if err != nil {
-		return nil
-	}
-	js, err := peer.Journals(ctx)
-	if err != nil {
-		return nil // it is asked again soon
-	}
-	return js
-}
-
-// takeOver makes a journal that is missing here, or only its tombstone.
-func (n *Node) takeOver(ctx context.Context, s rpc.JournalSummary) error {
-	if err := n.CreateJournal(ctx, s); err != nil || !s.Deleted {
-		return err
-	}
-	return n.DeleteJournal(ctx, s)
-}
-
 func (n *Node) allOwners() []*owner {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -160,7 +99,7 @@ type finalizedCopy struct {
 
 // repair pulls what is missing, oldest first.
 func (n *Node) repair(ctx context.Context, o *owner) error {
-	own, err := n.Segments(ctx, o.j.ID())
+	own, err := rpc.AllSegments(ctx, o.j.ID(), n.Segments)
 	if err != nil {
 		return err
 	}
@@ -264,15 +203,17 @@ func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalI
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout)
-	defer cancel()
-	return peer.Segments(ctx, j)
+	return rpc.AllSegments(ctx, j, func(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+		ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout) // of each page
+		defer cancel()
+		return peer.Segments(ctx, req)
+	})
 }
 
 // pull copies one finalized segment, verified frame by frame, and puts it in place.
 func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 	end := segments.End{First: c.info.First, Last: c.info.Last.TxID, Digest: c.info.Last.Digest}
-	inc, err := ask(ctx, o, func(j *journal.Journal) (*store.Incoming, error) {
+	inc, err := n.begin(ctx, o, func(j *journal.Journal) (*store.Incoming, error) {
 		return j.NewIncoming(c.info.Prev, c.info.Epoch)
 	})
 	if err != nil {
@@ -301,9 +242,10 @@ func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 		}
 	}
 	if inc.Position() != end.Position() {
-		return errors.Join(append(errs, n.abort(o, inc))...)
+		n.abort(o, inc)
+		return errors.Join(errs...)
 	}
-	if err := o.do(ctx, func(j *journal.Journal) error { return j.InstallFinalized(inc, end) }); err != nil {
+	if err := n.finish(ctx, o, inc, func(j *journal.Journal) error { return j.InstallFinalized(inc, end) }); err != nil {
 		return err
 	}
 	n.metrics.repaired.Inc()

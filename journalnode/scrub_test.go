@@ -108,7 +108,7 @@ func (w *ward) metric(i int, name string) float64 {
 
 func (w *ward) segments(i int) []rpc.SegmentInfo {
 	w.Helper()
-	infos, err := w.node(i).Segments(w.ctx, w.id)
+	infos, err := rpc.AllSegments(w.ctx, w.id, w.node(i).Segments)
 	require.NoError(w, err)
 	return infos
 }
@@ -428,12 +428,12 @@ type lacking struct {
 }
 
 // Segments says what the test wants it to say.
-func (l lacking) Segments(ctx context.Context, id segments.JournalID) ([]rpc.SegmentInfo, error) {
-	s, err := l.Service.Segments(ctx, id)
-	if err != nil {
-		return nil, err
+func (l lacking) Segments(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+	p, err := l.Service.Segments(ctx, req)
+	if err == nil {
+		p.Segments, err = l.segments(p.Segments)
 	}
-	return l.segments(s)
+	return p, err
 }
 
 // Journals says what the test wants it to say.

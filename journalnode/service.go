@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -154,15 +155,20 @@ func (n *Node) build(id segments.JournalID, name string, cfg quorum.Config) erro
 	return nil
 }
 
-// DeleteJournal implements rpc.Service (M8): the tombstone stays.
-func (n *Node) DeleteJournal(ctx context.Context, s rpc.JournalSummary) error {
-	o, err := n.owner(s.ID)
+// DeleteJournal implements rpc.Service (M8).
+func (n *Node) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
+	o, err := n.owner(h.Journal)
 	if err != nil {
 		return err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { return j.Delete() })
-	if err == nil {
-		n.log.Info("journal deleted", "journal", s.Name, "id", s.ID)
+	if inForce {
+		if err = o.do(ctx, func(j *journal.Journal) error { return j.Reclaim(h) }); err == nil {
+			o.log.Info("journal deleted", "claim", h.Claim)
+		}
+		return err
+	}
+	if err = o.do(ctx, func(j *journal.Journal) error { return j.Delete(h) }); err == nil {
+		o.log.Info("tombstone written; the data stays until the delete is known to be in force", "claim", h.Claim)
 	}
 	return err
 }
@@ -211,32 +217,39 @@ func (n *Node) Prepare(ctx context.Context, h rpc.Header, s segments.TxID, diges
 	return ask(ctx, o, func(j *journal.Journal) (recovery.Answer, error) { return j.Prepare(h, s, digests) })
 }
 
-// Accept implements rpc.Service (R4). The content is fetched outside the owner, and the gate is passed
-// again with it.
+// Accept implements rpc.Service (R4). On a full disk the reserve is given up for it; frames that are relayed
+// cannot be had twice, so there the next attempt has it.
 func (n *Node) Accept(ctx context.Context, h rpc.Header, req recovery.AcceptRequest, relay rpc.ChunkStream) error {
+	err := n.acceptOnce(ctx, h, req, relay)
+	if errors.Is(err, vfs.ErrNoSpace) && n.reserve.GiveUp() && relay == nil {
+		return n.acceptOnce(ctx, h, req, nil)
+	}
+	return err
+}
+
+// acceptOnce fetches the content outside the owner; the gate is passed again with it.
+func (n *Node) acceptOnce(ctx context.Context, h rpc.Header, req recovery.AcceptRequest, relay rpc.ChunkStream) error {
 	o, err := n.owner(h.Journal)
 	if err != nil {
 		return err
 	}
 	req.Claim = h.Claim
-	plan, err := ask(ctx, o, func(j *journal.Journal) (journal.AcceptPlan, error) { return j.BeginAccept(h, req) })
-	if err != nil || !plan.Fetch {
+	inc, err := n.begin(ctx, o, func(j *journal.Journal) (*store.Incoming, error) {
+		plan, err := j.BeginAccept(h, req)
+		return plan.Incoming, err
+	})
+	if err != nil || inc == nil {
 		return err
 	}
-	if err := n.fetch(ctx, h.Journal, req, relay, plan.Incoming); err != nil {
-		return errors.Join(err, n.abort(o, plan.Incoming))
+	if err := n.fetch(ctx, h.Journal, req, relay, inc); err != nil {
+		n.abort(o, inc)
+		return err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { return j.FinishAccept(h, req, plan.Incoming) })
+	err = n.finish(ctx, o, inc, func(j *journal.Journal) error { return j.FinishAccept(h, req, inc) })
 	if err == nil {
 		o.log.Info("accepted", "epoch", h.Claim.Epoch, "end", req.End)
 	}
 	return err
-}
-
-func (n *Node) abort(o *owner, inc *store.Incoming) error {
-	ctx, cancel := n.context(n.opts.PeerTimeout)
-	defer cancel()
-	return o.do(ctx, func(*journal.Journal) error { return inc.Abort() })
 }
 
 // fetch fills an incoming copy from whoever can serve: relayed frames first, then the sources.
@@ -290,12 +303,12 @@ func (n *Node) Finalize(ctx context.Context, h rpc.Header, end segments.End) err
 }
 
 // Segments implements rpc.Service.
-func (n *Node) Segments(ctx context.Context, id segments.JournalID) ([]rpc.SegmentInfo, error) {
-	o, err := n.owner(id)
+func (n *Node) Segments(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+	o, err := n.owner(req.Journal)
 	if err != nil {
-		return nil, err
+		return rpc.SegmentsPage{}, err
 	}
-	return ask(ctx, o, func(j *journal.Journal) ([]rpc.SegmentInfo, error) { return j.Segments(), nil })
+	return ask(ctx, o, func(j *journal.Journal) (rpc.SegmentsPage, error) { return j.SegmentsAfter(req.After, req.Limit), nil })
 }
 
 // ReadSegment implements rpc.Service.

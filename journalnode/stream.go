@@ -209,7 +209,8 @@ func (n *Node) rebuild(ctx context.Context, o *owner, st *journal.Stream, f rpc.
 		End: segments.End{First: f.Segment, Last: f.Target.TxID, Digest: f.Target.Digest},
 	}, nil, inc)
 	if err != nil {
-		return errors.Join(err, n.abort(o, inc))
+		n.abort(o, inc)
+		return err
 	}
 	if err := o.do(ctx, func(j *journal.Journal) error { return j.FinishRebuild(st, f, inc) }); err != nil {
 		return err

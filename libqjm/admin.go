@@ -37,6 +37,8 @@ func (c *Client) settle(ctx context.Context, f func() error) error {
 		}
 		select {
 		case <-time.After(wait):
+		case <-c.ctx.Done():
+			return ErrClosed // nobody answers any more
 		case <-over:
 			return err
 		case <-ctx.Done():
@@ -76,44 +78,23 @@ func (c *Client) createOnce(ctx context.Context, id segments.JournalID, name str
 	return nil
 }
 
-// DeleteJournal removes a journal's data and leaves its tombstone, which keeps the name. It returns when
-// a majority has done so. Errors: ErrNoJournal, ErrJournalDeleted, ErrNoQuorum. After the last one the
-// journal may be deleted all the same, now or later: nodes pass tombstones on (M0).
-func (c *Client) DeleteJournal(ctx context.Context, name string) error {
-	ref, _, err := c.states(ctx, name, false)
-	if err != nil {
-		return err
-	}
-	gone := map[quorum.NodeID]bool{}
-	nq := &recovery.NoQuorumError{Step: "deleting the journal"}
-	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) (struct{}, error) {
-		return struct{}{}, n.DeleteJournal(ctx, rpc.JournalSummary{ID: ref.id, Name: name})
-	}, func(r reply[struct{}]) bool {
-		if gone[r.node] = r.err == nil; r.err != nil {
-			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
-		}
-		return false
-	})
-	if !ref.cfg.Majority(func(m quorum.Member) bool { return gone[m.ID] }) {
-		return nq
-	}
-	return nil
-}
-
 // JournalInfo is one line of the list of journals.
 type JournalInfo struct {
 	Name    string
 	ID      string
 	Members []string
 	Version uint64 // of its config
-	Deleted bool   // only the tombstone is left
+	Deleted bool   // only the tombstone is left, or will be soon
+	// Deleting: some nodes have a tombstone that is not known to be in force: a delete was cut off. Delete
+	// again to finish it; a writer that is opened instead undoes it.
+	Deleting bool
 }
 
 // Journals lists the cluster's journals, by name. It returns what the nodes that answer know; an error
 // only where none does.
 func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 	byName := map[string]JournalInfo{}
-	tombstones := map[string]int{}
+	said := map[string]map[quorum.NodeID]rpc.JournalSummary{}
 	answered := false
 	nq := &recovery.NoQuorumError{Step: "the list of journals"}
 	ids := c.nodeIDs()
@@ -126,9 +107,10 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 		}
 		answered = true
 		for _, s := range r.val {
-			if s.Deleted {
-				tombstones[s.Name]++
+			if said[s.Name] == nil {
+				said[s.Name] = map[quorum.NodeID]rpc.JournalSummary{}
 			}
+			said[s.Name][r.node] = s
 			if old, ok := byName[s.Name]; ok && (s.Deleted || old.Version >= s.Config.Version) {
 				continue
 			}
@@ -140,11 +122,13 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 		}
 		return false
 	})
-	for name, n := range tombstones {
-		if info := byName[name]; n > len(ids)/2 {
-			info.Deleted = true
-			byName[name] = info
+	for name, by := range said {
+		info := byName[name]
+		info.Deleted = rpc.TombstoneInForce(quorum.Config{}, len(ids), by)
+		for _, s := range by {
+			info.Deleting = info.Deleting || !info.Deleted && (s.Deleted || !s.Deleting.IsZero())
 		}
+		byName[name] = info
 	}
 	if !answered {
 		return nil, nq
@@ -211,7 +195,7 @@ func (c *Client) Recover(ctx context.Context, name string) (Recovery, error) {
 // NodeStatus is how one node stands in a journal.
 type NodeStatus struct {
 	Node        string
-	State       string // in-sync, behind, fenced-behind, unknown, damaged, poisoned, absent, unreachable
+	State       string // in-sync, behind, unknown, damaged, poisoned, deleting, deleted, absent, unreachable
 	Incarnation string
 	Promised    Epoch
 	Newest      TxID // first txid of its newest segment
@@ -307,6 +291,11 @@ func nodeStatus(r reply[rpc.JournalState], st JournalStatus) NodeStatus {
 		n.Problems = append(n.Problems, fmt.Sprintf("segment %d: %s", d.Segment, d.Text))
 	}
 	switch {
+	case s.Summary.Deleted:
+		n.State = "deleted"
+	case !s.Summary.Deleting.IsZero():
+		n.State = "deleting"
+		n.Problems = append(n.Problems, fmt.Sprintf("tombstone of epoch %d, not known to be in force; the data is kept", s.Summary.Deleting.Epoch))
 	case !s.Member:
 		n.State = "unknown"
 	case s.Poisoned != "":
@@ -343,7 +332,7 @@ func (c *Client) Segments(ctx context.Context, name string) ([]SegmentInfo, erro
 	var out []SegmentInfo
 	answered := false
 	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) ([]rpc.SegmentInfo, error) {
-		return n.Segments(ctx, ref.id)
+		return rpc.AllSegments(ctx, ref.id, n.Segments)
 	}, func(r reply[[]rpc.SegmentInfo]) bool {
 		answered = answered || r.err == nil
 		for _, s := range r.val {

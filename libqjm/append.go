@@ -65,7 +65,8 @@ func (w *Writer) Append(ctx context.Context, txn []byte) (TxID, error) {
 }
 
 // AppendBatch appends several transactions, in order, with nothing of other callers between them, and
-// returns the first and last txid when all are committed. They may be spread over several frames: after
+// returns the first and last txid when all are committed. Together they are at most WriterOptions.QueueBytes
+// long, else it fails with ErrTooLarge. They may be spread over several frames: after
 // a crash of the writer, a part of them from the front may be there without the rest.
 func (w *Writer) AppendBatch(ctx context.Context, txns [][]byte) (first, last TxID, err error) {
 	f, err := w.AppendBatchAsync(ctx, txns)
@@ -143,6 +144,11 @@ func (w *Writer) check(txns [][]byte) (size int, err error) {
 			return 0, fmt.Errorf("%w: transaction of %d bytes, the limit is %d", ErrTooLarge, len(t), w.opts.MaxTxnBytes)
 		}
 		size += len(t)
+	}
+	// The queue takes one transaction of the largest size when it is empty, and no batch beyond it: there
+	// would never be room, and taken whole it would make the bound none (W7).
+	if limit := max(w.opts.QueueBytes, w.opts.MaxTxnBytes); size > limit {
+		return 0, fmt.Errorf("%w: batch of %d bytes, the queue takes %d", ErrTooLarge, size, limit)
 	}
 	return size, nil
 }

@@ -59,6 +59,8 @@ func (c *Client) win(ctx context.Context, ref *journalRef, opts recovery.Options
 		pause := wait/2 + rand.N(wait) // two racers must not stay in step
 		select {
 		case <-time.After(pause):
+		case <-c.ctx.Done():
+			return res, ErrClosed
 		case <-ctx.Done():
 			return res, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
@@ -85,6 +87,9 @@ func (c *Client) attempt(ctx context.Context, ref journalRef, opts recovery.Opti
 				r.run(e)
 			}
 		}
+		if r.closed {
+			return recovery.Result{Claim: co.Claim()}, ErrClosed
+		}
 		select {
 		case ev := <-r.events:
 			if f, ok := ev.(recovery.Failed); ok && isNewerConfig(f.Err, ref.cfg.Version) {
@@ -104,7 +109,10 @@ type runner struct {
 	ref    journalRef
 	events chan recovery.Event
 	done   chan struct{}
+	closed bool // the client was closed: nothing more is sent
 }
+
+func (r *runner) start(f func()) { r.closed = r.closed || !r.c.start(f) }
 
 func (r *runner) post(ev recovery.Event) {
 	select {
@@ -141,7 +149,7 @@ func (r *runner) run(e recovery.Effect) {
 			return recovery.FinalizedBy{Node: m.Key()}, n.Finalize(ctx, r.header(m, e.Claim), e.End)
 		})
 	case recovery.SetPatience:
-		r.c.work.Go(func() {
+		r.start(func() {
 			select {
 			case <-time.After(r.c.opts.Patience):
 				r.post(recovery.PatienceOver{Step: e.Step})
@@ -153,7 +161,7 @@ func (r *runner) run(e recovery.Effect) {
 }
 
 func (r *runner) call(id quorum.Key, step recovery.Step, bound time.Duration, f func(context.Context, rpc.Node, quorum.Member) (recovery.Event, error)) {
-	r.c.work.Go(func() {
+	r.start(func() {
 		ctx, cancel := context.WithTimeout(r.c.ctx, bound)
 		defer cancel()
 		m, _ := r.ref.cfg.Find(id)

@@ -219,7 +219,9 @@ func (c *Client) node(m quorum.Member) (rpc.Node, error) {
 
 // Close ends all connections. Writers and readers of the client should be closed before.
 func (c *Client) Close() error {
+	c.mu.Lock() // start has seen the end of ctx, or has added to work before Wait
 	c.cancel()
+	c.mu.Unlock()
 	c.work.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -229,6 +231,18 @@ func (c *Client) Close() error {
 	}
 	clear(c.conns)
 	return errors.Join(errs...)
+}
+
+// start runs f in a goroutine that Close waits for, unless the client is closed. To add to a WaitGroup while
+// Close waits would be a race: Close could miss f, and cut its connections off under it.
+func (c *Client) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.work.Go(f)
+	return true
 }
 
 // ClusterID returns the cluster's id in hexadecimal.
@@ -257,20 +271,29 @@ type reply[T any] struct {
 // time, until take says that it has enough, or all have answered. A node that does not answer within
 // RequestTimeout answers with an error.
 func ask[T any](ctx context.Context, c *Client, ids []quorum.NodeID, call func(context.Context, rpc.Node) (T, error), take func(reply[T]) (enough bool)) {
+	members := make([]quorum.Member, len(ids))
+	for i, id := range ids {
+		members[i].ID = id
+	}
+	askMembers(ctx, c, members, func(ctx context.Context, n rpc.Node, _ quorum.Member) (T, error) { return call(ctx, n) }, take)
+}
+
+// askMembers is ask where the call needs to know whom it is meant for.
+func askMembers[T any](ctx context.Context, c *Client, members []quorum.Member, call func(context.Context, rpc.Node, quorum.Member) (T, error), take func(reply[T]) (enough bool)) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
 	defer cancel()
-	answers := make(chan reply[T], len(ids))
-	for _, id := range ids {
+	answers := make(chan reply[T], len(members))
+	for _, m := range members {
 		go func() {
-			r := reply[T]{node: id}
+			r := reply[T]{node: m.ID}
 			var n rpc.Node
-			if n, r.err = c.node(quorum.Member{ID: id}); r.err == nil {
-				r.val, r.err = call(ctx, n)
+			if n, r.err = c.node(m); r.err == nil {
+				r.val, r.err = call(ctx, n, m)
 			}
 			answers <- r
 		}()
 	}
-	for range ids {
+	for range members {
 		if take(<-answers) {
 			return
 		}
@@ -363,20 +386,17 @@ func unheard(cfg quorum.Config, got []reply[rpc.JournalState]) (ids []quorum.Nod
 	return ids, kept
 }
 
-// isDeleted: the empty config is in force where a majority of the members of the config before it has
-// installed it (M2); where nobody tells that config, a majority of all nodes. A tombstone on fewer is a
-// delete that was cut off.
+// isDeleted: the delete is in force where a majority of the members has the tombstone of one claim (M2,
+// M8); where nobody tells who they are, a majority of all nodes. A tombstone on fewer is a delete that was
+// cut off.
 func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool {
-	gone := map[quorum.NodeID]bool{}
+	said := map[quorum.NodeID]rpc.JournalSummary{}
 	for _, r := range got {
-		if r.err == nil && r.val.Summary.Deleted {
-			gone[r.node] = true
+		if r.err == nil {
+			said[r.node] = r.val.Summary
 		}
 	}
-	if cfg.IsZero() {
-		return len(gone) > nodes/2
-	}
-	return cfg.Majority(func(m quorum.Member) bool { return gone[m.ID] })
+	return rpc.TombstoneInForce(cfg, nodes, said)
 }
 
 // countIn returns who of the members answered for itself, by what counts.
@@ -389,10 +409,11 @@ func countIn(cfg quorum.Config, got []reply[rpc.JournalState]) func(quorum.Membe
 }
 
 // counts: a member answered, with the storage that the config names, as a member by its own config, and under
-// this very config: what is counted together carries one (D6, N1, M0).
+// this very config: what is counted together carries one (D6, N1, M0). A tombstone that may yet be in force
+// keeps it out (M8).
 func counts(cfg quorum.Config, r reply[rpc.JournalState]) bool {
 	own := r.val.Summary.Config
-	return r.err == nil && cfg.Has(r.node, r.val.Incarnation) && r.val.Member &&
+	return r.err == nil && cfg.Has(r.node, r.val.Incarnation) && r.val.Member && r.val.Summary.Deleting.IsZero() &&
 		own.Version == cfg.Version && own.Digest() == cfg.Digest()
 }
 
@@ -412,6 +433,8 @@ func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalSta
 			missing++
 		case r.err == nil && r.val.Summary.Deleted:
 			r.err = ErrJournalDeleted
+		case r.err == nil && !r.val.Summary.Deleting.IsZero():
+			r.err = ErrJournalDeleting
 		case r.err == nil:
 			continue
 		}

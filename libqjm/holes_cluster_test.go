@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/internal/wire"
@@ -81,8 +82,8 @@ func TestHole_AntiEntropyOvertakesTheWritersFinalize(t *testing.T) {
 	js, err := c.Nodes[0].Journals(ctx)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { // n1 has finalized it, alone
-		have, err := c.Nodes[0].Segments(ctx, js[0].ID)
-		return err == nil && have[0].State == recovery.Finalized
+		have, err := c.Nodes[0].Segments(ctx, rpc.SegmentsRequest{Journal: js[0].ID})
+		return err == nil && have.Segments[0].State == recovery.Finalized
 	}, 10*time.Second, 10*time.Millisecond)
 	c.StartNode(1)
 	c.StartNode(2)
@@ -110,7 +111,10 @@ func TestHole_HalfDeletedJournal(t *testing.T) {
 	defer func() { _ = n.Close() }()
 	info, err := n.Info(ctx)
 	require.NoError(t, err)
-	require.NoError(t, n.DeleteJournal(ctx, rpc.JournalSummary{ID: rpc.JournalIDOf(info.Cluster, "a"), Name: "a"}))
+	require.NoError(t, n.DeleteJournal(ctx, rpc.Header{
+		Journal: rpc.JournalIDOf(info.Cluster, "a"), ConfigVersion: 1, Incarnation: info.Incarnation,
+		Claim: fencing.Claim{Epoch: 9, Writer: fencing.WriterID{9}},
+	}, false))
 
 	deleted, there := 0, 0
 	for range 40 {

@@ -134,7 +134,7 @@ func TestM3_LiveWriterMovesUnderLoad(t *testing.T) {
 func (d *driver) holdsUpTo(s segments.TxID, is ...int) bool {
 	holders := 0
 	for _, i := range is {
-		infos, err := d.Nodes[i].Segments(d.ctx, d.id)
+		infos, err := rpc.AllSegments(d.ctx, d.id, d.Nodes[i].Segments)
 		require.NoError(d, err)
 		next := segments.TxID(1)
 		for _, in := range infos {

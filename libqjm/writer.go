@@ -156,6 +156,8 @@ func (c *Client) waitForJournal(ctx context.Context, name string) (journalRef, e
 		}
 		select {
 		case <-time.After(wait):
+		case <-c.ctx.Done():
+			return ref, ErrClosed
 		case <-ctx.Done():
 			return ref, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}

@@ -22,6 +22,7 @@ import (
 
 const (
 	httpOffset   = 100
+	devReserve   = 1 << 20
 	foundTimeout = 30 * time.Second
 	foundPoll    = 20 * time.Millisecond
 )
@@ -108,6 +109,7 @@ func devOptions(f devFlags, dir string) ([]journalnode.Options, error) {
 	for i, p := range peers {
 		out = append(out, journalnode.Options{
 			ID: p.ID, DataDir: filepath.Join(dir, string(p.ID)), Listen: p.Addr, HTTPListen: https[i], InitialCluster: peers,
+			ReserveBytes: devReserve,
 		})
 	}
 	return out, nil

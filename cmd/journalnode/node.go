@@ -24,6 +24,7 @@ type app struct {
 	cluster                         []string
 	logFormat, logLevel             string
 	drain                           time.Duration
+	reserveMiB                      int64
 
 	subject cli.Subject
 }
@@ -49,6 +50,7 @@ HTTP serves /healthz, /readyz and /metrics. Logs go to stderr.`,
 	f.StringVar(&a.listen, "listen", "", "host:port for clients and other nodes")
 	f.StringVar(&a.httpListen, "http-listen", "", "host:port for health and metrics (default: none)")
 	f.StringSliceVar(&a.cluster, "initial-cluster", nil, "the founding nodes: id=host:port,id=host:port,...")
+	f.Int64Var(&a.reserveMiB, "reserve-mib", journalnode.DefaultReserveBytes>>20, "MiB of disk kept for promises and recovery; 0: none")
 	pf := root.PersistentFlags()
 	pf.StringVar(&a.logFormat, "log-format", "text", "text or json")
 	pf.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -61,6 +63,9 @@ HTTP serves /healthz, /readyz and /metrics. Logs go to stderr.`,
 func (a *app) options(stderr io.Writer) (journalnode.Options, error) {
 	o := journalnode.Options{
 		ID: quorum.NodeID(a.id), DataDir: a.dataDir, Listen: a.listen, HTTPListen: a.httpListen, Version: cli.VersionString(),
+	}
+	if o.ReserveBytes = a.reserveMiB << 20; a.reserveMiB == 0 {
+		o.ReserveBytes = -1 // 0 would be the default
 	}
 	var bad []string
 	problem := func(format string, args ...any) { bad = append(bad, fmt.Sprintf(format, args...)) }
@@ -76,6 +81,9 @@ func (a *app) options(stderr io.Writer) (journalnode.Options, error) {
 		problem("--listen is missing")
 	} else if err := cli.CheckAddress(a.listen, true); err != nil {
 		problem("--listen %v", err)
+	}
+	if a.reserveMiB < 0 || a.reserveMiB > reserveMiBMax {
+		problem("--reserve-mib is %d, it must be from 0 to %d", a.reserveMiB, reserveMiBMax)
 	}
 	if a.httpListen != "" {
 		if err := cli.CheckAddress(a.httpListen, true); err != nil {
@@ -98,6 +106,9 @@ func (a *app) options(stderr io.Writer) (journalnode.Options, error) {
 	}
 	return o, nil
 }
+
+// reserveMiBMax is a terabyte.
+const reserveMiBMax = 1 << 20
 
 func hasPeer(peers []journalnode.Peer, id quorum.NodeID) bool {
 	for _, p := range peers {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,7 +144,7 @@ func (a *app) deleteCmd() *cobra.Command {
 			switch {
 			case err != nil:
 				return err
-			case !st.Quorum:
+			case !st.Quorum && !slices.ContainsFunc(st.Nodes, isDeleting): // else it is this delete that takes the quorum away
 				return noQuorum(st, "the journal's state") // nothing was deleted yet
 			case a.dryRun:
 				return a.plan(cmd, "delete", name, "%s", deletion(st))
@@ -163,6 +164,8 @@ func (a *app) deleteCmd() *cobra.Command {
 	}
 	return a.mutating(c)
 }
+
+func isDeleting(n libqjm.NodeStatus) bool { return n.State == "deleting" }
 
 func deletion(st libqjm.JournalStatus) string {
 	var nodes []string
@@ -191,6 +194,7 @@ type infoJSON struct {
 	Members       []string `json:"members"`
 	ConfigVersion string   `json:"config_version"`
 	Deleted       bool     `json:"deleted"`
+	Deleting      bool     `json:"deleting,omitempty"` // a delete was cut off
 }
 
 func (a *app) listCmd() *cobra.Command {
@@ -212,13 +216,16 @@ func (a *app) printList(cmd *cobra.Command, cluster string, journals []libqjm.Jo
 	out := listJSON{Schema: cli.Schema("journal-list"), Cluster: cluster, Journals: []infoJSON{}}
 	rows := [][]string{{"NAME", "STATE", "MEMBERS", "CONFIG", "ID"}}
 	for _, j := range journals {
-		i := infoJSON{Name: j.Name, ID: j.ID, Members: j.Members, ConfigVersion: cli.U64(j.Version), Deleted: j.Deleted}
+		i := infoJSON{Name: j.Name, ID: j.ID, Members: j.Members, ConfigVersion: cli.U64(j.Version), Deleted: j.Deleted, Deleting: j.Deleting}
 		if i.Members == nil {
 			i.Members = []string{}
 		}
 		state := "live"
 		if j.Deleted {
 			state = "deleted"
+		}
+		if j.Deleting {
+			state = "deleting"
 		}
 		rows = append(rows, []string{j.Name, state, strings.Join(j.Members, ","), i.ConfigVersion, short(j.ID)})
 		if a.format == cli.JSONL {

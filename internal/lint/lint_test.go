@@ -26,12 +26,14 @@ type pkg struct {
 	Dir        string
 	GoFiles    []string
 	Standard   bool
+
+	TestImports, XTestImports []string
 }
 
 // packages lists the module's packages as the go command sees them.
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Dir,GoFiles", "./...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Dir,GoFiles,TestImports,XTestImports", "./...")
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
 	require.NoError(t, err)
@@ -50,25 +52,29 @@ func packages(t *testing.T) []pkg {
 // layers: a package may import packages of its own line's list, and no others of this module. What is
 // not listed here (cmd, examples, tests) may import anything but cmd, examples and tests.
 var layers = map[string][]string{
-	"fencing":              {},
-	"internal/quorum":      {},
-	"internal/vfs":         {},
-	"internal/vfs/osfs":    {"internal/vfs"},
-	"internal/vfs/memfs":   {"internal/vfs"},
-	"internal/vfs/faultfs": {"internal/vfs"},
-	"internal/vfs/vfstest": {"internal/vfs"},
-	"internal/durable":     {"internal/vfs"},
-	"segments":             {"fencing"},
-	"segments/store":       {"fencing", "segments", "internal/vfs", "internal/durable"},
-	"recovery":             {"fencing", "segments", "internal/quorum"},
-	"internal/rpc":         {"fencing", "segments", "recovery", "internal/quorum"},
-	"internal/replication": {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
-	"proto/qjm/v1":         {},
-	"internal/wire":        {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "proto/qjm/v1"},
-	"journalnode/journal":  {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/durable"},
-	"journalnode":          {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "journalnode/journal"},
-	"libqjm":               {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire"},
-	"internal/model":       {},
+	"fencing":               {},
+	"internal/quorum":       {},
+	"internal/vfs":          {},
+	"internal/vfs/osfs":     {"internal/vfs"},
+	"internal/vfs/memfs":    {"internal/vfs"},
+	"internal/vfs/faultfs":  {"internal/vfs"},
+	"internal/vfs/vfstest":  {"internal/vfs"},
+	"internal/durable":      {"internal/vfs"},
+	"segments":              {"fencing"},
+	"segments/store":        {"fencing", "segments", "internal/vfs", "internal/durable"},
+	"recovery":              {"fencing", "segments", "internal/quorum"},
+	"internal/rpc":          {"fencing", "segments", "recovery", "internal/quorum"},
+	"internal/replication":  {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
+	"proto/qjm/v1":          {},
+	"internal/wire":         {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "proto/qjm/v1"},
+	"journalnode/journal":   {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/durable"},
+	"journalnode/catalog":   {"fencing", "segments", "internal/quorum"},
+	"journalnode/snapshots": {"fencing", "segments", "internal/vfs", "internal/durable"},
+	"journalnode":           {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/snapshots"},
+	"libqjm":                {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire"},
+	"internal/model":        {},
+	// The catalog is above it; the group itself knows bytes only.
+	"journalnode/raftgroup": {},
 }
 
 func TestImportsRunDownwards(t *testing.T) {
@@ -93,7 +99,7 @@ func TestImportsRunDownwards(t *testing.T) {
 }
 
 // pure packages decide; they do not do.
-var pure = []string{"fencing", "internal/quorum", "segments", "recovery", "internal/replication", "journalnode/journal", "segments/store", "internal/durable"}
+var pure = []string{"fencing", "internal/quorum", "segments", "recovery", "internal/replication", "journalnode/journal", "journalnode/catalog", "segments/store", "internal/durable", "journalnode/snapshots"}
 
 func TestCoresHaveNoNetworkFilesOrLogs(t *testing.T) {
 	for _, p := range packages(t) {
@@ -115,6 +121,8 @@ func TestCoresHaveNoNetworkFilesOrLogs(t *testing.T) {
 	}
 }
 
+// TestOnlyOSFSTouchesTheDisk. The one exception below journalnode is journalnode/raftgroup: bbolt maps its
+// file into memory, and upstream's snapshot store writes files of its own.
 func TestOnlyOSFSTouchesTheDisk(t *testing.T) {
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)
@@ -122,6 +130,21 @@ func TestOnlyOSFSTouchesTheDisk(t *testing.T) {
 			continue
 		}
 		require.NotContains(t, p.Imports, "os", "%s must go through internal/vfs", name)
+	}
+}
+
+// TestOnlyRaftgroupImportsRaft: the faults of hashicorp/raft are designed around in one place.
+func TestOnlyRaftgroupImportsRaft(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if name == "journalnode/raftgroup" {
+			continue
+		}
+		for _, imp := range append(p.Imports, append(p.TestImports, p.XTestImports...)...) {
+			for _, bad := range []string{"github.com/hashicorp/", "github.com/boltdb/", "go.etcd.io/bbolt"} {
+				require.False(t, strings.HasPrefix(imp, bad), "%s must not import %s: use journalnode/raftgroup", name, imp)
+			}
+		}
 	}
 }
 

@@ -149,8 +149,10 @@ func (c *conn) CreateJournal(ctx context.Context, j rpc.JournalSummary) error {
 	return err
 }
 
-func (c *conn) DeleteJournal(ctx context.Context, j rpc.JournalSummary) error {
-	_, err := unary(ctx, c, "DeleteJournal", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.DeleteJournal(ctx, j) })
+func (c *conn) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
+	_, err := unary(ctx, c, "DeleteJournal", func(ctx context.Context, s rpc.Service) (none, error) {
+		return none{}, s.DeleteJournal(ctx, h, inForce)
+	})
 	return err
 }
 
@@ -183,8 +185,8 @@ func (c *conn) Finalize(ctx context.Context, h rpc.Header, end segments.End) err
 	return err
 }
 
-func (c *conn) Segments(ctx context.Context, id segments.JournalID) ([]rpc.SegmentInfo, error) {
-	return unary(ctx, c, "Segments", func(ctx context.Context, s rpc.Service) ([]rpc.SegmentInfo, error) { return s.Segments(ctx, id) })
+func (c *conn) Segments(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+	return unary(ctx, c, "Segments", func(ctx context.Context, s rpc.Service) (rpc.SegmentsPage, error) { return s.Segments(ctx, req) })
 }
 
 // Close ends the connection; calls under way fail.

@@ -66,6 +66,9 @@ type JournalSummary struct {
 	Name    string
 	Config  quorum.Config
 	Deleted bool
+	// Deleting is the claim of a delete that this node was asked for, and that it does not know to be in
+	// force: a tombstone with the data still there (M8). Zero: none, or Deleted.
+	Deleting fencing.Claim
 }
 
 // JournalState is what a node says of a journal without promising anything. Counts towards a quorum
@@ -113,6 +116,21 @@ type SegmentInfo struct {
 	Prev    segments.End
 	Bytes   int64
 	Problem string // of an Unknown one
+}
+
+// SegmentsRequest asks for one page of a node's list of segments: at most Limit of those whose first
+// txid is above After. Limit 0, or one above SegmentsPageMax, is SegmentsPageMax.
+type SegmentsRequest struct {
+	Journal segments.JournalID
+	After   segments.TxID
+	Limit   int
+}
+
+// SegmentsPage is one page, by first txid. More: there are segments behind it. Pages asked for one
+// after the other are no snapshot: segments may come, end or go in between.
+type SegmentsPage struct {
+	Segments []SegmentInfo
+	More     bool
 }
 
 // ReadRequest asks for verbatim frames of one segment, from the frame that holds From. Purpose says
@@ -240,7 +258,9 @@ type Node interface {
 	Info(ctx context.Context) (NodeInfo, error)
 	Journals(ctx context.Context) ([]JournalSummary, error)
 	CreateJournal(ctx context.Context, j JournalSummary) error
-	DeleteJournal(ctx context.Context, j JournalSummary) error
+	// DeleteJournal writes the tombstone of the header's claim; with inForce, a majority has it, and the data
+	// goes (M8).
+	DeleteJournal(ctx context.Context, h Header, inForce bool) error
 	// InstallConfig passes a config on (M0): one from the catalog, or unchanged from a node that has it
 	// installed. A node that never had the journal makes it with this config. The same again changes
 	// nothing; an older one is a *ConfigError, another one of the same version ErrConfigDiverges.
@@ -252,7 +272,7 @@ type Node interface {
 	// frames of the whole segment because the node could reach no source (R4).
 	Accept(ctx context.Context, h Header, req recovery.AcceptRequest, relay ChunkStream) error
 	Finalize(ctx context.Context, h Header, end segments.End) error
-	Segments(ctx context.Context, id segments.JournalID) ([]SegmentInfo, error)
+	Segments(ctx context.Context, req SegmentsRequest) (SegmentsPage, error)
 	ReadSegment(ctx context.Context, req ReadRequest) (ChunkStream, error)
 	Tail(ctx context.Context, req TailRequest) (ChunkStream, error)
 	Write(ctx context.Context, h Header) (WriteStream, error)
@@ -264,14 +284,14 @@ type Service interface {
 	Info(ctx context.Context) (NodeInfo, error)
 	Journals(ctx context.Context) ([]JournalSummary, error)
 	CreateJournal(ctx context.Context, j JournalSummary) error
-	DeleteJournal(ctx context.Context, j JournalSummary) error
+	DeleteJournal(ctx context.Context, h Header, inForce bool) error
 	InstallConfig(ctx context.Context, j JournalSummary) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
 	Accept(ctx context.Context, h Header, req recovery.AcceptRequest, relay ChunkStream) error
 	Finalize(ctx context.Context, h Header, end segments.End) error
-	Segments(ctx context.Context, id segments.JournalID) ([]SegmentInfo, error)
+	Segments(ctx context.Context, req SegmentsRequest) (SegmentsPage, error)
 	ReadSegment(ctx context.Context, req ReadRequest, send func(Chunk) error) error
 	Tail(ctx context.Context, req TailRequest, send func(Chunk) error) error
 	Write(h Header, stream ServerStream) error
@@ -288,4 +308,7 @@ const (
 	ChunkBytes      = 1 << 20  // frames are gathered into chunks of about this size
 	DigestsMax      = 1024     // questions in one Prepare
 	JournalNameMax  = 128
+	SegmentsPageMax = 4096    // segments in one page of the list
+	ProblemBytesMax = 1 << 10 // text about one segment in it; a full page is far below MessageBytesMax
+	SegmentsMax     = 1 << 20 // segments of one journal that are listed at all
 )

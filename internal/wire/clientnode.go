@@ -63,8 +63,8 @@ func (n *node) CreateJournal(ctx context.Context, j rpc.JournalSummary) error {
 	return n.fail(err)
 }
 
-func (n *node) DeleteJournal(ctx context.Context, j rpc.JournalSummary) error {
-	_, err := n.c.DeleteJournal(ctx, &qjmv1.DeleteJournalRequest{Journal: journalToProto(j)})
+func (n *node) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
+	_, err := n.c.DeleteJournal(ctx, deleteToProto(h, inForce))
 	return n.fail(err)
 }
 
@@ -93,8 +93,8 @@ func (n *node) Finalize(ctx context.Context, h rpc.Header, end segments.End) err
 	return n.fail(err)
 }
 
-func (n *node) Segments(ctx context.Context, id segments.JournalID) ([]rpc.SegmentInfo, error) {
-	p, err := n.c.ListSegments(ctx, &qjmv1.ListSegmentsRequest{JournalId: id[:]})
+func (n *node) Segments(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+	p, err := n.c.ListSegments(ctx, segmentsRequestToProto(req))
 	return reply(n, p, err, segmentsFromProto)
 }
 

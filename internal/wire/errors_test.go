@@ -44,7 +44,7 @@ var classNames = map[string]error{
 	"segments.ErrNotFound": segments.ErrNotFound,
 
 	"rpc.ErrNoJournal": rpc.ErrNoJournal, "rpc.ErrJournalExists": rpc.ErrJournalExists,
-	"rpc.ErrJournalDeleted": rpc.ErrJournalDeleted, "rpc.ErrBadRequest": rpc.ErrBadRequest,
+	"rpc.ErrJournalDeleted": rpc.ErrJournalDeleted, "rpc.ErrJournalDeleting": rpc.ErrJournalDeleting, "rpc.ErrBadRequest": rpc.ErrBadRequest,
 	"rpc.ErrWrongNode": rpc.ErrWrongNode, "rpc.ErrConfig": rpc.ErrConfig, "rpc.ErrConfigDiverges": rpc.ErrConfigDiverges, "rpc.ErrUnknownNode": rpc.ErrUnknownNode,
 	"rpc.ErrNotFounded": rpc.ErrNotFounded, "rpc.ErrPoisoned": rpc.ErrPoisoned, "rpc.ErrStalled": rpc.ErrStalled,
 	"rpc.ErrNoSource": rpc.ErrNoSource, "rpc.ErrOutOfSync": rpc.ErrOutOfSync, "rpc.ErrNotFound": rpc.ErrNotFound,

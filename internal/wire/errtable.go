@@ -46,6 +46,7 @@ func rows() []row {
 		{"NO_JOURNAL", codes.NotFound, rpc.ErrNoJournal, nil},
 		{"JOURNAL_EXISTS", codes.AlreadyExists, rpc.ErrJournalExists, nil},
 		{"JOURNAL_DELETED", codes.FailedPrecondition, rpc.ErrJournalDeleted, nil},
+		{"JOURNAL_DELETING", codes.FailedPrecondition, rpc.ErrJournalDeleting, nil},
 		{"WRONG_NODE", codes.FailedPrecondition, rpc.ErrWrongNode, []shape{wrongNodeShape}},
 		{"CONFIG_VERSION", codes.Aborted, rpc.ErrConfig, []shape{configShape}},
 		{"CONFIG_DIVERGES", codes.FailedPrecondition, rpc.ErrConfigDiverges, nil},

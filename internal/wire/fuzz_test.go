@@ -84,9 +84,7 @@ func FuzzCreateJournalFromProto(f *testing.F) {
 }
 
 func FuzzDeleteJournalFromProto(f *testing.F) {
-	fuzzDecoder(f, deleteFromProto, func(j rpc.JournalSummary) *qjmv1.DeleteJournalRequest {
-		return &qjmv1.DeleteJournalRequest{Journal: journalToProto(j)}
-	}, summary, rpc.JournalSummary{Config: quorum.Config{Version: 5}})
+	fuzzDecoder(f, deleteFromProto, func(h rpc.Header) *qjmv1.DeleteJournalRequest { return deleteToProto(h, true) }, header, rpc.Header{})
 }
 
 func FuzzReadSegmentFromProto(f *testing.F) {
@@ -148,7 +146,12 @@ func FuzzAnswerFromProto(f *testing.F) {
 }
 
 func FuzzSegmentsFromProto(f *testing.F) {
-	fuzzDecoder(f, segmentsFromProto, segmentsToProto, []rpc.SegmentInfo{
+	fuzzDecoder(f, segmentsFromProto, segmentsToProto, rpc.SegmentsPage{Segments: []rpc.SegmentInfo{
 		{First: 11, State: recovery.InProgress, Last: at, Epoch: 5, Prev: prevEnd, Bytes: 4096, Problem: "p"},
-	})
+	}, More: true})
+}
+
+func FuzzSegmentsRequestFromProto(f *testing.F) {
+	fuzzDecoder(f, segmentsRequestFromProto, segmentsRequestToProto,
+		rpc.SegmentsRequest{Journal: header.Journal, After: 9, Limit: rpc.SegmentsPageMax}, rpc.SegmentsRequest{})
 }

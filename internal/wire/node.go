@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"unicode/utf8"
+
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
@@ -40,6 +42,7 @@ func journalToProto(j rpc.JournalSummary) *qjmv1.Journal {
 		Name:      text(j.Name),
 		Config:    configToProto(j.Config),
 		Deleted:   j.Deleted,
+		Deleting:  claimToProto(j.Deleting),
 	}
 }
 
@@ -56,7 +59,7 @@ func (d *decoder) journal(p *qjmv1.Journal) rpc.JournalSummary {
 		ID:      d.id("journal id", p.JournalId),
 		Name:    p.Name,
 		Config:  d.config(p.Config),
-		Deleted: p.Deleted,
+		Deleted: p.Deleted, Deleting: d.claim(p.Deleting),
 	}
 }
 
@@ -99,9 +102,13 @@ func installFromProto(p *qjmv1.InstallConfigRequest) (rpc.JournalSummary, error)
 	return j, d.done()
 }
 
-func deleteFromProto(p *qjmv1.DeleteJournalRequest) (rpc.JournalSummary, error) {
+func deleteToProto(h rpc.Header, inForce bool) *qjmv1.DeleteJournalRequest {
+	return &qjmv1.DeleteJournalRequest{Header: headerToProto(h), InForce: inForce}
+}
+
+func deleteFromProto(p *qjmv1.DeleteJournalRequest) (rpc.Header, error) {
 	var d decoder
-	return d.journal(p.Journal), d.done()
+	return d.header(p.Header), d.done()
 }
 
 // journalIDFromProto reads the id of a request that carries nothing else.
@@ -161,9 +168,23 @@ func stateFromProto(p *qjmv1.GetStateResponse) (rpc.JournalState, error) {
 	return s, d.done()
 }
 
-func segmentsToProto(list []rpc.SegmentInfo) *qjmv1.ListSegmentsResponse {
-	p := &qjmv1.ListSegmentsResponse{Segments: make([]*qjmv1.Segment, len(list))}
-	for i, s := range list {
+func segmentsRequestToProto(r rpc.SegmentsRequest) *qjmv1.ListSegmentsRequest {
+	return &qjmv1.ListSegmentsRequest{
+		JournalId: r.Journal[:], After: uint64(r.After), Limit: uint32(min(max(r.Limit, 0), rpc.SegmentsPageMax)),
+	}
+}
+
+func segmentsRequestFromProto(p *qjmv1.ListSegmentsRequest) (rpc.SegmentsRequest, error) {
+	var d decoder
+	return rpc.SegmentsRequest{
+		Journal: d.id("journal id", p.JournalId), After: segments.TxID(p.After),
+		Limit: int(min(p.Limit, rpc.SegmentsPageMax)),
+	}, d.done()
+}
+
+func segmentsToProto(page rpc.SegmentsPage) *qjmv1.ListSegmentsResponse {
+	p := &qjmv1.ListSegmentsResponse{Segments: make([]*qjmv1.Segment, len(page.Segments)), More: page.More}
+	for i, s := range page.Segments {
 		p.Segments[i] = &qjmv1.Segment{
 			FirstTxid: uint64(s.First),
 			State:     copyStateToProto(s.State),
@@ -171,27 +192,40 @@ func segmentsToProto(list []rpc.SegmentInfo) *qjmv1.ListSegmentsResponse {
 			Epoch:     uint64(s.Epoch),
 			Prev:      endToProto(s.Prev),
 			Bytes:     uint64(max(s.Bytes, 0)),
-			Problem:   text(s.Problem),
+			Problem:   problem(s.Problem),
 		}
 	}
 	return p
 }
 
-func segmentsFromProto(p *qjmv1.ListSegmentsResponse) ([]rpc.SegmentInfo, error) {
+func segmentsFromProto(p *qjmv1.ListSegmentsResponse) (rpc.SegmentsPage, error) {
 	var d decoder
-	var list []rpc.SegmentInfo
+	page := rpc.SegmentsPage{More: p.More}
+	if !d.count("segments in a page", len(p.Segments), rpc.SegmentsPageMax) {
+		return page, d.done()
+	}
 	for _, s := range p.Segments {
-		list = append(list, rpc.SegmentInfo{
+		page.Segments = append(page.Segments, rpc.SegmentInfo{
 			First:   segments.TxID(s.GetFirstTxid()),
 			State:   d.copyState(s.GetState()),
 			Last:    d.position(s.GetLast()),
 			Epoch:   fencing.Epoch(s.GetEpoch()),
 			Prev:    d.end(s.GetPrev()),
 			Bytes:   d.int64("size of a segment", s.GetBytes()),
-			Problem: s.GetProblem(),
+			Problem: problem(s.GetProblem()),
 		})
 	}
-	return list, d.done()
+	return page, d.done()
+}
+
+// problem cuts a text for people to what a full page has room for, between two characters.
+func problem(s string) string {
+	s = text(s)
+	n := min(len(s), rpc.ProblemBytesMax)
+	for n > 0 && n < len(s) && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }
 
 func copyStateToProto(s recovery.CopyState) qjmv1.CopyState {

@@ -64,9 +64,9 @@ func (s *server) CreateJournal(ctx context.Context, p *qjmv1.CreateJournalReques
 }
 
 func (s *server) DeleteJournal(ctx context.Context, p *qjmv1.DeleteJournalRequest) (*qjmv1.DeleteJournalResponse, error) {
-	j, err := deleteFromProto(p)
+	h, err := deleteFromProto(p)
 	if err == nil {
-		err = s.svc.DeleteJournal(ctx, j)
+		err = s.svc.DeleteJournal(ctx, h, p.InForce)
 	}
 	return &qjmv1.DeleteJournalResponse{}, toStatus(err)
 }
@@ -108,7 +108,7 @@ func (s *server) Finalize(ctx context.Context, p *qjmv1.FinalizeRequest) (*qjmv1
 }
 
 func (s *server) ListSegments(ctx context.Context, p *qjmv1.ListSegmentsRequest) (*qjmv1.ListSegmentsResponse, error) {
-	return serve(ctx, p.JournalId, journalIDFromProto, s.svc.Segments, segmentsToProto)
+	return serve(ctx, p, segmentsRequestFromProto, s.svc.Segments, segmentsToProto)
 }
 
 func (s *server) ReadSegment(p *qjmv1.ReadSegmentRequest, stream grpc.ServerStreamingServer[qjmv1.ReadSegmentResponse]) error {

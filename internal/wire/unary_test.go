@@ -42,9 +42,9 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 			state:    state,
 			promise:  rpc.PromiseReply{DataKnown: true, Newest: 11},
 			answer:   answer,
-			segments: []rpc.SegmentInfo{{
+			segments: rpc.SegmentsPage{Segments: []rpc.SegmentInfo{{
 				First: 11, State: recovery.Unknown, Last: at, Epoch: 5, Prev: prevEnd, Bytes: 1 << 40, Problem: "rotten",
-			}, {First: 1, State: recovery.Finalized}},
+			}, {First: 1, State: recovery.Finalized}}, More: true},
 		},
 		{ // as little as there can be
 			info:   rpc.NodeInfo{ID: "n2"},
@@ -68,8 +68,10 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		require.NoError(t, n.InstallConfig(ctx, summary))
 		requireSame(t, call{"InstallConfig", []any{summary}}, s.lastCall())
 
-		require.NoError(t, n.DeleteJournal(ctx, rpc.JournalSummary{ID: summary.ID}))
-		requireSame(t, call{"DeleteJournal", []any{rpc.JournalSummary{ID: summary.ID}}}, s.lastCall())
+		for _, inForce := range []bool{false, true} {
+			require.NoError(t, n.DeleteJournal(ctx, header, inForce))
+			requireSame(t, call{"DeleteJournal", []any{header, inForce}}, s.lastCall())
+		}
 
 		st, err := n.State(ctx, header.Journal)
 		require.NoError(t, err)
@@ -89,10 +91,29 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		require.NoError(t, n.Finalize(ctx, header, end))
 		requireSame(t, call{"Finalize", []any{header, end}}, s.lastCall())
 
-		list, err := n.Segments(ctx, header.Journal)
+		page, err := n.Segments(ctx, rpc.SegmentsRequest{Journal: header.Journal, After: 1<<64 - 1, Limit: 17})
 		require.NoError(t, err)
-		requireSame(t, s.segments, list)
+		requireSame(t, s.segments, page)
+		requireSame(t, call{"Segments", []any{rpc.SegmentsRequest{Journal: header.Journal, After: 1<<64 - 1, Limit: 17}}}, s.lastCall())
 	}
+}
+
+// A full page with the longest texts is far from what one message may hold, and no more is ever sent.
+func TestFullPageOfSegmentsFits(t *testing.T) {
+	one := rpc.SegmentInfo{First: 1 << 63, Last: at, Epoch: 1 << 63, Prev: prevEnd, Bytes: 1 << 60, Problem: strings.Repeat("ä", 1<<19)}
+	s := &fakeService{}
+	for range rpc.SegmentsPageMax {
+		s.segments.Segments = append(s.segments.Segments, one)
+	}
+	n, ctx := connect(t, s), within(t)
+	page, err := n.Segments(ctx, rpc.SegmentsRequest{Journal: header.Journal, Limit: 1 << 30})
+	require.NoError(t, err)
+	require.Len(t, page.Segments, rpc.SegmentsPageMax)
+	require.Equal(t, strings.Repeat("ä", rpc.ProblemBytesMax/2), page.Segments[0].Problem)
+	requireSame(t, call{"Segments", []any{rpc.SegmentsRequest{Journal: header.Journal, Limit: rpc.SegmentsPageMax}}}, s.lastCall())
+	s.segments.Segments = append(s.segments.Segments, one)
+	_, err = n.Segments(ctx, rpc.SegmentsRequest{Journal: header.Journal})
+	require.ErrorIs(t, err, ErrMalformedReply)
 }
 
 func TestZeroValuesStayZero(t *testing.T) {
@@ -120,7 +141,7 @@ func TestErrorsOfEveryCallAreTyped(t *testing.T) {
 func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 	errs := map[string]error{
 		"CreateJournal": n.CreateJournal(ctx, summary),
-		"DeleteJournal": n.DeleteJournal(ctx, summary),
+		"DeleteJournal": n.DeleteJournal(ctx, header, false),
 		"InstallConfig": n.InstallConfig(ctx, summary),
 		"Finalize":      n.Finalize(ctx, header, end),
 		"Accept":        n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, nil),
@@ -130,7 +151,7 @@ func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 	_, errs["State"] = n.State(ctx, header.Journal)
 	_, errs["NewEpoch"] = n.NewEpoch(ctx, header)
 	_, errs["Prepare"] = n.Prepare(ctx, header, 1, nil)
-	_, errs["Segments"] = n.Segments(ctx, header.Journal)
+	_, errs["Segments"] = n.Segments(ctx, rpc.SegmentsRequest{Journal: header.Journal})
 	for name, open := range map[string]func() (rpc.ChunkStream, error){
 		"ReadSegment": func() (rpc.ChunkStream, error) { return n.ReadSegment(ctx, rpc.ReadRequest{}) },
 		"Tail":        func() (rpc.ChunkStream, error) { return n.Tail(ctx, rpc.TailRequest{}) },
@@ -197,7 +218,8 @@ func TestMalformedRequestsNeverReachTheService(t *testing.T) {
 		"no name":      n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID}),
 		"bad name":     n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a/b"}),
 		"no utf-8":     n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a\xff"}),
-		"bad config":   n.DeleteJournal(ctx, rpc.JournalSummary{Config: quorum.Config{Version: 1, Sets: [][]quorum.Member{{}}}}),
+		"bad config":   n.CreateJournal(ctx, rpc.JournalSummary{Name: "a", Config: quorum.Config{Version: 1, Sets: [][]quorum.Member{{}}}}),
+		"no delete":    second(n.c.DeleteJournal(ctx, &qjmv1.DeleteJournalRequest{Journal: journalToProto(summary), InForce: true})),
 		"other claims": n.Accept(ctx, header, recovery.AcceptRequest{}, nil),
 		"bad source":   n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim, Sources: []quorum.NodeID{"a b"}}, nil),
 		"questions": func() error {
@@ -252,7 +274,7 @@ func TestPanicEndsTheRequestOnly(t *testing.T) {
 	_, err = n.Journals(ctx)
 	require.ErrorContains(t, err, "internal error")
 	require.NotContains(t, err.Error(), "boom")
-	require.NoError(t, n.DeleteJournal(ctx, summary), "the node goes on")
+	require.NoError(t, n.DeleteJournal(ctx, header, false), "the node goes on")
 	require.Equal(t, 2, strings.Count(log.String(), "request panicked"))
 	require.Contains(t, log.String(), "boom")
 }

@@ -54,7 +54,7 @@ var (
 			{At: segments.Position{TxID: 13, Digest: segments.Digest{4}}, Found: true}, {At: segments.Position{TxID: 14}},
 		},
 	}
-	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true}
+	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true, Deleting: header.Claim}
 )
 
 // frame returns a frame of one transaction of n bytes.
@@ -95,7 +95,7 @@ type fakeService struct {
 	state    rpc.JournalState
 	promise  rpc.PromiseReply
 	answer   recovery.Answer
-	segments []rpc.SegmentInfo
+	segments rpc.SegmentsPage
 	accept   func(ctx context.Context, relay rpc.ChunkStream) error
 	chunks   func(ctx context.Context, send func(rpc.Chunk) error) error
 	write    func(h rpc.Header, s rpc.ServerStream) error
@@ -128,8 +128,8 @@ func (f *fakeService) CreateJournal(_ context.Context, j rpc.JournalSummary) err
 	return f.err
 }
 
-func (f *fakeService) DeleteJournal(_ context.Context, j rpc.JournalSummary) error {
-	f.called("DeleteJournal", j)
+func (f *fakeService) DeleteJournal(_ context.Context, h rpc.Header, inForce bool) error {
+	f.called("DeleteJournal", h, inForce)
 	return f.err
 }
 
@@ -166,8 +166,8 @@ func (f *fakeService) Finalize(_ context.Context, h rpc.Header, end segments.End
 	return f.err
 }
 
-func (f *fakeService) Segments(_ context.Context, id segments.JournalID) ([]rpc.SegmentInfo, error) {
-	f.called("Segments", id)
+func (f *fakeService) Segments(_ context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+	f.called("Segments", req)
 	return f.segments, f.err
 }
 

@@ -92,7 +92,7 @@ func (j *Journal) acceptInPlace(req recovery.AcceptRequest) error {
 
 func (j *Journal) record(req recovery.AcceptRequest) error {
 	a := recovery.Accepted{Epoch: req.Claim.Epoch, End: req.End}
-	if err := j.save(j.files.saveAccepted(a)); err != nil {
+	if err := j.save(func() error { return j.files.saveAccepted(a) }); err != nil {
 		return err
 	}
 	j.accepted[req.End.First] = a
@@ -177,7 +177,7 @@ func (j *Journal) finalize(end segments.End) error {
 	if err != nil || what == recovery.FinalizeDone {
 		return err
 	}
-	if _, err := j.tails[s].w.Finalize(end); err != nil {
+	if err := j.withRoom(func() error { _, err := j.tails[s].w.Finalize(end); return err }); err != nil {
 		return j.stored(err)
 	}
 	delete(j.tails, s)
@@ -234,6 +234,9 @@ func (j *Journal) NewIncoming(prev segments.End, e fencing.Epoch) (*store.Incomi
 	if err := j.poisoned; err != nil {
 		return nil, fmt.Errorf("%w: %w", rpc.ErrPoisoned, err)
 	}
+	if err := j.mayGrow(); err != nil {
+		return nil, err
+	}
 	j.incoming++
 	hdr := segments.Header{Journal: j.id, First: prev.Next(), Epoch: e, Prev: prev}
 	inc, err := j.store.NewIncoming(hdr, fmt.Sprintf("repair%d", j.incoming))
@@ -246,7 +249,7 @@ func (j *Journal) dropAccepted(s segments.TxID) error {
 	if !good && !bad {
 		return nil
 	}
-	if err := j.save(j.files.removeAccepted(s)); err != nil {
+	if err := j.save(func() error { return j.files.removeAccepted(s) }); err != nil {
 		return err
 	}
 	delete(j.accepted, s)

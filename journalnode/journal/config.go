@@ -46,7 +46,7 @@ func (j *Journal) InstallConfig(next quorum.Config) error {
 			return err
 		}
 	}
-	if err := j.save(j.files.saveConfig(next)); err != nil {
+	if err := j.save(func() error { return j.files.saveConfig(next) }); err != nil {
 		return err
 	}
 	j.config, j.seal = next, rpc.Seal{}

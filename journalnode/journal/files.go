@@ -24,6 +24,8 @@ const (
 	fenceFile      = "fence"
 	configFile     = "config"
 	committedFile  = "committed"
+	recentFile     = "committed-recent"
+	tombstoneFile  = "tombstone"
 	acceptedPrefix = "accepted-"
 	segmentsDir    = "segments"
 
@@ -35,6 +37,7 @@ var (
 	fenceMagic     = [8]byte{'Q', 'J', 'M', 'F', 'E', 'N', 'C', 'E'}
 	configMagic    = [8]byte{'Q', 'J', 'M', 'C', 'O', 'N', 'F', 0}
 	committedMagic = [8]byte{'Q', 'J', 'M', 'F', 'L', 'O', 'O', 'R'}
+	tombstoneMagic = [8]byte{'Q', 'J', 'M', 'T', 'O', 'M', 'B', 0}
 	acceptedMagic  = [8]byte{'Q', 'J', 'M', 'A', 'C', 'C', 'P', 'T'}
 )
 
@@ -66,6 +69,36 @@ func (f files) loadFence() (fencing.State, error) {
 		return fencing.State{}, err
 	}
 	return fencing.ParseState(b)
+}
+
+// saveTombstone writes the claim of a delete that is not known to be in force.
+func (f files) saveTombstone(c fencing.Claim) error {
+	b, _ := fencing.State{Promised: c}.AppendBinary(nil)
+	return f.save(tombstoneFile, tombstoneMagic, b)
+}
+
+// loadTombstone returns the zero claim where there is none.
+func (f files) loadTombstone() (fencing.Claim, error) {
+	b, err := f.load(tombstoneFile, tombstoneMagic)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fencing.Claim{}, nil
+	}
+	if err != nil {
+		return fencing.Claim{}, err
+	}
+	s, err := fencing.ParseState(b)
+	if err == nil && s.Promised.IsZero() {
+		err = fencing.ErrZeroEpoch
+	}
+	return s.Promised, err
+}
+
+func (f files) removeTombstone() error {
+	err := f.fs.Remove(f.path(tombstoneFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return vfs.Unsettled(f.fs.SyncDir(f.dir))
 }
 
 func (f files) saveConfig(c quorum.Config) error {
@@ -163,15 +196,41 @@ func (f files) removeAccepted(s segments.TxID) error {
 	return vfs.Unsettled(f.fs.SyncDir(f.dir))
 }
 
-func (f files) saveFloor(fl recovery.Floor) error {
+func sealedFloor(fl recovery.Floor) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(fl.Epoch))
-	b = appendEnd(b, segments.End{First: fl.Segment, Last: fl.At.TxID, Digest: fl.At.Digest})
-	return f.save(committedFile, committedMagic, b)
+	return appendEnd(b, segments.End{First: fl.Segment, Last: fl.At.TxID, Digest: fl.At.Digest})
 }
 
-// loadFloor: a floor that cannot be read is absent; it is best effort.
-func (f files) loadFloor() recovery.Floor {
-	b, err := f.load(committedFile, committedMagic)
+func (f files) saveFloor(fl recovery.Floor) error {
+	return f.save(committedFile, committedMagic, sealedFloor(fl))
+}
+
+// noteFloor writes the floor in place into a file of its own, and syncs nothing: a power cut may tear it, and
+// then it is absent, while the saved one is as it was.
+func (f files) noteFloor(fl recovery.Floor) error {
+	h, err := f.fs.OpenWrite(f.path(recentFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		h, err = f.fs.Create(f.path(recentFile))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = h.WriteAt(durable.Seal(committedMagic, formatVersion, sealedFloor(fl)), 0)
+	return errors.Join(err, h.Close())
+}
+
+// loadFloor returns the saved floor, and the one to go on with: the noted one, where it is further. One that
+// cannot be read is absent; it is best effort.
+func (f files) loadFloor() (saved, floor recovery.Floor) {
+	saved = f.readFloor(committedFile)
+	if noted := f.readFloor(recentFile); noted.At.TxID > saved.At.TxID {
+		return saved, noted
+	}
+	return saved, saved
+}
+
+func (f files) readFloor(name string) recovery.Floor {
+	b, err := f.load(name, committedMagic)
 	if err != nil || len(b) != recordSize {
 		return recovery.Floor{}
 	}

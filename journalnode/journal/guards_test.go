@@ -61,8 +61,8 @@ var between = map[string]struct {
 	"N1: no member any more": {func(_ *testing.T, c *cluster, m *machine) {
 		m.config = quorum.NewConfig(1, quorum.Member{ID: nodeA, Incarnation: quorum.Incarnation{99}}, c.cfg.Members()[1])
 	}, rpc.ErrUnknownNode},
-	"M8: the journal is deleted": {func(t *testing.T, _ *cluster, m *machine) {
-		require.NoError(t, m.Delete())
+	"M8: the journal is deleted": {func(t *testing.T, c *cluster, m *machine) {
+		require.NoError(t, c.delete(m))
 	}, rpc.ErrJournalDeleted},
 	"a write failed": {func(t *testing.T, c *cluster, m *machine) {
 		m.fs.Inject(faultfs.Rule{Op: faultfs.OpSync, PathContains: fenceFile, Nth: 1})
@@ -224,10 +224,10 @@ func TestR5_PulledCopyKeepsTheFloor(t *testing.T) {
 // A1, M8, N2: a journal that is deleted, unknown or poisoned here takes no copies, also where that came
 // while one was under way. Guards the first case in InstallFinalized.
 func TestN1_PulledCopyNeedsAWorkingJournal(t *testing.T) {
-	for name, breaks := range map[string]func(*machine){
-		"deleted":  func(m *machine) { require.NoError(t, m.Delete()) },
-		"unknown":  func(m *machine) { m.unknown = io.ErrUnexpectedEOF },
-		"poisoned": func(m *machine) { _ = m.poison(io.ErrShortWrite) },
+	for name, breaks := range map[string]func(*cluster, *machine){
+		"deleted":  func(c *cluster, m *machine) { require.NoError(t, c.delete(m)) },
+		"unknown":  func(_ *cluster, m *machine) { m.unknown = io.ErrUnexpectedEOF },
+		"poisoned": func(_ *cluster, m *machine) { _ = m.poison(io.ErrShortWrite) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t)
@@ -235,7 +235,7 @@ func TestN1_PulledCopyNeedsAWorkingJournal(t *testing.T) {
 			w.write("1", nodeB)
 			m := c.nodes[nodeA]
 			inc, end := m.pulled(t, w, w.sent...)
-			breaks(m)
+			breaks(c, m)
 			require.ErrorIs(t, m.InstallFinalized(inc, end), rpc.ErrUnknownNode)
 			require.Empty(t, m.names(t))
 			_, err := m.NewIncoming(segments.End{}, 1)
@@ -321,7 +321,7 @@ func TestN2_SmallFilesThatMakeNoSense(t *testing.T) {
 			require.Equal(t, tc.whole, m.Usable() == nil)
 			if !tc.whole {
 				require.NotEmpty(t, m.State().Damaged)
-				require.ErrorIs(t, m.Delete(), rpc.ErrUnknownNode)
+				require.ErrorIs(t, c.delete(m), rpc.ErrUnknownNode)
 				return
 			}
 			require.Equal(t, tc.state, c.copyAt(nodeA, 1).State)
@@ -635,7 +635,7 @@ func TestD1_TailEndsWhereItMust(t *testing.T) {
 	m := c.rot(nodeA, 2, "two")
 	require.Error(t, m.Verify(2, nil))
 	check("damage", nodeA, rpc.TailRequest{From: 1}, each(1, 1), segments.ErrCorrupt)
-	require.NoError(t, m.Delete())
+	require.NoError(t, c.delete(m))
 	check("deleted", nodeA, rpc.TailRequest{From: 1}, nil, rpc.ErrJournalDeleted)
 }
 
@@ -678,20 +678,6 @@ func TestA1_IncompleteTellsWhatIsMissing(t *testing.T) {
 	require.False(t, m.Incomplete(), "it does not know yet")
 	require.Error(t, m.Verify(1, nil))
 	require.True(t, m.Incomplete(), "damage")
-}
-
-// M8: the tombstone has the next version, once: a second delete is none. Guards Delete.
-func TestM8_DeleteTwice(t *testing.T) {
-	c := newCluster(t)
-	m := c.nodes[nodeA]
-	for range 2 {
-		require.NoError(t, m.Delete())
-		require.True(t, m.Deleted())
-		require.EqualValues(t, 2, m.Summary().Config.Version)
-	}
-	require.EqualValues(t, 2, c.restart(nodeA, 0).Summary().Config.Version)
-	_, err := c.nodes[nodeA].NewEpoch(c.header(nodeA, fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}))
-	require.ErrorIs(t, err, rpc.ErrJournalDeleted)
 }
 
 // S9 of the review, on real copies: equal copies of txid 2 on A and B, a majority, and 2 is not committed: A

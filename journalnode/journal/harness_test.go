@@ -346,6 +346,15 @@ func (w *writer) start(id quorum.NodeID) (segments.Position, error) {
 	return rs[0].At, nil
 }
 
+// delete takes both steps of a delete on a node.
+func (c *cluster) delete(m *machine) error {
+	h := c.header(m.id, fencing.Claim{Epoch: 50, Writer: fencing.WriterID{50}})
+	if err := m.Delete(h); err != nil {
+		return err
+	}
+	return m.Reclaim(h)
+}
+
 // rebuild has a damaged copy of the open segment built anew up to target, as journalnode does it, and
 // returns the position told.
 func (w *writer) rebuild(id quorum.NodeID, target segments.Position, sources ...quorum.NodeID) (segments.Position, error) {

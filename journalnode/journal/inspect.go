@@ -21,6 +21,7 @@ type Inspection struct {
 	Name     string
 	Fence    fencing.State
 	Config   quorum.Config
+	Deleting fencing.Claim // of a delete that is not known to be in force here
 	Accepted []recovery.Accepted
 	Floor    recovery.Floor
 	Segments string // the directory with the segments
@@ -49,8 +50,11 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	note(fenceFile, err)
 	in.Config, err = f.loadConfig()
 	note(configFile, err)
+	in.Deleting, err = f.loadTombstone()
+	note(tombstoneFile, err)
+	_, in.Floor = f.loadFloor()
 	if b, err := f.load(committedFile, committedMagic); err == nil && len(b) == recordSize {
-		in.Floor = f.loadFloor()
+		// it is in in.Floor
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		note(committedFile, err)
 	}
@@ -68,7 +72,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case versionFile, fenceFile, configFile, committedFile, segmentsDir:
+		case versionFile, fenceFile, configFile, committedFile, recentFile, tombstoneFile, segmentsDir:
 		default:
 			if !strings.HasPrefix(n, acceptedPrefix) || strings.HasSuffix(n, ".tmp") {
 				in.Extra = append(in.Extra, n)

@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"sort"
@@ -27,7 +26,22 @@ type Self struct {
 // Options of a journal. The zero value is the default.
 type Options struct {
 	Store store.Options
+	// Room is the disk's reserve; nil: none. Its methods must not call back.
+	Room Room
 }
+
+// Room is what a journal may ask of the reserve that its node keeps on the disk.
+type Room interface {
+	// Low: the reserve is not there. New frames and segments must not take the room that is left.
+	Low() bool
+	// GiveUp makes room for what must go on, and reports whether it did.
+	GiveUp() bool
+}
+
+type noRoom struct{}
+
+func (noRoom) Low() bool    { return false }
+func (noRoom) GiveUp() bool { return false }
 
 // Journal is one journal on one node. The methods of its owner must be called one at a time; those
 // that say so may be called by anyone.
@@ -40,10 +54,14 @@ type Journal struct {
 
 	fence  fencing.State
 	config quorum.Config
+	// deleting is the claim of the tombstone, while the delete is not known to be in force (M8).
+	deleting fencing.Claim
 	// unknown is why the whole journal counts for nothing here: fence or config cannot be read (N2).
 	unknown error
 	// poisoned is the write or sync that failed: nothing is written any more until a restart.
 	poisoned error
+
+	room Room
 
 	accepted    map[segments.TxID]recovery.Accepted
 	badAccepted map[segments.TxID]error // unreadable: counts as present (N2)
@@ -51,6 +69,7 @@ type Journal struct {
 	broken      map[segments.TxID]error // segments that could not (N2)
 	floor       recovery.Floor
 	floorSaved  recovery.Floor
+	floorNoted  recovery.Floor // at least that much is in a file, synced or not
 
 	streams map[*Stream]struct{} // attached, see Attach
 	seal    rpc.Seal             // what the writer told of the open segment (M4)
@@ -63,8 +82,9 @@ type Journal struct {
 	view    View          // guarded by viewMu
 	changed chan struct{} // guarded by viewMu; nil while nobody watches
 	// What else anyone may ask; guarded by viewMu.
-	summary  rpc.JournalSummary
-	unusable error
+	summary   rpc.JournalSummary
+	unusable  error
+	lacksRoom bool
 }
 
 // tail is an open in-progress segment.
@@ -112,17 +132,22 @@ func Create(fsys vfs.FS, dir string, id segments.JournalID, name string, cfg quo
 func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Options) (*Journal, error) {
 	j := &Journal{
 		self: self, id: id, files: files{fsys, dir},
-		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, streams: map[*Stream]struct{}{},
+		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, streams: map[*Stream]struct{}{}, room: opts.Room,
+	}
+	if j.room == nil {
+		j.room = noRoom{}
 	}
 	if err := j.loadMeta(); err != nil {
 		return nil, err
 	}
+	if j.Deleted() {
+		_ = j.reclaim() // a crash cut it short; what is left now goes at the next open
+	}
 	if err := j.loadSegments(opts); err != nil {
 		return nil, err
 	}
-	j.summary = rpc.JournalSummary{ID: j.id, Name: j.name}
-	j.floor = j.files.loadFloor()
-	j.floorSaved = j.floor
+	j.floorSaved, j.floor = j.files.loadFloor()
+	j.floorNoted = j.floor
 	// A rename seen after a process crash may not be durable yet; nothing may be answered from it
 	// before it is.
 	if err := fsys.SyncDir(dir); err != nil {
@@ -146,6 +171,9 @@ func (j *Journal) loadMeta() error {
 	}
 	if j.config, err = j.files.loadConfig(); err != nil {
 		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: config: %w", err))
+	}
+	if j.deleting, err = j.files.loadTombstone(); err != nil { // it counts as present (N2)
+		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: tombstone: %w", err))
 	}
 	if j.accepted, j.badAccepted, err = j.files.loadAccepted(); err != nil {
 		return fmt.Errorf("journal: %w", err)
@@ -185,16 +213,6 @@ func (j *Journal) loadSegments(opts Options) error {
 	return nil
 }
 
-func (j *Journal) openTail(s segments.TxID) {
-	w, report, err := j.store.OpenTail(s)
-	if err != nil {
-		j.broken[s] = err
-		return
-	}
-	delete(j.broken, s)
-	j.tails[s] = &tail{w: w, cutAt: report.CutAt}
-}
-
 // rollForward finishes an accept that was cut off between its record and its content (R4): the content
 // was synced before the record, so it is there under its own name. A record about a finalized segment
 // is done with.
@@ -220,6 +238,9 @@ func (j *Journal) rollForward(s segments.TxID, a recovery.Accepted) error {
 	case found:
 		j.openTail(s)
 		return nil
+	}
+	if errors.Is(j.broken[s], vfs.ErrNoSpace) {
+		return nil // what is in place may be it: RetryTails will see
 	}
 	j.broken[s] = fmt.Errorf("journal: accepted %s in epoch %d, but the content is not here", a.End, a.Epoch)
 	return nil
@@ -269,7 +290,24 @@ func (j *Journal) SaveFloor() error {
 		}
 		return j.poison(err)
 	}
-	j.floorSaved = j.floor
+	j.floorSaved, j.floorNoted = j.floor, j.floor
+	return nil
+}
+
+// NoteFloor is SaveFloor without a sync, for when appends wait: 64 bytes into the page cache, some tens of
+// microseconds once a second, between two group commits of which each takes longer. The process may crash
+// after it without losing it; the machine may not, and then the saved one counts.
+func (j *Journal) NoteFloor() error {
+	if j.poisoned != nil || j.unknown != nil || j.floor == j.floorNoted {
+		return nil
+	}
+	if err := j.files.noteFloor(j.floor); err != nil {
+		if errors.Is(err, vfs.ErrNoSpace) {
+			return nil // best effort: it may lag
+		}
+		return j.poison(err)
+	}
+	j.floorNoted = j.floor
 	return nil
 }
 
@@ -280,18 +318,6 @@ func (j *Journal) poison(err error) error {
 	}
 	j.publish()
 	return fmt.Errorf("%w: %w", rpc.ErrPoisoned, err)
-}
-
-// save runs a write of a small file. A full disk is refused and may be tried again; anything else
-// poisons.
-func (j *Journal) save(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, vfs.ErrNoSpace):
-		return fmt.Errorf("journal: %w", err)
-	}
-	return j.poison(err)
 }
 
 // stored passes on an error of the segment store: a refusal left everything as it was, a failed write
@@ -313,8 +339,12 @@ func (j *Journal) admit(h rpc.Header) error {
 		return err
 	}
 	next, err := j.fence.Admit(h.Claim)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !j.deleting.IsZero():
+		// Its claim is promised, so no ack leaves either: no writer holds it (W1).
+		return fmt.Errorf("%w: asked for by %s, not known to be in force", rpc.ErrJournalDeleting, j.deleting)
 	}
 	return j.promise(next)
 }
@@ -347,7 +377,7 @@ func (j *Journal) promise(next fencing.State) error {
 	if next == j.fence {
 		return nil
 	}
-	if err := j.save(j.files.saveFence(next)); err != nil {
+	if err := j.save(func() error { return j.files.saveFence(next) }); err != nil {
 		return err
 	}
 	j.fence = next
@@ -477,7 +507,7 @@ func (j *Journal) State() rpc.JournalState {
 	a, _ := j.answer(max(newest, 1), nil)
 	st := rpc.JournalState{
 		Node: j.self.ID, Incarnation: j.self.Incarnation,
-		Summary:  rpc.JournalSummary{ID: j.id, Name: j.name, Config: j.config, Deleted: j.Deleted()},
+		Summary:  j.summarize(),
 		Promised: j.fence.Promised, DataKnown: j.unknown == nil && j.dataKnown(newest),
 		Member: j.unknown == nil && j.config.Has(j.self.ID, j.self.Incarnation),
 		Answer: a, Seal: j.seal,
@@ -506,9 +536,23 @@ func (j *Journal) State() rpc.JournalState {
 }
 
 // Segments lists what is held, by first txid. Owner only.
-func (j *Journal) Segments() []rpc.SegmentInfo {
+func (j *Journal) Segments() []rpc.SegmentInfo { return j.describe(j.store.Infos()) }
+
+// SegmentsAfter is one page of Segments: the owner is not kept from appends for longer than a page takes.
+// Owner only.
+func (j *Journal) SegmentsAfter(after segments.TxID, limit int) rpc.SegmentsPage {
+	if limit <= 0 || limit > rpc.SegmentsPageMax {
+		limit = rpc.SegmentsPageMax
+	}
+	infos := j.store.Infos()
+	infos = infos[sort.Search(len(infos), func(i int) bool { return infos[i].First > after }):]
+	page := infos[:min(limit, len(infos))]
+	return rpc.SegmentsPage{Segments: j.describe(page), More: len(page) < len(infos)}
+}
+
+func (j *Journal) describe(infos []store.Info) []rpc.SegmentInfo {
 	var out []rpc.SegmentInfo
-	for _, info := range j.store.Infos() {
+	for _, info := range infos {
 		c := j.copyOf(info.First)
 		si := rpc.SegmentInfo{First: c.Segment, State: c.State, Last: c.Last, Epoch: c.Epoch, Prev: c.Prev, Bytes: info.Bytes}
 		if err := errors.Join(info.Err, j.broken[info.First], j.badAccepted[info.First]); err != nil {
@@ -517,49 +561,6 @@ func (j *Journal) Segments() []rpc.SegmentInfo {
 		out = append(out, si)
 	}
 	return out
-}
-
-// Delete installs the empty config as the tombstone and then removes the data (M8). Owner only.
-func (j *Journal) Delete() error {
-	if j.unknown != nil {
-		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
-	}
-	if !j.config.IsEmpty() {
-		next := quorum.Config{Version: j.config.Version + 1}
-		if err := j.save(j.files.saveConfig(next)); err != nil {
-			return err
-		}
-		j.config = next
-	}
-	for _, s := range sortedKeys(j.tails) {
-		_ = j.tails[s].w.Close() // its file is removed next
-		delete(j.tails, s)
-	}
-	err := j.removeData()
-	j.structureChanged()
-	return err
-}
-
-func (j *Journal) removeData() error {
-	dir := j.files.path(segmentsDir)
-	names, err := j.files.fs.List(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("journal: %w", err)
-	}
-	for _, n := range names {
-		if err := j.files.fs.Remove(path.Join(dir, n)); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-	}
-	for _, s := range slices.Concat(sortedKeys(j.accepted), sortedKeys(j.badAccepted)) {
-		if err := j.files.removeAccepted(s); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-	}
-	clear(j.accepted)
-	clear(j.badAccepted)
-	clear(j.broken)
-	return j.files.fs.SyncDir(dir)
 }
 
 func sortedKeys[V any](m map[segments.TxID]V) []segments.TxID {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 	"github.com/quorumjournal/qjm/segments/store"
@@ -35,10 +36,15 @@ func (j *Journal) publish() {
 	if t := j.tails[v.Newest]; t != nil && j.floor.Segment == v.Newest && t.w.Header().Epoch == j.floor.Epoch {
 		v.InProgress, v.Limit = v.Newest, min(j.floor.At.TxID, t.w.Synced().TxID)
 	}
+	lacksRoom := false
+	for _, err := range j.broken {
+		lacksRoom = lacksRoom || errors.Is(err, vfs.ErrNoSpace)
+	}
 	j.viewMu.Lock()
 	defer j.viewMu.Unlock()
-	if j.summary.Config.Version != j.config.Version {
-		j.summary = rpc.JournalSummary{ID: j.id, Name: j.name, Config: j.config, Deleted: v.Deleted}
+	j.lacksRoom = lacksRoom
+	if j.summary.ID != j.id || j.summary.Config.Version != j.config.Version || j.summary.Deleting != j.deleting {
+		j.summary = j.summarize()
 	}
 	switch {
 	case j.unusable != nil: // for good, until a restart

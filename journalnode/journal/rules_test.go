@@ -409,3 +409,28 @@ func TestW2_StartBehindFrames(t *testing.T) {
 	require.Equal(t, rpc.Started, replies[1].Kind)
 	require.Equal(t, f.Position(), replies[1].At)
 }
+
+// The list of segments comes in pages: each goes on behind the one before it, and none is longer than
+// asked for.
+func TestSegmentsAfter_Pages(t *testing.T) {
+	c := newCluster(t)
+	var w *writer
+	for range 5 {
+		w = c.mustRecover().mustStart(c.ids()...)
+		w.write("x", c.ids()...)
+	}
+	m := c.nodes[nodeA]
+	all := m.Segments()
+	require.Len(t, all, 5)
+	var got []rpc.SegmentInfo
+	for after, more := segments.TxID(0), true; more; {
+		p := m.SegmentsAfter(after, 2)
+		require.LessOrEqual(t, len(p.Segments), 2)
+		got, more, after = append(got, p.Segments...), p.More, p.Segments[len(p.Segments)-1].First
+		require.Equal(t, len(got) < 5, more)
+	}
+	require.Equal(t, all, got)
+	require.Equal(t, rpc.SegmentsPage{Segments: all}, m.SegmentsAfter(0, 0), "no limit named: the largest page")
+	require.Equal(t, rpc.SegmentsPage{Segments: all[1:]}, m.SegmentsAfter(1, 4))
+	require.Zero(t, m.SegmentsAfter(5, 2))
+}

@@ -118,6 +118,9 @@ func (j *Journal) start(st *Stream, prev segments.End) error {
 		st.Reply(j.reply(st.Header, rpc.Started, s, j.copyOf(s).Last))
 		return nil
 	}
+	if err := j.mayGrow(); err != nil {
+		return err
+	}
 	if err := j.closePrev(prev); err != nil {
 		return err
 	}
@@ -204,6 +207,9 @@ func (b *batch) stage(f segments.Frame) error {
 	}
 	if err := f.Verify(last.Digest); err != nil {
 		return fmt.Errorf("journal: frame %s: %w", f.Range(), err)
+	}
+	if err := b.j.mayGrow(); err != nil {
+		return err
 	}
 	return b.j.stored(w.Append(f))
 }

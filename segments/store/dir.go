@@ -112,6 +112,10 @@ type Dir struct {
 
 	poisoned atomic.Pointer[PoisonedError]
 
+	// moving is held while files change their names, until segs says so, too. A reader that finds no file
+	// under the name that it looked up waits for it, and looks again; nobody else takes it.
+	moving sync.RWMutex
+
 	// mu guards what follows. It is not held while the disk is read or written.
 	mu     sync.Mutex
 	segs   map[segments.TxID]*segment
@@ -340,6 +344,8 @@ func (d *Dir) open(first segments.TxID) (opened, error) {
 		f, err := d.fs.Open(d.path(o.name))
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) && tries < 10 {
+				d.moving.RLock()
+				d.moving.RUnlock() //nolint:staticcheck // an empty section: it is the waiting
 				continue
 			}
 			return o, err
@@ -373,6 +379,8 @@ func (d *Dir) SetAside(first segments.TxID, reason segments.Reason) error {
 	if err != nil {
 		return err
 	}
+	d.moving.Lock()
+	defer d.moving.Unlock()
 	if err := d.renameAside(seg.name, reason); err != nil {
 		return d.poison("set aside", err)
 	}

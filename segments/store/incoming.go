@@ -203,6 +203,8 @@ func (in *Incoming) install(seg, old *segment, reason segments.Reason) error {
 	}
 	in.err = ErrClosed
 	d := in.d
+	d.moving.Lock()
+	defer d.moving.Unlock()
 	var err error
 	switch {
 	case old == nil:

@@ -56,6 +56,8 @@ func (d *Dir) InstallKept(first segments.TxID, end segments.End, reason segments
 	if err := d.moveIn(keptName(first), n); err != nil {
 		return false, err
 	}
+	d.moving.Lock()
+	defer d.moving.Unlock()
 	if err := d.finishInstall(n); err != nil {
 		return false, d.poison("install kept segment", err)
 	}

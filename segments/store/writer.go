@@ -325,19 +325,20 @@ func (w *Writer) Finalize(end segments.End) (Info, error) {
 	}
 	foot.Offset = w.written + int64(len(w.buf))
 	w.buf = segments.AppendFooter(w.buf, foot)
-	if err := w.seal(end); err != nil {
+	if err := w.seal(); err != nil {
 		return Info{}, err
 	}
-	w.c.mu.Lock()
-	w.c.end = foot.Offset
-	w.c.mu.Unlock()
-	info := w.d.finalized(w.seg, end, w.c, w.written)
+	info, err := w.rename(end, foot.Offset)
+	if err != nil {
+		return Info{}, err
+	}
 	w.closed = true
-	return info, w.f.Close()
+	_ = w.f.Close() // content and name are durable: an error here says nothing about the segment
+	return info, nil
 }
 
-// seal writes the footer, makes it durable and gives the file its final name.
-func (w *Writer) seal(end segments.End) error {
+// seal writes the footer and makes it durable.
+func (w *Writer) seal() error {
 	if err := w.flush(); err != nil {
 		return err
 	}
@@ -347,14 +348,24 @@ func (w *Writer) seal(end segments.End) error {
 	if err := w.f.Sync(); err != nil {
 		return w.d.poison("sync segment", err)
 	}
+	return nil
+}
+
+// rename gives the file its final name, durably. The content ends at offset contentEnd.
+func (w *Writer) rename(end segments.End, contentEnd int64) (Info, error) {
+	w.d.moving.Lock()
+	defer w.d.moving.Unlock()
 	name := segments.Name{Kind: segments.NameFinalized, First: end.First, Last: end.Last}
 	if err := w.d.fs.Rename(w.d.path(w.seg.name), w.d.path(name)); err != nil {
-		return w.d.poison("rename segment", err)
+		return Info{}, w.d.poison("rename segment", err)
 	}
 	if err := w.d.fs.SyncDir(w.d.dir); err != nil {
-		return w.d.poison("sync directory", err)
+		return Info{}, w.d.poison("sync directory", err)
 	}
-	return nil
+	w.c.mu.Lock()
+	w.c.end = contentEnd
+	w.c.mu.Unlock()
+	return w.d.finalized(w.seg, end, w.c, w.written), nil
 }
 
 // finalized enters that a segment is finalized.

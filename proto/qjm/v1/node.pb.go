@@ -216,7 +216,10 @@ type Journal struct {
 	// The config installed on the node; in CreateJournal the first one.
 	Config *Config `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
 	// The journal was deleted, and its tombstone keeps the name (M8).
-	Deleted       bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Deleted bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// The node was asked to delete the journal under this claim, and does not know whether a majority was:
+	// it keeps the data, and promises nothing. No message: it was not, or the journal is deleted.
+	Deleting      *Claim `protobuf:"bytes,5,opt,name=deleting,proto3" json:"deleting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,6 +280,13 @@ func (x *Journal) GetDeleted() bool {
 		return x.Deleted
 	}
 	return false
+}
+
+func (x *Journal) GetDeleting() *Claim {
+	if x != nil {
+		return x.Deleting
+	}
+	return nil
 }
 
 // ListJournalsRequest asks which journals a node has.
@@ -445,11 +455,19 @@ func (*CreateJournalResponse) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
-// DeleteJournalRequest turns a journal on one node into a tombstone (M8).
+// DeleteJournalRequest deletes a journal on one node (M8), in two steps: first every member is asked to
+// write the claim down as a tombstone, which keeps the data; once a majority of them has, the delete is in
+// force, and they are told so.
 type DeleteJournalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The journal, with the config that deletes it.
-	Journal       *Journal `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	// Not read any more: the header names the journal.
+	//
+	// Deprecated: Marked as deprecated in qjm/v1/node.proto.
+	Journal *Journal `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	// The journal, and the claim of the delete: a writer id made for it alone.
+	Header *Header `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
+	// A majority has this claim's tombstone: the data may go.
+	InForce       bool `protobuf:"varint,3,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -484,6 +502,7 @@ func (*DeleteJournalRequest) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
+// Deprecated: Marked as deprecated in qjm/v1/node.proto.
 func (x *DeleteJournalRequest) GetJournal() *Journal {
 	if x != nil {
 		return x.Journal
@@ -491,7 +510,21 @@ func (x *DeleteJournalRequest) GetJournal() *Journal {
 	return nil
 }
 
-// DeleteJournalResponse: the tombstone is durable.
+func (x *DeleteJournalRequest) GetHeader() *Header {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *DeleteJournalRequest) GetInForce() bool {
+	if x != nil {
+		return x.InForce
+	}
+	return false
+}
+
+// DeleteJournalResponse: the tombstone is durable, or the data is gone.
 type DeleteJournalResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -878,11 +911,15 @@ func (x *Damage) GetText() string {
 	return ""
 }
 
-// ListSegmentsRequest asks which segments of a journal a node has.
+// ListSegmentsRequest asks for one page of the segments of a journal that a node has.
 type ListSegmentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The journal: 16 bytes.
-	JournalId     []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// Only segments whose first txid is higher; 0: from the first one on.
+	After uint64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	// At most so many; 0, and what is more than 4096: 4096.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -924,11 +961,28 @@ func (x *ListSegmentsRequest) GetJournalId() []byte {
 	return nil
 }
 
-// ListSegmentsResponse lists a node's segments.
+func (x *ListSegmentsRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ListSegmentsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ListSegmentsResponse is one page of a node's segments. Pages asked for one after the other are no
+// snapshot: segments may come, end or go in between.
 type ListSegmentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The segments, by first txid.
-	Segments      []*Segment `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
+	// The segments, by first txid; at most as many as asked for.
+	Segments []*Segment `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
+	// There are segments behind the last one of this page.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -968,6 +1022,13 @@ func (x *ListSegmentsResponse) GetSegments() []*Segment {
 		return x.Segments
 	}
 	return nil
+}
+
+func (x *ListSegmentsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // Segment is one line of a node's list of segments.
@@ -1083,21 +1144,24 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"cluster_id\x18\x03 \x01(\fR\tclusterId\x12#\n" +
 	"\x05phase\x18\x04 \x01(\x0e2\r.qjm.v1.PhaseR\x05phase\x12*\n" +
 	"\bfounders\x18\x05 \x03(\v2\x0e.qjm.v1.MemberR\bfounders\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"~\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\"\xa9\x01\n" +
 	"\aJournal\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
 	"\x06config\x18\x03 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\x12\x18\n" +
-	"\adeleted\x18\x04 \x01(\bR\adeleted\"\x15\n" +
+	"\adeleted\x18\x04 \x01(\bR\adeleted\x12)\n" +
+	"\bdeleting\x18\x05 \x01(\v2\r.qjm.v1.ClaimR\bdeleting\"\x15\n" +
 	"\x13ListJournalsRequest\"C\n" +
 	"\x14ListJournalsResponse\x12+\n" +
 	"\bjournals\x18\x01 \x03(\v2\x0f.qjm.v1.JournalR\bjournals\"A\n" +
 	"\x14CreateJournalRequest\x12)\n" +
 	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x17\n" +
-	"\x15CreateJournalResponse\"A\n" +
-	"\x14DeleteJournalRequest\x12)\n" +
-	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x17\n" +
+	"\x15CreateJournalResponse\"\x88\x01\n" +
+	"\x14DeleteJournalRequest\x12-\n" +
+	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalB\x02\x18\x01R\ajournal\x12&\n" +
+	"\x06header\x18\x02 \x01(\v2\x0e.qjm.v1.HeaderR\x06header\x12\x19\n" +
+	"\bin_force\x18\x03 \x01(\bR\ainForce\"\x17\n" +
 	"\x15DeleteJournalResponse\"A\n" +
 	"\x14InstallConfigRequest\x12)\n" +
 	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x17\n" +
@@ -1124,12 +1188,15 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\x04seal\x18\x0e \x01(\v2\f.qjm.v1.SealR\x04seal\"6\n" +
 	"\x06Damage\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\x04R\asegment\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"4\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"`\n" +
 	"\x13ListSegmentsRequest\x12\x1d\n" +
 	"\n" +
-	"journal_id\x18\x01 \x01(\fR\tjournalId\"C\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"W\n" +
 	"\x14ListSegmentsResponse\x12+\n" +
-	"\bsegments\x18\x01 \x03(\v2\x0f.qjm.v1.SegmentR\bsegments\"\xde\x01\n" +
+	"\bsegments\x18\x01 \x03(\v2\x0f.qjm.v1.SegmentR\bsegments\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xde\x01\n" +
 	"\aSegment\x12\x1d\n" +
 	"\n" +
 	"first_txid\x18\x01 \x01(\x04R\tfirstTxid\x12'\n" +
@@ -1181,34 +1248,37 @@ var file_qjm_v1_node_proto_goTypes = []any{
 	(*Member)(nil),                // 18: qjm.v1.Member
 	(*Config)(nil),                // 19: qjm.v1.Config
 	(*Claim)(nil),                 // 20: qjm.v1.Claim
-	(*Answer)(nil),                // 21: qjm.v1.Answer
-	(*Seal)(nil),                  // 22: qjm.v1.Seal
-	(CopyState)(0),                // 23: qjm.v1.CopyState
-	(*Position)(nil),              // 24: qjm.v1.Position
-	(*End)(nil),                   // 25: qjm.v1.End
+	(*Header)(nil),                // 21: qjm.v1.Header
+	(*Answer)(nil),                // 22: qjm.v1.Answer
+	(*Seal)(nil),                  // 23: qjm.v1.Seal
+	(CopyState)(0),                // 24: qjm.v1.CopyState
+	(*Position)(nil),              // 25: qjm.v1.Position
+	(*End)(nil),                   // 26: qjm.v1.End
 }
 var file_qjm_v1_node_proto_depIdxs = []int32{
 	0,  // 0: qjm.v1.GetInfoResponse.phase:type_name -> qjm.v1.Phase
 	18, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
 	19, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
-	3,  // 3: qjm.v1.ListJournalsResponse.journals:type_name -> qjm.v1.Journal
-	3,  // 4: qjm.v1.CreateJournalRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 5: qjm.v1.DeleteJournalRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 6: qjm.v1.InstallConfigRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 7: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
-	20, // 8: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
-	21, // 9: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
-	14, // 10: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
-	22, // 11: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
-	17, // 12: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
-	23, // 13: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
-	24, // 14: qjm.v1.Segment.last:type_name -> qjm.v1.Position
-	25, // 15: qjm.v1.Segment.prev:type_name -> qjm.v1.End
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	20, // 3: qjm.v1.Journal.deleting:type_name -> qjm.v1.Claim
+	3,  // 4: qjm.v1.ListJournalsResponse.journals:type_name -> qjm.v1.Journal
+	3,  // 5: qjm.v1.CreateJournalRequest.journal:type_name -> qjm.v1.Journal
+	3,  // 6: qjm.v1.DeleteJournalRequest.journal:type_name -> qjm.v1.Journal
+	21, // 7: qjm.v1.DeleteJournalRequest.header:type_name -> qjm.v1.Header
+	3,  // 8: qjm.v1.InstallConfigRequest.journal:type_name -> qjm.v1.Journal
+	3,  // 9: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
+	20, // 10: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
+	22, // 11: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
+	14, // 12: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
+	23, // 13: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
+	17, // 14: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
+	24, // 15: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
+	25, // 16: qjm.v1.Segment.last:type_name -> qjm.v1.Position
+	26, // 17: qjm.v1.Segment.prev:type_name -> qjm.v1.End
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_node_proto_init() }

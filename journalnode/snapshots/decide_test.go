@@ -1,0 +1,450 @@
+package snapshots
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/internal/durable"
+	"github.com/quorumjournal/qjm/internal/vfs/memfs"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// digestAt is the digest of the one true history.
+func digestAt(txid segments.TxID) segments.Digest {
+	return segments.Digest{byte(txid), byte(txid >> 8), 1}
+}
+
+func at(txid segments.TxID) segments.Position {
+	return segments.Position{TxID: txid, Digest: digestAt(txid)}
+}
+
+func endOf(first, last segments.TxID) segments.End {
+	return segments.End{First: first, Last: last, Digest: digestAt(last)}
+}
+
+// seg is a finalized segment of the true history.
+func seg(first, last segments.TxID) Segment {
+	s := Segment{End: endOf(first, last), Finalized: true, Bytes: int64(last-first) + 1}
+	if first > 1 {
+		s.Prev = endOf(first-1, first-1) // its first txid is nobody's business here
+	}
+	return s
+}
+
+func open(first, last segments.TxID) Segment {
+	s := seg(first, last)
+	s.Finalized = false
+	return s
+}
+
+func snap(txid segments.TxID) Snapshot {
+	return Snapshot{TxID: txid, At: at(txid), Size: int64(txid), Checksum: Checksum{byte(txid)}, Epoch: 3}
+}
+
+func firsts(f ...segments.TxID) []segments.TxID { return f }
+
+func TestDue(t *testing.T) {
+	for _, test := range []struct {
+		policy Policy
+		since  Progress
+		want   Reason
+	}{
+		{Policy{}, Progress{Bytes: 1 << 40, Txns: 1 << 40, Millis: 1 << 40, LastSize: 1}, ReasonNone},
+		{Policy{Bytes: 100}, Progress{Bytes: 99, Txns: 1}, ReasonNone},
+		{Policy{Bytes: 100}, Progress{Bytes: 100, Txns: 1}, ReasonBytes},
+		{Policy{Txns: 10}, Progress{Bytes: 1000, Txns: 9}, ReasonNone},
+		{Policy{Txns: 10}, Progress{Txns: 10}, ReasonTxns},
+		{Policy{IntervalMillis: 5}, Progress{Txns: 1, Millis: 4}, ReasonNone},
+		{Policy{IntervalMillis: 5}, Progress{Txns: 1, Millis: 5}, ReasonInterval},
+		{Policy{IntervalMillis: 5}, Progress{Millis: 500}, ReasonNone}, // nothing new
+		{Policy{Growth: 50}, Progress{Txns: 1, Bytes: 499, LastSize: 1000}, ReasonNone},
+		{Policy{Growth: 50}, Progress{Txns: 1, Bytes: 500, LastSize: 1000}, ReasonGrowth},
+		{Policy{Growth: 50}, Progress{Txns: 1, Bytes: 500}, ReasonNone}, // no snapshot to grow from
+		{Policy{Growth: math.MaxInt}, Progress{Txns: 1, Bytes: math.MaxInt64, LastSize: math.MaxInt64}, ReasonNone},
+		{Policy{Growth: 100}, Progress{Txns: 1, Bytes: math.MaxInt64, LastSize: math.MaxInt64}, ReasonGrowth},
+		{Policy{Growth: 1}, Progress{Txns: 1, Bytes: -5, LastSize: 100}, ReasonNone},
+		{Policy{Bytes: 1, Txns: 1, Growth: 1, IntervalMillis: 1}, Progress{Bytes: 1, Txns: 1, Millis: 1, LastSize: 1}, ReasonBytes},
+	} {
+		due, why := Due(test.policy, test.since)
+		require.Equal(t, test.want, why, "%+v", test)
+		require.Equal(t, test.want != ReasonNone, due)
+		require.NotEqual(t, "invalid", why.String())
+	}
+	require.NoError(t, Policy{Bytes: 1}.Validate())
+	require.ErrorIs(t, Policy{Growth: -1}.Validate(), ErrInvalid)
+}
+
+func TestC2_Purge(t *testing.T) {
+	segs := []Segment{open(401, 450), seg(101, 200), seg(1, 100), seg(201, 300), seg(301, 400)}
+	base := PurgeInput{Segments: segs, Listed: []Snapshot{snap(250), snap(400)}, Held: []Snapshot{snap(250), snap(400)}}
+	with := func(change func(in *PurgeInput)) PurgeInput {
+		in := base
+		in.Segments = slices.Clone(segs)
+		change(&in)
+		return in
+	}
+	for name, test := range map[string]struct {
+		in    PurgeInput
+		want  []segments.TxID
+		point segments.TxID
+	}{
+		"all but the newest finalized (C5)":    {base, firsts(1, 101, 201), 300},
+		"not listed":                           {with(func(in *PurgeInput) { in.Listed = nil }), nil, 0},
+		"not held":                             {with(func(in *PurgeInput) { in.Held = nil }), nil, 0},
+		"held is older than listed":            {with(func(in *PurgeInput) { in.Held = in.Held[:1] }), firsts(1, 101), 200},
+		"listed is older than held":            {with(func(in *PurgeInput) { in.Listed = in.Listed[:1] }), firsts(1, 101), 200},
+		"another content":                      {with(func(in *PurgeInput) { s := snap(400); s.Checksum[9]++; in.Held = []Snapshot{s} }), nil, 0},
+		"another epoch's":                      {with(func(in *PurgeInput) { s := snap(400); s.Epoch++; in.Held = []Snapshot{s} }), nil, 0},
+		"a segment covered in part":            {with(func(in *PurgeInput) { in.Held = []Snapshot{snap(299)}; in.Listed = in.Held }), firsts(1, 101), 200},
+		"margin of txns":                       {with(func(in *PurgeInput) { in.Margin.Txns = 101 }), firsts(1, 101), 200},
+		"margin of txns, exactly":              {with(func(in *PurgeInput) { in.Margin.Txns = 100 }), firsts(1, 101, 201), 300},
+		"margin of txns, all":                  {with(func(in *PurgeInput) { in.Margin.Txns = math.MaxInt64 }), nil, 0},
+		"margin of bytes":                      {with(func(in *PurgeInput) { in.Margin.Bytes = 1 }), firsts(1, 101), 200},
+		"margin of bytes, two segments":        {with(func(in *PurgeInput) { in.Margin.Bytes = 101 }), firsts(1), 100},
+		"margin of bytes, all":                 {with(func(in *PurgeInput) { in.Margin.Bytes = math.MaxInt64 }), nil, 0},
+		"pin":                                  {with(func(in *PurgeInput) { in.Pins = []Pin{{"n4", 150}}; in.PinBytesMax = 200 }), firsts(1), 100},
+		"pin at a boundary":                    {with(func(in *PurgeInput) { in.Pins = []Pin{{"n4", 201}}; in.PinBytesMax = 100 }), firsts(1, 101), 200},
+		"pin beyond the bound":                 {with(func(in *PurgeInput) { in.Pins = []Pin{{"n4", 150}}; in.PinBytesMax = 199 }), firsts(1, 101, 201), 300},
+		"one pin beyond the bound, one within": {with(func(in *PurgeInput) { in.Pins = []Pin{{"n4", 250}, {"n5", 1}}; in.PinBytesMax = 100 }), firsts(1, 101), 200},
+		"the lowest pin counts":                {with(func(in *PurgeInput) { in.Pins = []Pin{{"n4", 250}, {"n5", 150}, {"n6", 260}}; in.PinBytesMax = 1000 }), firsts(1), 100},
+		"stops at one in progress":             {with(func(in *PurgeInput) { in.Segments[1].Finalized = false }), firsts(1), 100},
+		"stops at one whose end is not known":  {with(func(in *PurgeInput) { in.Segments[1].End.Digest = segments.Digest{} }), firsts(1), 100},
+		"damage, its end known":                {with(func(in *PurgeInput) { in.Segments[1].Damaged = true }), firsts(1, 101, 201), 300},
+		"newest finalized is damaged":          {with(func(in *PurgeInput) { in.Segments[4].Damaged = true }), firsts(1, 101), 200},
+		"the point does not go back":           {with(func(in *PurgeInput) { in.Purged = at(390) }), firsts(1, 101, 201), 390},
+		"nothing new, the point stays":         {with(func(in *PurgeInput) { in.Purged, in.Held = at(100), nil }), nil, 100},
+		"one segment only (C5)":                {with(func(in *PurgeInput) { in.Segments = []Segment{seg(1, 100)} }), nil, 0},
+		"one finalized and one open (C5)":      {with(func(in *PurgeInput) { in.Segments = []Segment{seg(1, 100), open(101, 101)} }), nil, 0},
+		"no segments":                          {with(func(in *PurgeInput) { in.Segments = nil }), nil, 0},
+	} {
+		plan, err := PurgeDecision(test.in)
+		require.NoError(t, err, name)
+		require.Equal(t, test.want, plan.Remove, name)
+		want := segments.Position{}
+		if test.point != 0 {
+			want = at(test.point)
+		}
+		require.Equal(t, want, plan.Point, name)
+	}
+	plan, err := PurgeDecision(with(func(in *PurgeInput) { in.Pins = []Pin{{"n4", 150}}; in.PinBytesMax = 199 }))
+	require.NoError(t, err)
+	require.Equal(t, []Pin{{"n4", 150}}, plan.Overrun)
+}
+
+// C1: a snapshot of another history covers nothing.
+func TestC1_PurgeWithASnapshotOfAnotherHistory(t *testing.T) {
+	s := snap(300)
+	s.At.Digest[5]++
+	plan, err := PurgeDecision(PurgeInput{
+		Segments: []Segment{seg(1, 100), seg(101, 300), seg(301, 400)},
+		Listed:   []Snapshot{s}, Held: []Snapshot{s}, Purged: at(50),
+	})
+	var d *DivergenceError
+	require.ErrorAs(t, err, &d)
+	require.ErrorIs(t, err, ErrDivergence)
+	require.EqualValues(t, 101, d.Segment)
+	require.Equal(t, PurgePlan{Point: at(50)}, plan)
+}
+
+// C2, C5 on random inputs, each sentence of the rules checked by itself.
+func TestC2_C5_PurgeRandom(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	purged := 0
+	for range 20000 {
+		in := randomPurge(rng)
+		plan, err := PurgeDecision(in)
+		require.NoError(t, err)
+		purged += len(plan.Remove)
+		require.GreaterOrEqual(t, plan.Point.TxID, in.Purged.TxID)
+		checkPurge(t, in, plan)
+	}
+	require.Greater(t, purged, 1000)
+}
+
+func checkPurge(t *testing.T, in PurgeInput, plan PurgePlan) {
+	t.Helper()
+	cover, newest := segments.TxID(0), segments.TxID(0)
+	for _, s := range in.Held {
+		if slices.Contains(in.Listed, s) {
+			cover = max(cover, s.TxID)
+		}
+	}
+	left, last := map[segments.TxID]Segment{}, segments.TxID(0)
+	for _, s := range in.Segments {
+		left[s.End.First] = s
+		if s.Finalized {
+			newest = max(newest, s.End.First)
+		}
+	}
+	for i, first := range plan.Remove {
+		s := left[first]
+		delete(left, first)
+		require.True(t, s.Finalized)
+		require.NotEqual(t, newest, first)
+		require.LessOrEqual(t, uint64(s.End.Last)+uint64(in.Margin.Txns), uint64(cover))
+		require.LessOrEqual(t, s.End.Last, plan.Point.TxID)
+		require.Greater(t, s.End.Last, last)
+		last = s.End.Last
+		for _, p := range in.Pins {
+			require.True(t, s.End.Last < p.From || slices.Contains(plan.Overrun, p))
+		}
+		for _, other := range plan.Remove[i+1:] {
+			require.Less(t, first, other, "oldest first")
+		}
+	}
+	behind := int64(0)
+	for first, s := range left {
+		require.Greater(t, first, last, "no hole is made")
+		if s.Finalized && s.End.Last <= cover {
+			behind += s.Bytes
+		}
+	}
+	if len(plan.Remove) > 0 {
+		require.GreaterOrEqual(t, behind, in.Margin.Bytes)
+	}
+	if plan.Point != in.Purged {
+		require.Equal(t, at(last), plan.Point)
+	}
+}
+
+func randomPurge(rng *rand.Rand) (in PurgeInput) {
+	first := segments.TxID(1 + rng.IntN(20))
+	for range rng.IntN(8) {
+		last := first + segments.TxID(rng.IntN(20))
+		in.Segments = append(in.Segments, seg(first, last))
+		first = last + 1
+	}
+	if n := len(in.Segments); n > 0 && rng.IntN(2) == 0 {
+		in.Segments[n-1].Finalized = false
+	}
+	rng.Shuffle(len(in.Segments), func(i, j int) { in.Segments[i], in.Segments[j] = in.Segments[j], in.Segments[i] })
+	for range rng.IntN(4) {
+		s := snap(segments.TxID(1 + rng.IntN(int(first))))
+		if rng.IntN(4) > 0 {
+			in.Listed = append(in.Listed, s)
+		}
+		if rng.IntN(4) > 0 {
+			in.Held = append(in.Held, s)
+		}
+	}
+	if rng.IntN(2) == 0 {
+		in.Margin = Margin{Txns: rng.Int64N(30), Bytes: rng.Int64N(30)}
+	}
+	for range rng.IntN(3) {
+		in.Pins = append(in.Pins, Pin{From: segments.TxID(rng.IntN(int(first)))})
+	}
+	in.PinBytesMax = rng.Int64N(60)
+	if rng.IntN(2) == 0 {
+		in.Purged = at(segments.TxID(1 + rng.IntN(40)))
+	}
+	return in
+}
+
+func TestC3_Install(t *testing.T) {
+	stale := open(201, 260) // of a writer that was fenced
+	beyondOther := seg(301, 350)
+	beyondOther.Prev.Digest[7]++
+	damaged := func(s Segment) Segment {
+		s.Damaged = true
+		s.Prev = segments.End{}
+		return s
+	}
+	inFrame := snap(250) // its frame ends at 255
+	inFrame.At = at(255)
+	for name, test := range map[string]struct {
+		snap                Snapshot
+		segs                []Segment
+		ownAt               segments.Digest
+		purged              segments.Position
+		keep, aside, remove []segments.TxID
+		point               segments.Position
+		divergences         int
+	}{
+		"blank": {snap: snap(250), point: at(250)},
+		"holder agrees": {
+			snap: snap(250), segs: []Segment{seg(101, 200), seg(1, 100), seg(201, 300), open(301, 310)}, ownAt: digestAt(250),
+			keep: firsts(201, 301), remove: firsts(1, 101), point: at(200),
+		},
+		"holder in progress agrees": {
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), stale}, ownAt: digestAt(250),
+			keep: firsts(101, 201), remove: firsts(1), point: at(100),
+		},
+		"holder in progress disagrees": {
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), stale}, ownAt: digestAt(251),
+			keep: firsts(101), remove: firsts(1), aside: firsts(201), point: at(250),
+		},
+		"no frame ends there": {
+			snap: inFrame, segs: []Segment{seg(1, 100), seg(101, 200), stale},
+			keep: firsts(101), remove: firsts(1), aside: firsts(201), point: at(255),
+		},
+		"ends within the frame": {
+			snap: inFrame, segs: []Segment{seg(1, 200), open(201, 252)},
+			keep: firsts(1), aside: firsts(201), point: at(255),
+		},
+		"in progress, ends below": {
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), open(201, 240)},
+			keep: firsts(101), remove: firsts(1), aside: firsts(201), point: at(250),
+		},
+		"finalized holder disagrees": {
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), seg(201, 300)}, ownAt: digestAt(251),
+			keep: firsts(1, 101), aside: firsts(201), point: at(250), divergences: 1,
+		},
+		"what is chained to it disagrees, too": {
+			snap: snap(250), ownAt: digestAt(251),
+			segs: []Segment{seg(201, 300), {End: endOf(301, 400), Prev: endOf(201, 300), Finalized: true}, {End: endOf(401, 410), Prev: endOf(301, 400)}, open(411, 420)},
+			keep: firsts(411), aside: firsts(201, 301, 401), point: at(250), divergences: 2,
+		},
+		"right behind, agrees": {
+			snap: snap(300), segs: []Segment{seg(301, 350), open(351, 360)},
+			keep: firsts(301, 351), point: at(300),
+		},
+		"right behind, disagrees": {
+			snap: snap(300), segs: []Segment{seg(1, 100), beyondOther},
+			keep: firsts(1), aside: firsts(301), point: at(300), divergences: 1,
+		},
+		"beyond a hole: cannot be compared, stays": {
+			snap: snap(300), segs: []Segment{seg(1, 100), seg(400, 500)},
+			keep: firsts(400), remove: firsts(1), point: at(300),
+		},
+		"newest finalized stays (C5)": {
+			snap: snap(300), segs: []Segment{seg(1, 100), seg(101, 200)},
+			keep: firsts(101), remove: firsts(1), point: at(300),
+		},
+		"damaged holder is unknown": {
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), damaged(seg(201, 300))},
+			keep: firsts(101, 201), remove: firsts(1), point: at(100),
+		},
+		"damaged below goes aside, beyond it stays": {
+			snap: snap(250), segs: []Segment{damaged(seg(1, 100)), seg(101, 200), seg(201, 300), damaged(seg(301, 400))}, ownAt: digestAt(250),
+			keep: firsts(201, 301), aside: firsts(1), remove: firsts(101), point: at(200),
+		},
+		"the point does not go back": {
+			snap: snap(250), segs: []Segment{seg(401, 500)}, purged: at(400),
+			keep: firsts(401), point: at(400),
+		},
+	} {
+		plan, err := InstallDecision(InstallInput{Snapshot: test.snap, Segments: test.segs, OwnAt: test.ownAt, Purged: test.purged})
+		require.NoError(t, err, name)
+		require.Equal(t, test.keep, plan.Keep, name)
+		require.Equal(t, test.aside, plan.SetAside, name)
+		require.Equal(t, test.remove, plan.Remove, name)
+		require.Equal(t, test.point, plan.Point, name)
+		require.Len(t, plan.Divergences, test.divergences, name)
+		for _, d := range plan.Divergences {
+			require.ErrorIs(t, d, ErrDivergence)
+		}
+	}
+	_, err := InstallDecision(InstallInput{})
+	require.ErrorIs(t, err, ErrInvalid)
+	_, err = InstallDecision(InstallInput{Snapshot: snap(250), Segments: []Segment{{End: segments.End{First: 201}}}})
+	require.ErrorIs(t, err, ErrInvalid, "an in-progress copy that nobody opened")
+}
+
+func TestC2_TwoNewestListedStay(t *testing.T) {
+	held := func(txid segments.TxID) HeldFile { return HeldFile{Snapshot: snap(txid), Verified: true} }
+	listed := []Snapshot{snap(400), snap(200), snap(100), snap(300)}
+	other := held(350) // never listed, and too late for it
+	damaged := held(100)
+	damaged.Damaged = true
+	unverified := func(h HeldFile) HeldFile { h.Verified = false; return h }
+	changed := held(400)
+	changed.Snapshot.Checksum[0]++
+	for name, test := range map[string]struct {
+		held        []HeldFile
+		listed      []Snapshot
+		downloading []segments.TxID
+		want        []segments.TxID
+	}{
+		"older ones go":                  {held: []HeldFile{held(400), held(100), held(300), held(200)}, listed: listed, want: firsts(100, 200)},
+		"nothing listed":                 {held: []HeldFile{held(100), held(200)}},
+		"being downloaded":               {held: []HeldFile{held(100), held(200), held(300), held(400)}, listed: listed, downloading: firsts(100), want: firsts(200)},
+		"not listed yet":                 {held: []HeldFile{held(500), held(400)}, listed: listed},
+		"not listed, superseded":         {held: []HeldFile{other, held(400)}, listed: listed, want: firsts(350)},
+		"another content than listed":    {held: []HeldFile{changed, held(300)}, listed: listed, want: firsts(400)},
+		"the purge point rests on it":    {held: []HeldFile{held(100), held(200)}, listed: listed, want: firsts(100)},
+		"newer ones are not verified":    {held: []HeldFile{held(200), unverified(held(300)), unverified(held(400))}, listed: listed},
+		"damaged ones are never removed": {held: []HeldFile{damaged, held(400)}, listed: listed},
+	} {
+		require.Equal(t, test.want, Disposable(test.held, test.listed, test.downloading), name)
+	}
+}
+
+func TestSnapshotCodec(t *testing.T) {
+	s := snap(300)
+	s.At.TxID, s.Size = 310, SizeMax
+	b, err := s.AppendBinary([]byte("x"))
+	require.NoError(t, err)
+	require.Len(t, b, 1+EncodedSize)
+	got, err := ParseSnapshot(b[1:])
+	require.NoError(t, err)
+	require.Equal(t, s, got)
+	for n := range EncodedSize {
+		_, err := ParseSnapshot(b[1 : 1+n])
+		require.ErrorIs(t, err, ErrInvalid)
+	}
+	_, err = ParseSnapshot(append(slices.Clone(b[1:]), 0))
+	require.ErrorIs(t, err, ErrInvalid)
+	later := slices.Clone(b[1:])
+	later[0]++
+	_, err = ParseSnapshot(append(later, 1, 2, 3))
+	require.ErrorIs(t, err, ErrUnsupported)
+	for name, change := range map[string]func(s *Snapshot){
+		"txid":   func(s *Snapshot) { s.TxID = 0 },
+		"at":     func(s *Snapshot) { s.At.TxID = s.TxID - 1 },
+		"digest": func(s *Snapshot) { s.At.Digest = segments.Digest{} },
+		"epoch":  func(s *Snapshot) { s.Epoch = 0 },
+		"size":   func(s *Snapshot) { s.Size = SizeMax + 1 },
+		"minus":  func(s *Snapshot) { s.Size = -1 },
+	} {
+		bad := s
+		change(&bad)
+		_, err := bad.AppendBinary(nil)
+		require.ErrorIs(t, err, ErrInvalid, name)
+	}
+}
+
+func FuzzParseSnapshot(f *testing.F) {
+	b, err := snap(300).AppendBinary(nil)
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := ParseSnapshot(b)
+		if err != nil {
+			require.True(t, errors.Is(err, ErrInvalid) || errors.Is(err, ErrUnsupported))
+			return
+		}
+		again, err := s.AppendBinary(nil)
+		require.NoError(t, err)
+		require.Equal(t, b, again)
+	})
+}
+
+// C5: the purge point is durable, and damage is not "nothing was purged".
+func TestC5_PurgedRecord(t *testing.T) {
+	disk := memfs.New()
+	require.NoError(t, disk.MkdirAll("d"))
+	require.NoError(t, disk.SyncDir("."))
+	p, err := LoadPurged(disk, "d/purged")
+	require.NoError(t, err)
+	require.Zero(t, p)
+	require.ErrorIs(t, SavePurged(disk, "d/purged", segments.Position{}), ErrInvalid)
+	require.NoError(t, SavePurged(disk, "d/purged", at(300)))
+	disk = disk.CrashClone(memfs.CrashOptions{})
+	p, err = LoadPurged(disk, "d/purged")
+	require.NoError(t, err)
+	require.Equal(t, at(300), p)
+	require.NoError(t, disk.FlipBit("d/purged", 30, 1))
+	_, err = LoadPurged(disk, "d/purged")
+	require.ErrorIs(t, err, durable.ErrDamaged)
+	require.NoError(t, durable.Save(disk, "d/purged", purgedMagic, 1, make([]byte, purgedSize)))
+	_, err = LoadPurged(disk, "d/purged")
+	require.ErrorIs(t, err, durable.ErrDamaged)
+	require.NoError(t, durable.Save(disk, "d/purged", purgedMagic, 1, nil))
+	_, err = LoadPurged(disk, "d/purged")
+	require.ErrorIs(t, err, durable.ErrDamaged)
+}

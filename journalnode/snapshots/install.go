@@ -1,0 +1,142 @@
+package snapshots
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// InstallInput is what an installation rests on: the snapshot is listed, here, and verified here.
+type InstallInput struct {
+	Snapshot Snapshot
+	Segments []Segment
+	// OwnAt is the digest at Snapshot.At.TxID in the own copy that holds that txid; zero where no frame
+	// ends there, or none is known to.
+	OwnAt  segments.Digest
+	Purged segments.Position // the durable purge point
+}
+
+// InstallPlan is what to do: set aside, make Point durable, then remove, oldest first (C5).
+type InstallPlan struct {
+	Keep     []segments.TxID
+	SetAside []segments.TxID
+	Remove   []segments.TxID
+	// Point is the new purge point: the end of the last segment removed, or, where no segment here tells a
+	// boundary, the snapshot's own position. An opener must find one of the two, or it begins at 1 again.
+	Point segments.Position
+	// Divergences names finalized segments that are set aside: the snapshot was checked by a majority, so
+	// these are a minority's (R2). The caller reports them.
+	Divergences []*DivergenceError
+}
+
+// fate is what becomes of one segment.
+type fate uint8
+
+const (
+	fateKeep fate = iota
+	fateAside
+	fateRemove
+)
+
+// InstallDecision says what stays of the own log when a snapshot is installed (C3): segments beyond it, and
+// the one that holds it, stay where they agree with its digest; so does what cannot be compared, as damage
+// is not absence (N2) and acknowledged frames may be in it. What disagrees is set aside. Finalized segments
+// below are removed, but the newest finalized stays (C5), and after a divergence nothing is removed.
+func InstallDecision(in InstallInput) (InstallPlan, error) {
+	if err := in.Snapshot.Validate(); err != nil {
+		return InstallPlan{}, err
+	}
+	segs := slices.SortedFunc(slices.Values(in.Segments), byFirst)
+	for _, s := range segs {
+		if !s.Finalized && !s.Damaged && s.End.First > 1 && s.End.Last == 0 {
+			return InstallPlan{}, fmt.Errorf("%w: segment %d in progress was not opened: its end is not known", ErrInvalid, s.End.First)
+		}
+	}
+	plan := InstallPlan{Point: in.Purged}
+	fates := make([]fate, len(segs))
+	var bad []segments.End // ends that disagree
+	holder := false        // a segment that holds the snapshot stays
+	for i, s := range segs {
+		fates[i] = fateOf(s, in, bad)
+		if fates[i] == fateAside && s.Finalized && !s.End.Digest.IsZero() {
+			bad = append(bad, s.End)
+		}
+		if fates[i] == fateAside && s.Finalized && !s.Damaged {
+			plan.Divergences = append(plan.Divergences, &DivergenceError{Segment: s.End.First, Own: ownPosition(s, in), Snapshot: in.Snapshot.ID()})
+		}
+		holder = holder || fates[i] == fateKeep && s.End.First <= in.Snapshot.At.TxID && s.End.Last >= in.Snapshot.At.TxID
+	}
+	spare(segs, fates, len(plan.Divergences) > 0)
+	for i, s := range segs {
+		switch fates[i] {
+		case fateKeep:
+			plan.Keep = append(plan.Keep, s.End.First)
+		case fateAside:
+			plan.SetAside = append(plan.SetAside, s.End.First)
+		case fateRemove:
+			plan.Remove = append(plan.Remove, s.End.First)
+			if s.End.Last > plan.Point.TxID && !s.End.Digest.IsZero() {
+				plan.Point = s.End.Position()
+			}
+		}
+	}
+	if !holder && in.Snapshot.At.TxID > plan.Point.TxID {
+		plan.Point = in.Snapshot.At
+	}
+	return plan, nil
+}
+
+// fateOf judges one segment; bad are the ends of those before it that disagree.
+func fateOf(s Segment, in InstallInput, bad []segments.End) fate {
+	at := in.Snapshot.At
+	switch {
+	case s.End.First > at.TxID:
+		return fateBeyond(s, at, bad)
+	case s.Damaged && (s.End.Last == 0 || s.End.Last >= at.TxID):
+		return fateKeep // nobody can compare it; scrub will replace it
+	case s.End.First <= in.Snapshot.TxID && s.End.Last >= at.TxID:
+		if in.OwnAt == at.Digest {
+			return fateKeep
+		}
+		return fateAside
+	case s.Finalized && !s.Damaged && s.End.Last < in.Snapshot.TxID:
+		return fateRemove
+	}
+	// Below and in progress or damaged; or it begins or ends within the frame that holds the snapshot.
+	return fateAside
+}
+
+// fateBeyond: chained to the snapshot, or to nothing that is known to disagree.
+func fateBeyond(s Segment, at segments.Position, bad []segments.End) fate {
+	switch {
+	case s.Damaged || s.Prev.IsZero():
+		return fateKeep
+	case s.End.First == at.TxID+1 && s.Prev.Position() != at, slices.Contains(bad, s.Prev):
+		return fateAside
+	}
+	return fateKeep
+}
+
+// spare takes back removals: of the newest finalized segment, and all after a divergence.
+func spare(segs []Segment, fates []fate, divergence bool) {
+	newest := -1
+	for i, s := range segs {
+		if s.Finalized && !s.Damaged && fates[i] != fateAside {
+			newest = i
+		}
+	}
+	for i := range fates {
+		if fates[i] == fateRemove && (divergence || i == newest) {
+			fates[i] = fateKeep
+		}
+	}
+}
+
+// ownPosition is what a segment says where the snapshot is.
+func ownPosition(s Segment, in InstallInput) segments.Position {
+	if at := in.Snapshot.At.TxID; s.End.First <= at && at <= s.End.Last {
+		return segments.Position{TxID: at, Digest: in.OwnAt}
+	}
+	return s.End.Position()
+}
