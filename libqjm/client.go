@@ -307,6 +307,10 @@ type journalRef struct {
 	cfg  quorum.Config
 }
 
+func (r journalRef) summary() rpc.JournalSummary {
+	return rpc.JournalSummary{ID: r.id, Name: r.name, Config: r.cfg}
+}
+
 func (c *Client) journalID(name string) (segments.JournalID, error) {
 	if err := rpc.CheckJournalName(name); err != nil {
 		return segments.JournalID{}, err
