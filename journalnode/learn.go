@@ -63,6 +63,14 @@ func (n *Node) learn(id segments.JournalID, by said, before, missed map[segments
 		missed[id] = true
 		return nil
 	}
+	if lives != nil && !inForce {
+		if !lives.Config.Has(n.opts.ID, n.identity().Incarnation) {
+			return nil // it has no business here
+		}
+		ctx, cancel := n.context(n.opts.PeerTimeout)
+		defer cancel()
+		return n.InstallConfig(ctx, *lives) // as a node told that has it installed (M0)
+	}
 	for _, s := range by {
 		if err := n.CreateJournal(context.Background(), rpc.JournalSummary{ID: id, Name: s.Name}); err != nil || !inForce {
 			return err

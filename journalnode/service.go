@@ -98,12 +98,13 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	n.peers.learn(s.Config.Members())
 	o, err := n.owner(s.ID)
 	if errors.Is(err, rpc.ErrNoJournal) {
-		if o, err = n.makeJournal(s); o == nil {
-			return err
-		}
+		o, err = n.makeJournal(s)
 	}
 	if err != nil {
 		return err
+	}
+	if s.Learner {
+		o.learnUntil.Store(time.Now().Add(rpc.LearnFor).UnixNano())
 	}
 	err = o.do(ctx, func(j *journal.Journal) error { return j.InstallConfig(s.Config) })
 	if err == nil {
@@ -112,8 +113,26 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	return err
 }
 
-// makeJournal makes a journal that is not here, with its config. It returns the owner where somebody else
-// was faster.
+// LeaveJournal implements rpc.Service (M8).
+func (n *Node) LeaveJournal(ctx context.Context, s rpc.JournalSummary) error {
+	o, err := n.owner(s.ID)
+	if err != nil {
+		return err
+	}
+	o.learnUntil.Store(0)
+	err = o.do(ctx, func(j *journal.Journal) error {
+		if err := j.InstallConfig(s.Config); err != nil {
+			return err
+		}
+		return j.Leave()
+	})
+	if err == nil {
+		o.log.Info("no member any more: the journal's data was removed", "version", s.Config.Version)
+	}
+	return err
+}
+
+// makeJournal makes a journal that is not here, with its config.
 func (n *Node) makeJournal(s rpc.JournalSummary) (*owner, error) {
 	if err := rpc.CheckJournalName(s.Name); err != nil {
 		return nil, err
@@ -124,7 +143,10 @@ func (n *Node) makeJournal(s rpc.JournalSummary) (*owner, error) {
 	if !errors.Is(err, rpc.ErrNoJournal) {
 		return o, err
 	}
-	return nil, n.build(s.ID, s.Name, s.Config)
+	if err := n.build(s.ID, s.Name, s.Config); err != nil {
+		return nil, err
+	}
+	return n.owner(s.ID)
 }
 
 // build makes a journal. The caller holds createMu.

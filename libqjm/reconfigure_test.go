@@ -57,6 +57,15 @@ func (d *driver) install(version uint64, on []int, sets ...[]quorum.Member) {
 	}
 }
 
+// learn has nodes copy what is finalized before they are members.
+func (d *driver) learn(is ...int) {
+	s := d.summary()
+	s.Learner = true
+	for _, i := range is {
+		require.NoError(d, d.Nodes[i].InstallConfig(d.ctx, s))
+	}
+}
+
 func (d *driver) summary() rpc.JournalSummary {
 	return rpc.JournalSummary{ID: d.id, Name: d.name, Config: quorum.Config{Version: d.version, Sets: d.sets}}
 }
@@ -95,7 +104,7 @@ func TestM3_LiveWriterMovesUnderLoad(t *testing.T) {
 			})
 		}
 		change := func(oldSet, newSet []int) {
-			d.install(d.version, newSet, d.sets...) // learners: no members yet, they copy
+			d.learn(newSet...)
 			d.install(d.version+1, oldSet, d.sets[0], b.set(newSet...))
 			d.Until(time.Minute, "the joint config is sealed", func() bool { return d.sealed(newSet[0]).Version == d.version })
 			s := d.sealed(newSet[0]).Segment

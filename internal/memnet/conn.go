@@ -161,6 +161,11 @@ func (c *conn) InstallConfig(ctx context.Context, j rpc.JournalSummary) error {
 	return err
 }
 
+func (c *conn) LeaveJournal(ctx context.Context, j rpc.JournalSummary) error {
+	_, err := unary(ctx, c, "LeaveJournal", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.LeaveJournal(ctx, j) })
+	return err
+}
+
 func (c *conn) State(ctx context.Context, id segments.JournalID) (rpc.JournalState, error) {
 	return unary(ctx, c, "State", func(ctx context.Context, s rpc.Service) (rpc.JournalState, error) { return s.State(ctx, id) })
 }

@@ -69,6 +69,9 @@ type JournalSummary struct {
 	// Deleting is the claim of a delete that this node was asked for, and that it does not know to be in
 	// force: a tombstone with the data still there (M8). Zero: none, or Deleted.
 	Deleting fencing.Claim
+	// Learner, in InstallConfig: the node is no member yet, and is to copy what is finalized (M6), for
+	// LearnFor from now on.
+	Learner bool
 }
 
 // JournalState is what a node says of a journal without promising anything. Counts towards a quorum
@@ -265,6 +268,9 @@ type Node interface {
 	// installed. A node that never had the journal makes it with this config. The same again changes
 	// nothing; an older one is a *ConfigError, another one of the same version ErrConfigDiverges.
 	InstallConfig(ctx context.Context, j JournalSummary) error
+	// LeaveJournal drops the data of a journal whose config names the node no more (M8); config and promise
+	// stay.
+	LeaveJournal(ctx context.Context, j JournalSummary) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
@@ -286,6 +292,7 @@ type Service interface {
 	CreateJournal(ctx context.Context, j JournalSummary) error
 	DeleteJournal(ctx context.Context, h Header, inForce bool) error
 	InstallConfig(ctx context.Context, j JournalSummary) error
+	LeaveJournal(ctx context.Context, j JournalSummary) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
@@ -301,6 +308,10 @@ type Service interface {
 type Dialer interface {
 	Dial(addr string) (Node, error)
 }
+
+// LearnFor is how long a node copies a journal that it is no member of, from the last InstallConfig that asked
+// for it: a change that nobody drives any more must not keep it busy for ever.
+const LearnFor = 5 * time.Minute
 
 // Bounds of what goes over a connection in one piece; what is larger is refused before memory is taken.
 const (

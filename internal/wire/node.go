@@ -43,6 +43,7 @@ func journalToProto(j rpc.JournalSummary) *qjmv1.Journal {
 		Config:    configToProto(j.Config),
 		Deleted:   j.Deleted,
 		Deleting:  claimToProto(j.Deleting),
+		Learner:   j.Learner,
 	}
 }
 
@@ -59,7 +60,7 @@ func (d *decoder) journal(p *qjmv1.Journal) rpc.JournalSummary {
 		ID:      d.id("journal id", p.JournalId),
 		Name:    p.Name,
 		Config:  d.config(p.Config),
-		Deleted: p.Deleted, Deleting: d.claim(p.Deleting),
+		Deleted: p.Deleted, Deleting: d.claim(p.Deleting), Learner: p.Learner,
 	}
 }
 
@@ -91,8 +92,17 @@ func createFromProto(p *qjmv1.CreateJournalRequest) (rpc.JournalSummary, error) 
 }
 
 func installFromProto(p *qjmv1.InstallConfigRequest) (rpc.JournalSummary, error) {
+	return configuredFromProto(p.Journal)
+}
+
+func leaveFromProto(p *qjmv1.LeaveJournalRequest) (rpc.JournalSummary, error) {
+	return configuredFromProto(p.Journal)
+}
+
+// configuredFromProto reads a journal that has to come with its name and config.
+func configuredFromProto(p *qjmv1.Journal) (rpc.JournalSummary, error) {
 	var d decoder
-	j := d.journal(p.Journal)
+	j := d.journal(p)
 	if d.err == nil {
 		d.err = rpc.CheckJournalName(j.Name)
 	}

@@ -68,6 +68,9 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		require.NoError(t, n.InstallConfig(ctx, summary))
 		requireSame(t, call{"InstallConfig", []any{summary}}, s.lastCall())
 
+		require.NoError(t, n.LeaveJournal(ctx, summary))
+		requireSame(t, call{"LeaveJournal", []any{summary}}, s.lastCall())
+
 		for _, inForce := range []bool{false, true} {
 			require.NoError(t, n.DeleteJournal(ctx, header, inForce))
 			requireSame(t, call{"DeleteJournal", []any{header, inForce}}, s.lastCall())
@@ -143,6 +146,7 @@ func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 		"CreateJournal": n.CreateJournal(ctx, summary),
 		"DeleteJournal": n.DeleteJournal(ctx, header, false),
 		"InstallConfig": n.InstallConfig(ctx, summary),
+		"LeaveJournal":  n.LeaveJournal(ctx, summary),
 		"Finalize":      n.Finalize(ctx, header, end),
 		"Accept":        n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, nil),
 	}

@@ -138,6 +138,11 @@ func (f *fakeService) InstallConfig(_ context.Context, j rpc.JournalSummary) err
 	return f.err
 }
 
+func (f *fakeService) LeaveJournal(_ context.Context, j rpc.JournalSummary) error {
+	f.called("LeaveJournal", j)
+	return f.err
+}
+
 func (f *fakeService) State(_ context.Context, id segments.JournalID) (rpc.JournalState, error) {
 	f.called("State", id)
 	return f.state, f.err

@@ -85,3 +85,21 @@ func (j *Journal) setOpenAside() error {
 	j.structureChanged()
 	return nil
 }
+
+// Leave drops the data of a journal that this node is no member of any more: segments, accepted records,
+// asides. Config and promise stay as the tombstone: an old list of endpoints and two nodes that have
+// forgotten must not make a majority of the config that dropped them (M8). A crash in between leaves some
+// of it, which counts for nothing; the same call removes the rest. Owner only.
+func (j *Journal) Leave() error {
+	switch {
+	case j.poisoned != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)
+	case j.unknown != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
+	case j.config.Has(j.self.ID, j.self.Incarnation):
+		return fmt.Errorf("%w: node %s is a member by config %d, and keeps its data", rpc.ErrBadRequest, j.self.ID, j.config.Version)
+	}
+	err := j.reclaim()
+	j.structureChanged()
+	return err
+}

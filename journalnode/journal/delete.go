@@ -1,10 +1,7 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"slices"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -89,21 +86,14 @@ func (j *Journal) Lift(claim fencing.Claim) error {
 	return nil
 }
 
-// reclaim removes the data of a journal whose config is the empty one, and then the mark of the first step.
+// reclaim removes the data of a journal that this node is no member of, and the mark of a delete after that.
 func (j *Journal) reclaim() error {
 	for _, s := range sortedKeys(j.tails) {
 		_ = j.tails[s].w.Close() // its file is removed next
 		delete(j.tails, s)
 	}
-	dir := j.files.path(segmentsDir)
-	names, err := j.files.fs.List(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := j.store.Clear(); err != nil {
 		return fmt.Errorf("journal: %w", err)
-	}
-	for _, n := range names {
-		if err := j.files.fs.Remove(path.Join(dir, n)); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
 	}
 	for _, s := range slices.Concat(sortedKeys(j.accepted), sortedKeys(j.badAccepted)) {
 		if err := j.files.removeAccepted(s); err != nil {
@@ -113,9 +103,6 @@ func (j *Journal) reclaim() error {
 	clear(j.accepted)
 	clear(j.badAccepted)
 	clear(j.broken)
-	if err := j.files.fs.SyncDir(dir); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
 	if err := j.files.removeTombstone(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}

@@ -140,11 +140,12 @@ func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Option
 	if err := j.loadMeta(); err != nil {
 		return nil, err
 	}
-	if j.Deleted() {
-		_ = j.reclaim() // a crash cut it short; what is left now goes at the next open
-	}
 	if err := j.loadSegments(opts); err != nil {
 		return nil, err
+	}
+	if j.Deleted() {
+		_ = j.reclaim() // a crash cut it short; what is left now goes at the next open
+		j.structureChanged()
 	}
 	j.floorSaved, j.floor = j.files.loadFloor()
 	j.floorNoted = j.floor

@@ -24,6 +24,7 @@ const (
 	DataPlane_CreateJournal_FullMethodName = "/qjm.v1.DataPlane/CreateJournal"
 	DataPlane_DeleteJournal_FullMethodName = "/qjm.v1.DataPlane/DeleteJournal"
 	DataPlane_InstallConfig_FullMethodName = "/qjm.v1.DataPlane/InstallConfig"
+	DataPlane_LeaveJournal_FullMethodName  = "/qjm.v1.DataPlane/LeaveJournal"
 	DataPlane_GetState_FullMethodName      = "/qjm.v1.DataPlane/GetState"
 	DataPlane_NewEpoch_FullMethodName      = "/qjm.v1.DataPlane/NewEpoch"
 	DataPlane_Prepare_FullMethodName       = "/qjm.v1.DataPlane/Prepare"
@@ -53,6 +54,8 @@ type DataPlaneClient interface {
 	DeleteJournal(ctx context.Context, in *DeleteJournalRequest, opts ...grpc.CallOption) (*DeleteJournalResponse, error)
 	// InstallConfig passes a config on to a node (M0): from the catalog, or unchanged from a node that has it.
 	InstallConfig(ctx context.Context, in *InstallConfigRequest, opts ...grpc.CallOption) (*InstallConfigResponse, error)
+	// LeaveJournal has a node that is no member any more drop a journal's data (M8).
+	LeaveJournal(ctx context.Context, in *LeaveJournalRequest, opts ...grpc.CallOption) (*LeaveJournalResponse, error)
 	// GetState says what the node holds of a journal, promising nothing.
 	GetState(ctx context.Context, in *GetStateRequest, opts ...grpc.CallOption) (*GetStateResponse, error)
 	// NewEpoch asks for a promise (F1, F2).
@@ -125,6 +128,16 @@ func (c *dataPlaneClient) InstallConfig(ctx context.Context, in *InstallConfigRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(InstallConfigResponse)
 	err := c.cc.Invoke(ctx, DataPlane_InstallConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataPlaneClient) LeaveJournal(ctx context.Context, in *LeaveJournalRequest, opts ...grpc.CallOption) (*LeaveJournalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaveJournalResponse)
+	err := c.cc.Invoke(ctx, DataPlane_LeaveJournal_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -263,6 +276,8 @@ type DataPlaneServer interface {
 	DeleteJournal(context.Context, *DeleteJournalRequest) (*DeleteJournalResponse, error)
 	// InstallConfig passes a config on to a node (M0): from the catalog, or unchanged from a node that has it.
 	InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error)
+	// LeaveJournal has a node that is no member any more drop a journal's data (M8).
+	LeaveJournal(context.Context, *LeaveJournalRequest) (*LeaveJournalResponse, error)
 	// GetState says what the node holds of a journal, promising nothing.
 	GetState(context.Context, *GetStateRequest) (*GetStateResponse, error)
 	// NewEpoch asks for a promise (F1, F2).
@@ -305,6 +320,9 @@ func (UnimplementedDataPlaneServer) DeleteJournal(context.Context, *DeleteJourna
 }
 func (UnimplementedDataPlaneServer) InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method InstallConfig not implemented")
+}
+func (UnimplementedDataPlaneServer) LeaveJournal(context.Context, *LeaveJournalRequest) (*LeaveJournalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LeaveJournal not implemented")
 }
 func (UnimplementedDataPlaneServer) GetState(context.Context, *GetStateRequest) (*GetStateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetState not implemented")
@@ -440,6 +458,24 @@ func _DataPlane_InstallConfig_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DataPlaneServer).InstallConfig(ctx, req.(*InstallConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataPlane_LeaveJournal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaveJournalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).LeaveJournal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_LeaveJournal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).LeaveJournal(ctx, req.(*LeaveJournalRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -596,6 +632,10 @@ var DataPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "InstallConfig",
 			Handler:    _DataPlane_InstallConfig_Handler,
+		},
+		{
+			MethodName: "LeaveJournal",
+			Handler:    _DataPlane_LeaveJournal_Handler,
 		},
 		{
 			MethodName: "GetState",
