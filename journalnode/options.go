@@ -35,6 +35,10 @@ const (
 	DefaultStallWarnAfter = time.Second
 	DefaultStallAfter     = 5 * time.Second
 	DefaultReserveBytes   = 64 << 20
+
+	DefaultWriterGoneAfter = 5 * time.Second
+	DefaultChangePatience  = 10 * time.Minute
+	DefaultMoveTimeout     = 2 * time.Minute
 )
 
 // Options of a node. ID, DataDir and InitialCluster are needed; zero values of the rest are the
@@ -73,6 +77,12 @@ type Options struct {
 	ReserveBytes int64
 	// PeerTimeout bounds a silence of a peer that is being read from.
 	PeerTimeout time.Duration
+	// LearnerMarginTxns is how far behind the finalized end a new member may be when it becomes one (M6).
+	LearnerMarginTxns uint64
+	// WriterGoneAfter without a heartbeat on a majority, a writer is taken for gone: a membership change then
+	// fences it. ChangePatience is how long a change may stand still before it gives itself up (M6).
+	// MoveTimeout bounds the leader's own opening of a journal that has no writer.
+	WriterGoneAfter, ChangePatience, MoveTimeout time.Duration
 	// StallAfter is how long a disk operation may take before the journal answers ErrStalled at once
 	// instead of making callers wait; StallWarnAfter only logs.
 	StallWarnAfter, StallAfter time.Duration
@@ -99,6 +109,9 @@ func (o Options) withDefaults() Options {
 	o.ScrubRate = cmp.Or(o.ScrubRate, DefaultScrubRate)
 	o.ReserveBytes = cmp.Or(o.ReserveBytes, DefaultReserveBytes)
 	o.PeerTimeout = cmp.Or(o.PeerTimeout, DefaultPeerTimeout)
+	o.WriterGoneAfter = cmp.Or(o.WriterGoneAfter, DefaultWriterGoneAfter)
+	o.ChangePatience = cmp.Or(o.ChangePatience, DefaultChangePatience)
+	o.MoveTimeout = cmp.Or(o.MoveTimeout, DefaultMoveTimeout)
 	o.StallWarnAfter = cmp.Or(o.StallWarnAfter, DefaultStallWarnAfter)
 	o.StallAfter = cmp.Or(o.StallAfter, DefaultStallAfter)
 	if o.Logger == nil {
