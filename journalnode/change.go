@@ -16,8 +16,8 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// control is what a driver needs of the catalog's leader.
-type control interface {
+// decider is what a driver needs of the catalog's leader.
+type decider interface {
 	// Barrier returns when this node is known to lead still, and has applied all that was decided (M9).
 	Barrier(ctx context.Context) error
 	// Journal returns what the catalog knows of the journal now.
@@ -31,7 +31,7 @@ type control interface {
 // except for how long the change has been where it is.
 type driver struct {
 	n   *Node
-	ctl control
+	ctl decider
 	id  segments.JournalID
 	log *slog.Logger
 
@@ -41,7 +41,7 @@ type driver struct {
 	moved rpc.Seal // what this driver sealed itself: nodes may have forgotten it
 }
 
-func (n *Node) newDriver(ctl control, id segments.JournalID) *driver {
+func (n *Node) newDriver(ctl decider, id segments.JournalID) *driver {
 	return &driver{n: n, ctl: ctl, id: id, log: n.log.With("journal", id)}
 }
 

@@ -98,7 +98,9 @@ func (d *desk) target() catalog.Target {
 	return catalog.Target{Journal: d.id, ExpectVersion: j.Config.Version}
 }
 
-func (d *desk) begin(is ...int) { d.must(&catalog.BeginChange{Target: d.target(), To: d.membersOf(is...)}) }
+func (d *desk) begin(is ...int) {
+	d.must(&catalog.BeginChange{Target: d.target(), To: d.membersOf(is...)})
+}
 
 // until drives the change on a node until done, a round every 20 ms.
 func (d *desk) until(what string, leader int, done func(catalog.Journal) bool) {

@@ -6,10 +6,10 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// Control is what a test has to play for a driver.
-type Control = control
+// Decider is what a test has to play for a driver.
+type Decider = decider
 
 // Driver returns a function that does one round of a membership change, as the leader would.
-func (n *Node) Driver(ctl Control, id segments.JournalID) func(context.Context) (bool, error) {
+func (n *Node) Driver(ctl Decider, id segments.JournalID) func(context.Context) (bool, error) {
 	return n.newDriver(ctl, id).round
 }

@@ -49,6 +49,7 @@ type Node struct {
 	manifest manifest                         // guarded by mu
 	owners   map[segments.JournalID]*owner    // guarded by mu
 	failed   map[segments.JournalID]error     // listed, and could not be opened (N2); guarded by mu
+	unopened map[segments.JournalID]*unopened // listed, and not used yet (W2a); guarded by mu
 	tries    map[segments.JournalID]repairLog // guarded by mu
 }
 
@@ -65,7 +66,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	n := &Node{
 		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS,
 		stopping: make(chan struct{}), owners: map[segments.JournalID]*owner{},
-		failed: map[segments.JournalID]error{}, tries: map[segments.JournalID]repairLog{},
+		failed: map[segments.JournalID]error{}, unopened: map[segments.JournalID]*unopened{}, tries: map[segments.JournalID]repairLog{},
 	}
 	if n.fs == nil {
 		n.fs = osfs.New("")
@@ -112,6 +113,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.log.Info("node started", "incarnation", n.id.Incarnation, "phase", n.id.Phase,
 		"journals", len(n.manifest), "listen", n.Addr(), "http", n.HTTPAddr())
 	n.work.Go(n.foundCluster)
+	n.work.Go(n.openRest)
 	n.work.Go(n.repairLoop)
 	n.work.Go(n.scrubLoop)
 	n.work.Go(n.reserveLoop)
@@ -146,8 +148,7 @@ func makeDataDir(fsys vfs.FS, dir string) error {
 	return nil
 }
 
-// openJournals opens what the manifest lists (N5). One that cannot be opened is damaged; the others go
-// on.
+// openJournals notes what the manifest lists (N5). Each is opened when it is first used, or by openRest.
 func (n *Node) openJournals() error {
 	var err error
 	n.manifest, err = loadManifest(n.fs, n.opts.DataDir)
@@ -164,10 +165,7 @@ func (n *Node) openJournals() error {
 		return fmt.Errorf("journalnode: %w", err)
 	}
 	for _, id := range n.manifest {
-		if err := n.openJournal(id); err != nil {
-			n.log.Error("journal is damaged and counts for nothing here", "journal", id, "err", err)
-			n.failed[id] = err
-		}
+		n.unopened[id] = &unopened{done: make(chan struct{})}
 	}
 	return nil
 }
@@ -227,6 +225,7 @@ func (n *Node) owner(id segments.JournalID) (*owner, error) {
 	if err := n.admitted(); err != nil {
 		return nil, err
 	}
+	n.firstUse(id)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if o := n.owners[id]; o != nil {
@@ -362,6 +361,9 @@ func (n *Node) Ready() error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if k := len(n.unopened); k > 0 {
+		return fmt.Errorf("journalnode: %d journals are not opened yet", k)
+	}
 	for id, err := range n.failed {
 		return fmt.Errorf("journal %s: %w", id, err)
 	}

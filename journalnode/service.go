@@ -45,6 +45,7 @@ func (n *Node) Journals(ctx context.Context) ([]rpc.JournalSummary, error) {
 	if err := n.admitted(); err != nil {
 		return nil, err
 	}
+	n.openAll()
 	n.mu.Lock()
 	owners := make([]*owner, 0, len(n.owners))
 	for _, o := range n.owners {
