@@ -5,12 +5,20 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
 // Attach makes a write stream known, so that a config that it is too old for ends it at once: a writer that
-// has nothing to send would hear of it only with its next heartbeat. Detach forgets it. Owner only.
-func (j *Journal) Attach(st *Stream) { j.streams[st] = struct{}{} }
+// has nothing to send would hear of it only with its next heartbeat. Of a damage that stands then the writer
+// has heard, or will, before it counts anything here (BeginRebuild). Detach forgets it. Owner only.
+func (j *Journal) Attach(st *Stream) {
+	j.streams[st] = struct{}{}
+	st.copies = j.copies
+	if s := j.newest(); j.copyOf(s).State == recovery.Unknown {
+		st.damaged = s
+	}
+}
 
 // Detach forgets a stream that has ended. Owner only.
 func (j *Journal) Detach(st *Stream) { delete(j.streams, st) }
