@@ -32,7 +32,7 @@ func (j *Journal) Config() quorum.Config { return j.config }
 // a node that has it installed.
 //
 // Errors: *rpc.ConfigError where a newer one is installed, rpc.ErrConfigDiverges where another one of the
-// same version is; rpc.ErrUnknownNode, rpc.ErrPoisoned; a full disk. Owner only.
+// same version is; rpc.ErrJournalDeleted, rpc.ErrUnknownNode, rpc.ErrPoisoned; a full disk. Owner only.
 func (j *Journal) InstallConfig(next quorum.Config) error {
 	switch {
 	case j.poisoned != nil:
@@ -45,6 +45,8 @@ func (j *Journal) InstallConfig(next quorum.Config) error {
 		return fmt.Errorf("%w: journal %s, version %d", rpc.ErrConfigDiverges, j.id, next.Version)
 	case next.Version == j.config.Version:
 		return nil
+	case j.Deleted():
+		return rpc.ErrJournalDeleted // a change that was under way does not bring it back (M8)
 	}
 	if err := next.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
