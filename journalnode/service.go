@@ -110,13 +110,12 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	n.peers.learn(s.Config.Members())
 	o, err := n.owner(s.ID)
 	if errors.Is(err, rpc.ErrNoJournal) {
-		if o, err = n.makeJournal(s); o == nil {
-			return err
-		}
+		o, err = n.makeJournal(s)
 	}
 	if err != nil {
 		return err
 	}
+	// Also where it was just made: what a crash left of an earlier creation is completed as it stands.
 	err = o.do(ctx, func(j *journal.Journal) error { return j.InstallConfig(s.Config) })
 	if err == nil {
 		o.log.Info("config installed", "version", s.Config.Version, "sets", len(s.Config.Sets))
@@ -124,8 +123,7 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	return err
 }
 
-// makeJournal makes a journal that is not here, with its config. It returns the owner where somebody else
-// was faster.
+// makeJournal makes a journal that is not here, with its config, and returns its owner.
 func (n *Node) makeJournal(s rpc.JournalSummary) (*owner, error) {
 	n.createMu.Lock() // mu is not held over the disk
 	defer n.createMu.Unlock()
@@ -133,7 +131,10 @@ func (n *Node) makeJournal(s rpc.JournalSummary) (*owner, error) {
 	if !errors.Is(err, rpc.ErrNoJournal) {
 		return o, err
 	}
-	return nil, n.build(s.ID, s.Name, s.Config)
+	if err := n.build(s.ID, s.Name, s.Config); err != nil {
+		return nil, err
+	}
+	return n.owner(s.ID)
 }
 
 // build makes a journal. The caller holds createMu.

@@ -2,6 +2,7 @@ package libqjm_test
 
 import (
 	"context"
+	"path"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/internal/wire"
+	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/libqjm"
 	"github.com/quorumjournal/qjm/recovery"
 )
@@ -169,5 +171,23 @@ func TestHole_M0ConfigOfAJournalThatIsNoneHere(t *testing.T) {
 			require.NotEqual(b, stranger.ID, j.ID)
 			require.False(b, j.Deleted)
 		}
+	})
+}
+
+// M0, M2, N5: a node crashed between a new journal's files and its line in the manifest. Given a newer config
+// of that journal it took the files for what it had just made, and answered "installed" with the old one.
+func TestHole_M0InstalledOverAnUnfinishedJournal(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		d := b.journalOn("m", 1, 2)
+		d.version, d.sets = 3, [][]quorum.Member{b.set(0, 1, 2)}
+		b.StopNode(0)
+		dir := path.Join(b.NodeOptions(0).DataDir, "journals", d.id.String())
+		require.NoError(b, journal.Create(b.Disks[0], dir, d.id, "m", quorum.Config{Version: 1, Sets: d.sets}))
+		b.StartNode(0)
+		b.Until(time.Minute, "it is back", func() bool { return b.Nodes[0].Ready() == nil })
+		require.NoError(b, b.Nodes[0].InstallConfig(b.ctx, d.summary()))
+		st, err := b.Nodes[0].State(b.ctx, d.id)
+		require.NoError(b, err)
+		require.EqualValues(b, 3, st.Summary.Config.Version)
 	})
 }
