@@ -46,6 +46,7 @@ type Node struct {
 	createMu sync.Mutex // one journal is made at a time; taken before mu
 
 	mu       sync.Mutex
+	stopped  bool                             // no owner is started any more; guarded by mu
 	manifest manifest                         // guarded by mu
 	owners   map[segments.JournalID]*owner    // guarded by mu
 	failed   map[segments.JournalID]error     // listed, and could not be opened (N2); guarded by mu
@@ -184,8 +185,15 @@ func (n *Node) openJournal(id segments.JournalID) error {
 	o := newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
 	n.peers.learn(j.Summary().Config.Members())
 	n.mu.Lock()
-	n.owners[id] = o
+	stopped := n.stopped
+	if !stopped {
+		n.owners[id] = o
+	}
 	n.mu.Unlock()
+	if stopped { // a request that came just before is making it: nobody would close it any more
+		o.close()
+		return rpc.ErrClosed
+	}
 	return nil
 }
 
@@ -200,6 +208,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.closeListeners(ctx)
 	n.work.Wait()
 	n.mu.Lock()
+	n.stopped = true
 	owners := n.owners
 	n.owners = map[segments.JournalID]*owner{}
 	n.mu.Unlock()

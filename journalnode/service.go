@@ -66,17 +66,12 @@ func (n *Node) CreateJournal(_ context.Context, s rpc.JournalSummary) error {
 	if err := n.admitted(); err != nil {
 		return err
 	}
-	if err := rpc.CheckJournalName(s.Name); err != nil {
+	if err := n.ours(s); err != nil {
 		return err
-	}
-	id := n.identity()
-	want := rpc.JournalIDOf(id.Cluster, s.Name)
-	if s.ID != want {
-		return fmt.Errorf("%w: id of journal %q in this cluster (got %s, want %s)", rpc.ErrBadRequest, s.Name, s.ID, want)
 	}
 	n.createMu.Lock() // mu is not held over the disk
 	defer n.createMu.Unlock()
-	switch o, err := n.owner(want); {
+	switch o, err := n.owner(s.ID); {
 	case err == nil && o.j.Summary().Deleted:
 		return fmt.Errorf("%w: %s", rpc.ErrJournalDeleted, s.Name)
 	case err == nil:
@@ -84,7 +79,18 @@ func (n *Node) CreateJournal(_ context.Context, s rpc.JournalSummary) error {
 	case !errors.Is(err, rpc.ErrNoJournal):
 		return err
 	}
-	return n.build(want, s.Name, quorum.NewConfig(1, n.withAddrs(id.Founders)...))
+	return n.build(s.ID, s.Name, quorum.NewConfig(1, n.withAddrs(n.identity().Founders)...))
+}
+
+// ours: name and id are those of one journal of this cluster. A client may take this node for one of another.
+func (n *Node) ours(s rpc.JournalSummary) error {
+	if err := rpc.CheckJournalName(s.Name); err != nil {
+		return err
+	}
+	if want := rpc.JournalIDOf(n.identity().Cluster, s.Name); s.ID != want {
+		return fmt.Errorf("%w: id of journal %q in this cluster (got %s, want %s)", rpc.ErrBadRequest, s.Name, s.ID, want)
+	}
+	return nil
 }
 
 // InstallConfig implements rpc.Service (M0). A journal that is not here is made with the config: this node
@@ -95,6 +101,12 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	}
 	if err := s.Config.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
+	}
+	if s.Config.IsEmpty() {
+		return fmt.Errorf("%w: the empty config comes with a delete (M8)", rpc.ErrBadRequest)
+	}
+	if err := n.ours(s); err != nil {
+		return err
 	}
 	n.peers.learn(s.Config.Members())
 	o, err := n.owner(s.ID)
@@ -107,6 +119,7 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	if s.Learner {
 		o.learnUntil.Store(time.Now().Add(rpc.LearnFor).UnixNano())
 	}
+	// Also where it was just made: what a crash left of an earlier creation is completed as it stands.
 	err = o.do(ctx, func(j *journal.Journal) error { return j.InstallConfig(s.Config) })
 	if err == nil {
 		o.log.Info("config installed", "version", s.Config.Version, "sets", len(s.Config.Sets))
@@ -133,11 +146,8 @@ func (n *Node) LeaveJournal(ctx context.Context, s rpc.JournalSummary) error {
 	return err
 }
 
-// makeJournal makes a journal that is not here, with its config.
+// makeJournal makes a journal that is not here, with its config, and returns its owner.
 func (n *Node) makeJournal(s rpc.JournalSummary) (*owner, error) {
-	if err := rpc.CheckJournalName(s.Name); err != nil {
-		return nil, err
-	}
 	n.createMu.Lock() // mu is not held over the disk
 	defer n.createMu.Unlock()
 	o, err := n.owner(s.ID)

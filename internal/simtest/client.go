@@ -304,7 +304,15 @@ func (l *link) connect(life int) {
 	l.gen++
 	gen := l.gen
 	h := c.header(l.n, c.core.Claim())
-	call(c.w, c.at, l.n, "hello", func(j *journal.Journal, reply func(int, error)) { reply(l.n.life, j.Hello(h)) },
+	st, attachedIn := &journal.Stream{Header: h}, -1
+	call(c.w, c.at, l.n, "hello", func(j *journal.Journal, reply func(int, error)) {
+		err := j.Hello(h)
+		if err == nil && attachedIn != l.n.life { // a repeat of the message is no other stream
+			attachedIn = l.n.life
+			j.Attach(st)
+		}
+		reply(l.n.life, err)
+	},
 		guard(c, func(nodeLife int, err error) {
 			if l.gen != gen || l.up || c.core == nil {
 				return
@@ -314,10 +322,9 @@ func (l *link) connect(life int) {
 				return
 			}
 			l.up = true
-			l.stream = &journal.Stream{Header: h,
-				Reply: func(r rpc.WriteReply) { l.toWriter(gen, nodeLife, func() { l.reply(r) }) },
-				Fail:  func(err error) { l.toWriter(gen, nodeLife, func() { l.down(err) }) },
-			}
+			st.Reply = func(r rpc.WriteReply) { l.toWriter(gen, nodeLife, func() { l.reply(r) }) }
+			st.Fail = func(err error) { l.toWriter(gen, nodeLife, func() { l.down(err) }) }
+			l.stream = st
 			l.watch(gen, nodeLife)
 			c.core.Linked(l.member.Key())
 			l.pump()

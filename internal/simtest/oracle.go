@@ -169,6 +169,14 @@ func (o *oracle) measure(n *simNode, c recovery.Copy, mark segments.Position) {
 	if c.State == recovery.Unknown {
 		return // noticed
 	}
+	if n.rotten && n.j != nil {
+		// Frames behind a rotten mark cannot be read from the moment they are written: they were never seen
+		// here, but the node that runs on has synced and acknowledged them.
+		own := n.j.State().Answer.Copy
+		if has := (copyAt{own.Segment, own.Epoch, own.Accepted, own.Last}); own.State == recovery.InProgress && has.sameCopy(*old) && o.contains(own.Last, old.last) {
+			*old = has
+		}
+	}
 	if c.State == recovery.InProgress && now.sameCopy(*old) && c.Last.TxID < old.last.TxID {
 		switch {
 		case !n.rotten && o.w.cfg.Broken != RuleR4: // whose accepted ends have no record

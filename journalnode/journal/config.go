@@ -5,12 +5,20 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
 // Attach makes a write stream known, so that a config that it is too old for ends it at once: a writer that
-// has nothing to send would hear of it only with its next heartbeat. Detach forgets it. Owner only.
-func (j *Journal) Attach(st *Stream) { j.streams[st] = struct{}{} }
+// has nothing to send would hear of it only with its next heartbeat. Of a damage that stands then the writer
+// has heard, or will, before it counts anything here (BeginRebuild). Detach forgets it. Owner only.
+func (j *Journal) Attach(st *Stream) {
+	j.streams[st] = struct{}{}
+	st.copies = j.copies
+	if s := j.newest(); j.copyOf(s).State == recovery.Unknown {
+		st.damaged = s
+	}
+}
 
 // Detach forgets a stream that has ended. Owner only.
 func (j *Journal) Detach(st *Stream) { delete(j.streams, st) }
@@ -24,7 +32,7 @@ func (j *Journal) Config() quorum.Config { return j.config }
 // a node that has it installed.
 //
 // Errors: *rpc.ConfigError where a newer one is installed, rpc.ErrConfigDiverges where another one of the
-// same version is; rpc.ErrUnknownNode, rpc.ErrPoisoned; a full disk. Owner only.
+// same version is; rpc.ErrJournalDeleted, rpc.ErrUnknownNode, rpc.ErrPoisoned; a full disk. Owner only.
 func (j *Journal) InstallConfig(next quorum.Config) error {
 	switch {
 	case j.poisoned != nil:
@@ -37,6 +45,8 @@ func (j *Journal) InstallConfig(next quorum.Config) error {
 		return fmt.Errorf("%w: journal %s, version %d", rpc.ErrConfigDiverges, j.id, next.Version)
 	case next.Version == j.config.Version:
 		return nil
+	case j.Deleted():
+		return rpc.ErrJournalDeleted // a change that was under way does not bring it back (M8)
 	}
 	if err := next.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)

@@ -362,6 +362,8 @@ func (w *writer) rebuild(id quorum.NodeID, target segments.Position, sources ...
 	if err := s.m.Hello(s.Header); err != nil {
 		return segments.Position{}, err
 	}
+	s.m.Attach(s.Stream)
+	defer s.m.Detach(s.Stream)
 	f := rpc.Fill{Segment: prev.Next(), Target: target, Rebuild: &prev}
 	inc, err := s.m.BeginRebuild(s.Stream, f)
 	if err == nil && inc != nil {

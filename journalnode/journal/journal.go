@@ -77,6 +77,7 @@ type Journal struct {
 	newestFirst segments.TxID // cached; see structureChanged
 	structure   uint64        // how often segments came, ended or went
 	incoming    uint64        // numbers the temporaries
+	copies      uint64        // how often a copy in progress came into use
 
 	viewMu  sync.Mutex
 	view    View          // guarded by viewMu

@@ -17,6 +17,10 @@ type Stream struct {
 	Fail   func(error)
 
 	over bool // owner's: Fail was called
+	// What the journal was like when the stream was attached, owner's: the newest segment, if it was damaged,
+	// and Journal.copies.
+	damaged segments.TxID
+	copies  uint64
 }
 
 // Item is one message of a write stream.
@@ -137,6 +141,7 @@ func (j *Journal) start(st *Stream, prev segments.End) error {
 		return j.stored(err)
 	}
 	j.tails[s] = &tail{w: w}
+	j.copies++
 	j.structureChanged()
 	st.Reply(j.reply(st.Header, rpc.Started, s, w.Synced()))
 	return nil
