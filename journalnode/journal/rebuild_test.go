@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/recovery"
@@ -217,4 +218,18 @@ func TestHole_RebuildTakesTheReserve(t *testing.T) {
 	_, err := w.rebuild(nodeC, two, nodeB)
 	require.ErrorIs(t, err, vfs.ErrNoSpace)
 	require.NotErrorIs(t, err, rpc.ErrPoisoned)
+}
+
+// M0, and the procedures: what a node held unfinished from before it was dropped is no data answer when it
+// becomes a member again; it is put aside. A member that stays one keeps it. Guards setOpenAside.
+func TestM0_UnfinishedIsPutAsideWhereANodeBecomesAMember(t *testing.T) {
+	c, _, _ := openSegment(t)
+	m, all := c.nodes[nodeC], c.cfg.Sets[0]
+	require.NoError(t, m.InstallConfig(quorum.Config{Version: 2, Sets: [][]quorum.Member{all}}))
+	require.EqualValues(t, 1, c.copyAt(nodeC, 1).Last.TxID)
+	require.NoError(t, m.InstallConfig(quorum.Config{Version: 3, Sets: [][]quorum.Member{all[:2]}}))
+	require.EqualValues(t, 1, c.copyAt(nodeC, 1).Last.TxID)
+	require.NoError(t, m.InstallConfig(quorum.Config{Version: 4, Sets: [][]quorum.Member{all}}))
+	require.Equal(t, recovery.Absent, c.copyAt(nodeC, 1).State)
+	require.Contains(t, asides(t, m), "00000000000000000001.inprogress.leftover-1")
 }
