@@ -2,6 +2,7 @@ package libqjm_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -144,6 +145,9 @@ func (d *driver) holdsUpTo(s segments.TxID, is ...int) bool {
 	holders := 0
 	for _, i := range is {
 		infos, err := rpc.AllSegments(d.ctx, d.id, d.Nodes[i].Segments)
+		if errors.Is(err, rpc.ErrNoJournal) {
+			continue // it has not heard of it yet
+		}
 		require.NoError(d, err)
 		next := segments.TxID(1)
 		for _, in := range infos {
@@ -176,9 +180,10 @@ func TestM7_OpenerHearsTheNewerConfig(t *testing.T) {
 		_, err = old.Recover(b.ctx, "m")
 		require.NoError(b, err)
 		for _, i := range []int{0, 3} {
-			st, err := b.Nodes[i].State(b.ctx, d.id)
-			require.NoError(b, err)
-			require.EqualValues(b, 2, st.Summary.Config.Version)
+			b.Until(time.Minute, "the joint config is passed on", func() bool {
+				st, err := b.Nodes[i].State(b.ctx, d.id)
+				return err == nil && st.Summary.Config.Version == 2
+			})
 		}
 		d.Until(time.Minute, "the new ones have it", func() bool { return d.holdsUpTo(11, 2, 3, 4) })
 		d.install(3, []int{2, 3, 4}, b.set(2, 3, 4))
