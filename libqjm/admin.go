@@ -29,14 +29,17 @@ func (c *Client) CreateJournal(ctx context.Context, name string) error {
 // settle tries f again for a moment while too few nodes answer: the endpoint that was heard first may be
 // ahead of the others, which are still being connected to, or founding the cluster.
 func (c *Client) settle(ctx context.Context, f func() error) error {
-	over := time.After(min(settleTime, c.opts.RequestTimeout))
+	over, longer := time.After(min(settleTime, c.opts.RequestTimeout)), false
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		err := f()
 		if !errors.Is(err, ErrNoQuorum) {
 			return err
 		}
+		if errors.Is(err, rpc.ErrNotFounded) && !longer { // the cluster was started a moment ago
+			over, longer = time.After(c.opts.RequestTimeout), true
+		}
 		select {
-		case <-time.After(wait):
+		case <-time.After(min(wait, time.Second)):
 		case <-c.ctx.Done():
 			return ErrClosed // nobody answers any more
 		case <-over:
