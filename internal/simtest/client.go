@@ -244,6 +244,9 @@ func (c *client) won(r recovery.Result) {
 	c.left = 10 + w.rng.IntN(40)
 	if w.cfg.Changes && w.rng.IntN(2) == 0 {
 		c.left *= 10 // so that it lives to see the members change
+		if w.cfg.Slow {
+			c.left /= 2
+		}
 	}
 	c.closed = false
 	if c.moves != nil {
@@ -306,7 +309,11 @@ func (c *client) append(life int) {
 		}
 	}
 	c.pump()
-	w.after(1+w.rng.Int64N(15), func() { c.append(life) })
+	gap := int64(15)
+	if w.cfg.Slow {
+		gap = 60
+	}
+	w.after(1+w.rng.Int64N(gap), func() { c.append(life) })
 }
 
 func (c *client) seal() segments.Frame {

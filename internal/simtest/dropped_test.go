@@ -51,6 +51,19 @@ func TestDroppedRulesAreCaught(t *testing.T) {
 	}
 }
 
+// TestM3_CountingByTheUnionIsCaught: a writer that counts a joint config as one set of all members loses what
+// the old set does not have.
+func TestM3_CountingByTheUnionIsCaught(t *testing.T) {
+	for s := uint64(4); s < 4+seedsPerRule; s++ {
+		err := Run(Config{Seed: s, Writers: 1, Broken: RuleM3Union, Changes: true, Slow: true, Events: 6000}).Err
+		if err != nil && !errors.Is(err, errNoProgress) {
+			t.Logf("%v", err)
+			return
+		}
+	}
+	require.Fail(t, "not caught")
+}
+
 // TestImpliedRulesAreNotMissed: a writer that looks at no digest of an ack (W3) loses nothing, as long as
 // the other rules hold. An epoch has one writer id on every node that takes its frames (F2, F3), a copy of
 // that epoch was started for that writer (W0), and each frame in it continues the chain (W1): what stands

@@ -22,6 +22,8 @@ type Config struct {
 	Events  int // faults stop after so many events; default 1500
 	// Changes has members changed, all the time (members.go).
 	Changes bool
+	// Slow writers take their time, and so live to see the members change.
+	Slow bool
 	// Members at the beginning, with Changes: default 3.
 	Members int
 	// Harm is what disks do, and more of it; "" leaves it to the seed.
