@@ -257,6 +257,11 @@ func (t told) report(j catalog.Journal, before segments.End, known bool, gone ti
 	if st.Poisoned != "" {
 		r.Err = "it takes no writes: " + st.Poisoned
 	}
+	for _, damage := range st.Damaged {
+		if damage.Segment == 0 { // of the whole journal: it takes no config either (N2)
+			r.Err = "it cannot take part: " + damage.Text
+		}
+	}
 	if moved.Version == j.Config.Version && st.Summary.Config.Version == j.Config.Version {
 		st.Seal = moved
 	}

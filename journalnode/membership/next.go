@@ -77,7 +77,7 @@ func (v *View) settle() Action {
 		return Propose{&catalog.InForce{Target: v.target()}}
 	}
 	// Clean-up waits for this: the change is over, so a segment was started under the final config (M8).
-	full := slices.DeleteFunc(v.left(), func(m quorum.Member) bool { return !v.report(m).HasData })
+	full := slices.DeleteFunc(v.left(), func(m quorum.Member) bool { r := v.report(m); return !r.HasData || r.Err != "" })
 	if len(full) > 0 && v.Journal.InForce == v.Journal.Config.Version {
 		return CleanUp{full}
 	}
@@ -233,10 +233,15 @@ func (v *View) left() []quorum.Member {
 	return v.reachable(out)
 }
 
-// lacking returns those that answered and have an older config, or none. A member that did not answer is
-// given the config by whoever meets it (M0).
+// lacking returns those that answered, can take part, and have an older config, or none. A member that did not
+// answer is given the config by whoever meets it (M0). One that answers and cannot take it (its fence is
+// damaged, its disk is full for good) must not hold a change up, least of all the one that replaces it: it is
+// left out at once where it says so, and else when the change has expired.
 func (v *View) lacking(ms []quorum.Member) []quorum.Member {
-	return slices.DeleteFunc(slices.Clone(ms), func(m quorum.Member) bool { return v.installed(m) || !v.report(m).Heard })
+	return slices.DeleteFunc(slices.Clone(ms), func(m quorum.Member) bool {
+		r := v.report(m)
+		return v.installed(m) || !r.Heard || r.Err != "" || v.Expired && v.Journal.Change != nil
+	})
 }
 
 func (v *View) reachable(ms []quorum.Member) []quorum.Member {

@@ -226,3 +226,29 @@ func TestN1_ReplacingAWipedMember(t *testing.T) {
 	v.Reports[fresh.Key()] = Report{Heard: true, Config: v.Journal.Config, HoldsBefore: true, Promised: v.Reports[member("b").Key()].Promised}
 	require.IsType(t, &catalog.Final{}, proposes(Next(v, Options{})))
 }
+
+// N2: a member that answers, and whose fence is damaged, can take no config: it must not hold up the change
+// that replaces it, at any stage.
+func TestN2_DamagedMemberHoldsNothingUp(t *testing.T) {
+	for stage, want := range map[catalog.Stage]catalog.Command{
+		catalog.StageJoint: &catalog.Sealed{}, catalog.StageSealed: &catalog.Final{}, catalog.StageFinal: &catalog.Finish{},
+	} {
+		v := view(stage)
+		for _, id := range []string{"a", "e"} {
+			v.edit(func(r *Report) { behind(r); r.Err = "the fence is damaged" }, id)
+		}
+		require.IsType(t, want, proposes(Next(v, Options{})), stage.String())
+		v.edit(func(r *Report) { r.Err = "" }, "a", "e") // its disk is full, and it does not say so beforehand
+		require.IsType(t, Install{}, Next(v, Options{}), stage.String())
+		v.Expired = true
+		if stage == catalog.StageJoint {
+			v.edit(noSeal, everyone()...)
+			want = &catalog.Abort{}
+		}
+		require.IsType(t, want, proposes(Next(v, Options{})), stage.String())
+	}
+	over := view(catalog.StageFinal)
+	over.Journal.Change, over.Journal.InForce = nil, 2
+	over.edit(func(r *Report) { behind(r); r.Err = "the fence is damaged" }, "c")
+	require.IsType(t, &catalog.InForce{}, proposes(Next(over, Options{})))
+}
