@@ -136,7 +136,7 @@ func (c *client) do(e recovery.Effect) {
 		call(w, c.at, w.node(e.Node.ID), "promise", func(j *journal.Journal, reply func(rpc.PromiseReply, error)) { reply(j.NewEpoch(h)) },
 			settle(c, e.Node, recovery.StepPromise, func(r rpc.PromiseReply) recovery.Event {
 				r = w.distortPromise(r)
-				return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest}
+				return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest, Purged: r.Purged}
 			}))
 	case recovery.AskPrepare:
 		h := c.header(w.node(e.Node.ID), c.as(e.Claim))
