@@ -267,14 +267,18 @@ func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
 	}
 	listed := o.j.Listed()
 	snap := listed[len(listed)-1]
-	if snap.At.TxID < need {
-		return nil // the list is older than what the peers rest on
+	held, err := n.holdsSnapshot(o, snap)
+	if err != nil || !held || snap.At.TxID < need {
+		return err // it is on its way, or the list is older than what the peers rest on
 	}
 	o.j.LoadInfos()
 	plan, err := ask(ctx, o, func(j *journal.Journal) (snapshots.InstallPlan, error) { return j.Install(snap, behind) })
 	for _, d := range plan.Divergences {
 		n.metrics.divergences.Inc()
 		o.log.Error("a finalized segment is of another history than a listed snapshot: it is set aside", "segment", d.Segment, "err", d)
+	}
+	if errors.Is(err, snapshots.ErrHolderMissing) {
+		return nil // repair is about to bring it, or a writer
 	}
 	if err == nil {
 		o.log.Info("snapshot installed: the peers have purged what was missing here", "snapshot", snap.ID(),

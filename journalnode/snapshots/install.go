@@ -24,7 +24,7 @@ type InstallPlan struct {
 	Remove   []segments.TxID
 	// Point is the new purge point: the end of the last segment removed; where something is missing before the
 	// segment that holds the snapshot, the end of what comes before that; where no segment here tells a
-	// boundary, the snapshot's own position. An opener must find one of them, or it begins at 1 again.
+	// boundary, the snapshot's own position, if its frame ends with it. An opener must find one of them, or it begins at 1 again.
 	Point segments.Position
 	// Divergences names finalized segments that are set aside: the snapshot was checked by a majority, so
 	// these are a minority's (R2). The caller reports them.
@@ -44,6 +44,9 @@ const (
 // the one that holds it, stay where they agree with its digest; so does what cannot be compared, as damage
 // is not absence (N2) and acknowledged frames may be in it. What disagrees is set aside. Finalized segments
 // below are removed, but the newest finalized stays (C5), and after a divergence nothing is removed.
+//
+// ErrHolderMissing where the frame that holds the snapshot's transaction has more behind it, and is not here:
+// nothing covers those, so no purge point may lie behind them. Get that segment first.
 func InstallDecision(in InstallInput) (InstallPlan, error) {
 	if err := in.Snapshot.Validate(); err != nil {
 		return InstallPlan{}, err
@@ -85,6 +88,8 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 		}
 	}
 	switch point := before(segs, fates, holder); {
+	case holder < 0 && in.Snapshot.At.TxID > in.Snapshot.TxID && in.Snapshot.At.TxID > plan.Point.TxID:
+		return InstallPlan{}, fmt.Errorf("%w: %s", ErrHolderMissing, in.Snapshot.ID())
 	case holder < 0 && in.Snapshot.At.TxID > plan.Point.TxID:
 		plan.Point = in.Snapshot.At
 	case holder >= 0 && point.TxID > plan.Point.TxID:
