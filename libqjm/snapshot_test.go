@@ -223,6 +223,27 @@ func TestC5_PurgePointSurvives(t *testing.T) {
 	})
 }
 
+// A1: a node that has purged does not pull again what a peer still has, and one that has not keeps it.
+func TestA1_PurgedIsNotPulledAgain(t *testing.T) {
+	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
+		w := c.writer()
+		c.segmentsTo(w, 40)
+		c.everywhere(40)
+		c.cl.SetLister(func(_ context.Context, id segments.JournalID, _ uint64, snap libqjm.Snapshot) error {
+			return c.Nodes[0].SetListedSnapshots(id, []snapshots.Snapshot{snap}) // the others lag
+		})
+		c.save(35, state(10))
+		c.untilPurged(30, 0)
+		pass(10 * time.Second)
+		for i, first := range []libqjm.TxID{31, 1, 1} {
+			l, err := rpc.AllSegments(c.ctx, c.id, c.Nodes[i].Segments)
+			require.NoError(c, err)
+			require.Equal(c, first, l[0].First)
+		}
+		require.Equal(c, upTo(1, 40), c.read(libqjm.ReaderOptions{}), "as long as one has it, it is read")
+	})
+}
+
 // C3: a node that was away while the others purged starts from the snapshot, and repair does the rest.
 func TestC3_NodeBehindThePurgePointInstalls(t *testing.T) {
 	for _, leftover := range []bool{false, true} {

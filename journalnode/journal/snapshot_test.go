@@ -262,6 +262,63 @@ func TestC2_NothingGoesWithoutAVerifiedListedSnapshot(t *testing.T) {
 	require.Zero(t, b.Purged())
 }
 
+// C2: a snapshot of another history in the middle of a segment covers nothing, though no segment ends there.
+func TestC2_SnapshotOfAnotherHistoryWithinASegment(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	finalSegments(c, w, 4)
+	m := c.nodes[nodeA]
+	m.give(t, segments.Position{TxID: 5, Digest: segments.Digest{1}}) // 5 and 6 are two frames of one segment
+	_, err := m.Purge(everything)
+	require.ErrorIs(t, err, snapshots.ErrDivergence)
+	require.Len(t, m.Segments(), 4)
+}
+
+// C5: what comes back below a purge point in the middle of a segment agrees with it, by whichever way it comes.
+func TestC5_WhatComesBackAgreesWithThePurgePoint(t *testing.T) {
+	for _, right := range []bool{true, false} {
+		c := newCluster(t)
+		w := c.mustRecover().mustStart(nodeA, nodeB)
+		w.write("first", nodeA, nodeB)
+		two := w.write("second", nodeA, nodeB)
+		w.write("third", nodeA, nodeB)
+		m := c.nodes[nodeC]
+		if !right {
+			two.Digest[0]++
+		}
+		snap := m.give(t, two)
+		_, err := m.Install(snap, two.TxID)
+		require.NoError(t, err)
+		require.Equal(t, two, m.Purged())
+		require.Equal(t, recovery.Purged, m.copyOf(1).State)
+
+		// From the writer.
+		w.mustStart(nodeC)
+		_, err = w.put(nodeC, w.sent...)
+		if right {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, recovery.ErrBreach)
+		}
+		// From a peer.
+		c.restart(nodeC, 100)
+		for _, id := range []quorum.NodeID{nodeA, nodeB} {
+			require.NoError(t, w.finalize(id))
+		}
+		inc, err := m.NewIncoming(segments.End{}, w.claim.Epoch)
+		require.NoError(t, err)
+		for _, f := range w.sent {
+			require.NoError(t, inc.Append(f))
+		}
+		err = m.InstallFinalized(inc, w.end())
+		if right {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, recovery.ErrBreach)
+		}
+	}
+}
+
 // The room of a full disk is not taken by snapshots; the purge point has the reserve.
 func TestDiskFull_PurgeGoesOn(t *testing.T) {
 	c := newCluster(t)
