@@ -713,3 +713,46 @@ func TestC5_CrashWhilePurging(t *testing.T) {
 		})
 	}
 }
+
+// The same over real connections, with an upload of several pieces.
+func TestSnapshotsOverGRPC(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := testcluster.Start(t, testcluster.Options{Tune: noMargin})
+	cl := c.Client()
+	require.NoError(t, cl.CreateJournal(ctx, "j"))
+	w, err := cl.OpenWriter(ctx, "j", libqjm.WriterOptions{})
+	require.NoError(t, err)
+	for i := range 3 {
+		_, err := w.Append(ctx, text(libqjm.TxID(i+1)))
+		require.NoError(t, err)
+		require.NoError(t, w.Roll(ctx))
+	}
+	content := state(3<<20 + 1)
+	cl.SetLister(func(_ context.Context, id segments.JournalID, _ uint64, snap libqjm.Snapshot) error {
+		for _, n := range c.Nodes {
+			if err := n.SetListedSnapshots(id, []snapshots.Snapshot{snap}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	_, err = w.SaveSnapshot(ctx, 3, bytes.NewReader(content))
+	require.NoError(t, err)
+	r, err := cl.OpenSnapshot(ctx, "j", 3)
+	require.NoError(t, err)
+	got, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(content, got))
+	require.NoError(t, r.Close())
+	c.Until(30*time.Second, "a reader from the start is told", func() bool {
+		reader, err := cl.OpenReader(ctx, "j", libqjm.ReaderOptions{})
+		if err == nil {
+			_, err = reader.Next(ctx)
+			require.NoError(t, reader.Close())
+		}
+		gone, ok := errors.AsType[*libqjm.PurgedError](err)
+		return ok && gone.Snapshot.TxID == 3
+	})
+	require.NoError(t, w.Close(ctx))
+}
