@@ -19,6 +19,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs/osfs"
 	"github.com/quorumjournal/qjm/internal/wire"
 	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -46,12 +47,16 @@ type Node struct {
 	createMu sync.Mutex // one journal is made at a time; taken before mu
 
 	mu       sync.Mutex
-	stopped  bool                             // no owner is started any more; guarded by mu
-	manifest manifest                         // guarded by mu
-	owners   map[segments.JournalID]*owner    // guarded by mu
-	failed   map[segments.JournalID]error     // listed, and could not be opened (N2); guarded by mu
-	unopened map[segments.JournalID]*unopened // listed, and not used yet (W2a); guarded by mu
-	tries    map[segments.JournalID]repairLog // guarded by mu
+	stopped  bool                                   // no owner is started any more; guarded by mu
+	manifest manifest                               // guarded by mu
+	owners   map[segments.JournalID]*owner          // guarded by mu
+	failed   map[segments.JournalID]error           // listed, and could not be opened (N2); guarded by mu
+	unopened map[segments.JournalID]*unopened       // listed, and not used yet (W2a); guarded by mu
+	tries    map[segments.JournalID]repairLog       // guarded by mu
+	pins     map[segments.JournalID][]snapshots.Pin // learners under way; guarded by mu
+
+	desk         *desk
+	snapshotWake chan struct{} // one place
 }
 
 // Start opens the data directory and runs the node until Stop. It returns when the node listens; the
@@ -68,6 +73,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS,
 		stopping: make(chan struct{}), owners: map[segments.JournalID]*owner{},
 		failed: map[segments.JournalID]error{}, unopened: map[segments.JournalID]*unopened{}, tries: map[segments.JournalID]repairLog{},
+		pins: map[segments.JournalID][]snapshots.Pin{}, desk: newDesk(), snapshotWake: make(chan struct{}, 1),
 	}
 	if n.fs == nil {
 		n.fs = osfs.New("")
@@ -117,6 +123,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(n.openRest)
 	n.work.Go(n.repairLoop)
 	n.work.Go(n.scrubLoop)
+	n.work.Go(n.snapshotLoop)
 	n.work.Go(n.reserveLoop)
 	return nil
 }
@@ -215,7 +222,8 @@ func (n *Node) Stop(ctx context.Context) error {
 	for _, o := range owners {
 		o.close()
 	}
-	err := errors.Join(n.peers.close(), n.release())
+	err := n.desk.endIdle(0)
+	err = errors.Join(err, n.peers.close(), n.release())
 	n.log.Info("node stopped")
 	return err
 }

@@ -262,7 +262,7 @@ func (c *Client) Status(ctx context.Context, name string) (JournalStatus, error)
 
 // committedBy is the highest txid that one node's answer proves committed.
 func committedBy(s rpc.JournalState) TxID {
-	t := s.Answer.Floor.At.TxID
+	t := max(s.Answer.Floor.At.TxID, s.Answer.Purged.TxID)
 	if s.DataKnown && s.Answer.Copy.State == recovery.Finalized {
 		t = max(t, s.Answer.Copy.Last.TxID)
 	}

@@ -128,6 +128,7 @@ func (w *Writer) add(ctx context.Context, txns ...[]byte) (Future, error) {
 		}
 	}
 	f.last = w.next - 1
+	w.appended += int64(size)
 	w.advance()
 	return f, nil
 }

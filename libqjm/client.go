@@ -61,6 +61,7 @@ type Client struct {
 	opts    Options
 	log     *slog.Logger
 	cluster rpc.ClusterID
+	lister  lister // nil: there is no catalog that lists snapshots
 
 	mu    sync.Mutex
 	addrs map[quorum.NodeID]place // guarded by mu

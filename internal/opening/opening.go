@@ -159,7 +159,7 @@ func (r *runner) run(e recovery.Effect) {
 	case recovery.AskPromise:
 		r.call(e.Node, recovery.StepPromise, r.o.Bounds.Request, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
 			p, err := n.NewEpoch(ctx, r.header(m, e.Claim))
-			return recovery.Promised{Node: m.Key(), DataKnown: p.DataKnown, Newest: p.Newest}, err
+			return recovery.Promised{Node: m.Key(), DataKnown: p.DataKnown, Newest: p.Newest, Purged: p.Purged}, err
 		})
 	case recovery.AskPrepare:
 		r.call(e.Node, recovery.StepPrepare, r.o.Bounds.Request, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {

@@ -107,7 +107,8 @@ type Damage struct {
 // PromiseReply answers NewEpoch: the promise is made. Promises and data answers are counted apart (F2).
 type PromiseReply struct {
 	DataKnown bool
-	Newest    segments.TxID // first txid of the newest segment; 0 = none
+	Newest    segments.TxID     // first txid of the newest segment; 0 = none
+	Purged    segments.Position // the purge point (C5); zero: nothing was purged
 }
 
 // SegmentInfo is one line of a node's list of segments.
@@ -134,6 +135,7 @@ type SegmentsRequest struct {
 type SegmentsPage struct {
 	Segments []SegmentInfo
 	More     bool
+	Purged   segments.Position // the purge point (C5); zero: nothing was purged
 }
 
 // ReadRequest asks for verbatim frames of one segment, from the frame that holds From. Purpose says
@@ -282,6 +284,7 @@ type Node interface {
 	ReadSegment(ctx context.Context, req ReadRequest) (ChunkStream, error)
 	Tail(ctx context.Context, req TailRequest) (ChunkStream, error)
 	Write(ctx context.Context, h Header) (WriteStream, error)
+	Snapshots
 	Close() error
 }
 
@@ -302,6 +305,7 @@ type Service interface {
 	ReadSegment(ctx context.Context, req ReadRequest, send func(Chunk) error) error
 	Tail(ctx context.Context, req TailRequest, send func(Chunk) error) error
 	Write(h Header, stream ServerStream) error
+	Snapshots
 }
 
 // Dialer connects to nodes. Dial does not wait for the connection: the first call does.

@@ -155,7 +155,7 @@ func (c *client) do(e recovery.Effect) {
 		ask(c, e.Node, "promise", func(j *journal.Journal, reply func(rpc.PromiseReply, error)) { reply(j.NewEpoch(h)) },
 			settle(c, e.Node, recovery.StepPromise, func(r rpc.PromiseReply) recovery.Event {
 				r = w.distortPromise(r)
-				return c.keep(recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest})
+				return c.keep(recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest, Purged: r.Purged})
 			}))
 	case recovery.AskPrepare:
 		h := c.header(e.Node, c.as(e.Claim))

@@ -129,7 +129,7 @@ func (c *Cluster) NodeOptions(i int) journalnode.Options {
 	o := journalnode.Options{
 		ID: c.peers[i].ID, DataDir: c.Dir(i), Listen: c.peers[i].Addr, InitialCluster: c.peers,
 		RepairEvery: 50 * time.Millisecond, CompareEvery: 500 * time.Millisecond,
-		ReserveBytes: 64 << 10,
+		ReserveBytes: 64 << 10, SnapshotEvery: 200 * time.Millisecond,
 	}
 	if c.opts.Log {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -193,7 +193,7 @@ func segmentsRequestFromProto(p *qjmv1.ListSegmentsRequest) (rpc.SegmentsRequest
 }
 
 func segmentsToProto(page rpc.SegmentsPage) *qjmv1.ListSegmentsResponse {
-	p := &qjmv1.ListSegmentsResponse{Segments: make([]*qjmv1.Segment, len(page.Segments)), More: page.More}
+	p := &qjmv1.ListSegmentsResponse{Segments: make([]*qjmv1.Segment, len(page.Segments)), More: page.More, Purged: positionToProto(page.Purged)}
 	for i, s := range page.Segments {
 		p.Segments[i] = &qjmv1.Segment{
 			FirstTxid: uint64(s.First),
@@ -210,7 +210,7 @@ func segmentsToProto(page rpc.SegmentsPage) *qjmv1.ListSegmentsResponse {
 
 func segmentsFromProto(p *qjmv1.ListSegmentsResponse) (rpc.SegmentsPage, error) {
 	var d decoder
-	page := rpc.SegmentsPage{More: p.More}
+	page := rpc.SegmentsPage{More: p.More, Purged: d.position(p.Purged)}
 	if !d.count("segments in a page", len(p.Segments), rpc.SegmentsPageMax) {
 		return page, d.done()
 	}
@@ -243,7 +243,7 @@ func copyStateToProto(s recovery.CopyState) qjmv1.CopyState {
 }
 
 func (d *decoder) copyState(s qjmv1.CopyState) recovery.CopyState {
-	if s < qjmv1.CopyState_COPY_STATE_ABSENT || s > qjmv1.CopyState_COPY_STATE_UNKNOWN {
+	if s < qjmv1.CopyState_COPY_STATE_ABSENT || s > qjmv1.CopyState_COPY_STATE_PURGED {
 		d.fail("unknown copy state %d", s)
 		return recovery.Unknown
 	}

@@ -100,6 +100,9 @@ func (j *Journal) reclaim() error {
 			return fmt.Errorf("journal: %w", err)
 		}
 	}
+	if err := j.dropSnapshots(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
 	clear(j.accepted)
 	clear(j.badAccepted)
 	clear(j.broken)

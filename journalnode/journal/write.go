@@ -213,6 +213,11 @@ func (b *batch) stage(f segments.Frame) error {
 	if err := f.Verify(last.Digest); err != nil {
 		return fmt.Errorf("journal: frame %s: %w", f.Range(), err)
 	}
+	if p := b.j.purged; f.First() <= p.TxID && p.TxID <= f.Last() && f.Position() != p {
+		// Frames come back below the purge point where a snapshot was installed in the middle of a segment
+		// (C3). The snapshot was checked by a majority: another frame here is another history.
+		return &recovery.BreachError{Rule: "C5", Segment: b.s, Text: fmt.Sprintf("frame %s does not end at the purge point %s", f.Range(), p)}
+	}
 	if err := b.j.mayGrow(); err != nil {
 		return err
 	}

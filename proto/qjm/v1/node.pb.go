@@ -1075,7 +1075,9 @@ type ListSegmentsResponse struct {
 	// The segments, by first txid; at most as many as asked for.
 	Segments []*Segment `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
 	// There are segments behind the last one of this page.
-	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	// The purge point (C5); none: nothing was purged.
+	Purged        *Position `protobuf:"bytes,3,opt,name=purged,proto3" json:"purged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1122,6 +1124,13 @@ func (x *ListSegmentsResponse) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *ListSegmentsResponse) GetPurged() *Position {
+	if x != nil {
+		return x.Purged
+	}
+	return nil
 }
 
 // Segment is one line of a node's list of segments.
@@ -1290,10 +1299,11 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"W\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"\x81\x01\n" +
 	"\x14ListSegmentsResponse\x12+\n" +
 	"\bsegments\x18\x01 \x03(\v2\x0f.qjm.v1.SegmentR\bsegments\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\xde\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12(\n" +
+	"\x06purged\x18\x03 \x01(\v2\x10.qjm.v1.PositionR\x06purged\"\xde\x01\n" +
 	"\aSegment\x12\x1d\n" +
 	"\n" +
 	"first_txid\x18\x01 \x01(\x04R\tfirstTxid\x12'\n" +
@@ -1350,8 +1360,8 @@ var file_qjm_v1_node_proto_goTypes = []any{
 	(*Header)(nil),                // 23: qjm.v1.Header
 	(*Answer)(nil),                // 24: qjm.v1.Answer
 	(*Seal)(nil),                  // 25: qjm.v1.Seal
-	(CopyState)(0),                // 26: qjm.v1.CopyState
-	(*Position)(nil),              // 27: qjm.v1.Position
+	(*Position)(nil),              // 26: qjm.v1.Position
+	(CopyState)(0),                // 27: qjm.v1.CopyState
 	(*End)(nil),                   // 28: qjm.v1.End
 }
 var file_qjm_v1_node_proto_depIdxs = []int32{
@@ -1371,14 +1381,15 @@ var file_qjm_v1_node_proto_depIdxs = []int32{
 	16, // 13: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
 	25, // 14: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
 	19, // 15: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
-	26, // 16: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
-	27, // 17: qjm.v1.Segment.last:type_name -> qjm.v1.Position
-	28, // 18: qjm.v1.Segment.prev:type_name -> qjm.v1.End
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	26, // 16: qjm.v1.ListSegmentsResponse.purged:type_name -> qjm.v1.Position
+	27, // 17: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
+	26, // 18: qjm.v1.Segment.last:type_name -> qjm.v1.Position
+	28, // 19: qjm.v1.Segment.prev:type_name -> qjm.v1.End
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_node_proto_init() }
