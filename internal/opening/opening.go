@@ -45,13 +45,15 @@ type Opening struct {
 const (
 	racesMax  = 16 // attempts that lost to another writer
 	floorsMax = 3  // attempts that would have lost something committed, and heard more nodes then
+
+	divergedMax = 3 // attempts that met copies which differ, and tried to hear all nodes then
 )
 
 // Win runs attempts until one succeeds: each in a new, higher epoch with a fresh writer id (R2a, F4).
 // Without a quorum it goes on trying until the context ends. A newer config that is heard of meanwhile is
 // taken into Journal, and the next attempt counts under that (M7).
 func (o *Opening) Win(ctx context.Context, opts recovery.Options) (recovery.Result, error) {
-	races, floors := 0, 0
+	races, floors, diverged := 0, 0, 0
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		res, err := o.attempt(ctx, opts)
 		if err == nil {
@@ -69,10 +71,12 @@ func (o *Opening) Win(ctx context.Context, opts recovery.Options) (recovery.Resu
 				return res, err
 			}
 			opts.HearAll = true
-		case errors.Is(err, recovery.ErrDivergence) && !opts.HearAll:
+		case errors.Is(err, recovery.ErrDivergence) && diverged < divergedMax:
 			// A majority may hold one end finalized, and it is decided then, though this attempt heard one of
-			// them and a node that has another (R2). Having heard all it stops.
+			// them and a node that has another (R2). It stops having tried to hear all, more than once: one lost
+			// message must not look like copies that nobody can choose from.
 			opts.HearAll = true
+			diverged++
 		case errors.Is(err, recovery.ErrNoQuorum):
 		case IsNewerConfig(err, o.Journal.Config.Version):
 			if newest := o.Refresh(ctx); newest.Version > o.Journal.Config.Version {
