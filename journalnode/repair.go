@@ -77,6 +77,11 @@ func (n *Node) repairOnce(o *owner) {
 	ctx, cancel := n.context(n.opts.ScrubEvery)
 	defer cancel()
 	err := n.repair(ctx, o)
+	select {
+	case <-n.stopping:
+		return // what failed says nothing: this node ended it
+	default:
+	}
 	if compare {
 		log.compared = now
 	}
