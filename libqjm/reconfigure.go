@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/quorumjournal/qjm/internal/opening"
-	"github.com/quorumjournal/qjm/internal/quorum"
 )
 
 // refresh asks all nodes for the newest config, and reports whether there is one. Any answer will do: what
@@ -84,11 +83,4 @@ func (ch *channel) heard(err error) bool {
 	n, nerr := w.c.node(ch.member)
 	ref := journalRef{id: w.ref.id, name: w.ref.name, cfg: ch.era.cfg}
 	return nerr == nil && opening.SendConfig(ctx, n, ref.summary(), err)
-}
-
-// Config is a journal's config as a writer sees it.
-func (w *Writer) config() quorum.Config {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.ref.cfg
 }

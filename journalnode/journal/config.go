@@ -45,6 +45,8 @@ func (j *Journal) InstallConfig(next quorum.Config) error {
 		return fmt.Errorf("%w: journal %s, version %d", rpc.ErrConfigDiverges, j.id, next.Version)
 	case next.Version == j.config.Version:
 		return nil
+	case next.IsEmpty():
+		return fmt.Errorf("%w: the empty config comes with a delete (M8)", rpc.ErrBadRequest)
 	case j.Deleted():
 		return rpc.ErrJournalDeleted // a change that was under way does not bring it back (M8)
 	}
