@@ -378,7 +378,7 @@ func TestWaitsAreTold(t *testing.T) {
 	list := c.start(t.Context(), nil, "journal", "list")
 	told := func(r *running, want string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return strings.Contains(r.err.String(), want) }, 20*time.Second, 10*time.Millisecond)
+		r.says(t, want)
 	}
 	told(list, "waiting: none of 127.")
 	told(follow, "waiting: no node answers: n1 ")

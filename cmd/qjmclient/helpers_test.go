@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -88,6 +89,15 @@ func (r *running) interrupt() { r.cancel(cli.ErrInterrupted) }
 func (r *running) wait() result {
 	<-r.done
 	return result{r.code, r.out.String(), r.err.String()}
+}
+
+// says waits until the command has said that on standard error. Where a line is wrapped depends on how
+// long the ports are that the test was given.
+func (r *running) says(t *testing.T, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return strings.Contains(strings.Join(strings.Fields(r.err.String()), " "), text)
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // normal replaces what differs from run to run: ids, digests and times.
