@@ -119,18 +119,19 @@ func (n *Node) repair(ctx context.Context, o *owner) error {
 func (n *Node) peersFinalized(ctx context.Context, o *owner, own []rpc.SegmentInfo) ([]finalizedCopy, error) {
 	lists := map[quorum.NodeID][]rpc.SegmentInfo{n.opts.ID: own}
 	var errs []error
-	for _, p := range n.opts.InitialCluster {
-		if p.ID == n.opts.ID {
+	cfg := o.j.Summary().Config
+	for _, m := range cfg.Members() {
+		if _, asked := lists[m.ID]; asked {
 			continue
 		}
-		infos, err := n.listOf(ctx, p.ID, o.j.ID())
+		infos, err := n.listOf(ctx, m.ID, o.j.ID())
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+			errs = append(errs, fmt.Errorf("%s: %w", m.ID, err))
 			continue
 		}
-		lists[p.ID] = infos
+		lists[m.ID] = infos
 	}
-	found := compareFinalized(n.opts.ID, len(n.opts.InitialCluster), lists)
+	found := compareFinalized(n.opts.ID, cfg, lists)
 	for i := range found.diverging {
 		n.metrics.divergences.Inc()
 		o.log.Error("finalized copies diverge", "err", &found.diverging[i])
@@ -152,9 +153,9 @@ type comparison struct {
 }
 
 // compareFinalized is anti-entropy's decision as a pure function. A segment that all agree on is pulled
-// where it is missing. Where ends differ, one that a majority of the cluster holds is the decided one: a
+// where it is missing. Where ends differ, one that a majority of the members holds is the decided one: a
 // minority copy is quarantined, here, by its own node. Without such a majority nothing is touched.
-func compareFinalized(self quorum.NodeID, cluster int, lists map[quorum.NodeID][]rpc.SegmentInfo) comparison {
+func compareFinalized(self quorum.NodeID, cfg quorum.Config, lists map[quorum.NodeID][]rpc.SegmentInfo) comparison {
 	type copies map[segments.Position]*finalizedCopy
 	bySegment := map[segments.TxID]copies{}
 	for _, id := range slices.Sorted(maps.Keys(lists)) {
@@ -179,7 +180,7 @@ func compareFinalized(self quorum.NodeID, cluster int, lists map[quorum.NodeID][
 		diverging := recovery.DivergenceError{Segment: s, What: "finalized copies differ"}
 		for _, c := range bySegment[s] {
 			mine = mine || slices.Contains(c.sources, self)
-			if len(bySegment[s]) == 1 || len(c.sources) > cluster/2 {
+			if len(bySegment[s]) == 1 || cfg.Majority(func(m quorum.Member) bool { return slices.Contains(c.sources, m.ID) }) {
 				decided = c
 			}
 			for _, id := range c.sources {

@@ -105,7 +105,12 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	if err != nil {
 		return err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error { return j.InstallConfig(s.Config) })
+	err = o.do(ctx, func(j *journal.Journal) error {
+		if err := j.InstallConfig(s.Config); err != nil || !s.Config.IsEmpty() {
+			return err
+		}
+		return j.Bury() // a change to the empty config is decided: the data goes, the tombstone stays (M8)
+	})
 	if err == nil {
 		o.log.Info("config installed", "version", s.Config.Version, "sets", len(s.Config.Sets))
 	}
@@ -136,22 +141,32 @@ func (n *Node) build(id segments.JournalID, name string, cfg quorum.Config) erro
 	if err := n.fs.SyncDir(path.Dir(dir)); err != nil {
 		return fmt.Errorf("journalnode: %w", err)
 	}
-	n.mu.Lock()
-	next := slices.Clone(n.manifest)
-	n.mu.Unlock()
-	if !next.has(id) {
-		next = append(next, id)
-		if err := next.save(n.fs, n.opts.DataDir); err != nil {
-			return err
+	if err := n.list(func(m *manifest) {
+		if !m.has(id) {
+			m.Journals = append(m.Journals, id)
 		}
-		n.mu.Lock()
-		n.manifest = next
-		n.mu.Unlock()
+	}); err != nil {
+		return err
 	}
 	if err := n.openJournal(id); err != nil {
 		return err
 	}
 	n.log.Info("journal created", "journal", name, "id", id)
+	return nil
+}
+
+// list changes the manifest, on the disk first. The caller holds createMu.
+func (n *Node) list(change func(*manifest)) error {
+	n.mu.Lock()
+	next := n.manifest.clone()
+	n.mu.Unlock()
+	change(&next)
+	if err := next.save(n.fs, n.opts.DataDir); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.manifest = next
+	n.mu.Unlock()
 	return nil
 }
 

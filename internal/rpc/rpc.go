@@ -276,6 +276,7 @@ type Node interface {
 	ReadSegment(ctx context.Context, req ReadRequest) (ChunkStream, error)
 	Tail(ctx context.Context, req TailRequest) (ChunkStream, error)
 	Write(ctx context.Context, h Header) (WriteStream, error)
+	Control
 	Close() error
 }
 
@@ -295,6 +296,7 @@ type Service interface {
 	ReadSegment(ctx context.Context, req ReadRequest, send func(Chunk) error) error
 	Tail(ctx context.Context, req TailRequest, send func(Chunk) error) error
 	Write(h Header, stream ServerStream) error
+	ControlService
 }
 
 // Dialer connects to nodes. Dial does not wait for the connection: the first call does.

@@ -99,6 +99,7 @@ type fakeService struct {
 	accept   func(ctx context.Context, relay rpc.ChunkStream) error
 	chunks   func(ctx context.Context, send func(rpc.Chunk) error) error
 	write    func(h rpc.Header, s rpc.ServerStream) error
+	control
 }
 
 func (f *fakeService) called(method string, args ...any) {
