@@ -111,8 +111,10 @@ func TestHole_HalfDeletedJournal(t *testing.T) {
 	defer func() { _ = n.Close() }()
 	info, err := n.Info(ctx)
 	require.NoError(t, err)
+	found, err := n.FindJournal(ctx, "a")
+	require.NoError(t, err)
 	require.NoError(t, n.DeleteJournal(ctx, rpc.Header{
-		Journal: rpc.JournalIDOf(info.Cluster, "a"), ConfigVersion: 1, Incarnation: info.Incarnation,
+		Journal: found.ID, ConfigVersion: 1, Incarnation: info.Incarnation,
 		Claim: fencing.Claim{Epoch: 9, Writer: fencing.WriterID{9}},
 	}, false))
 
@@ -141,5 +143,5 @@ func TestHole_HalfDeletedJournal(t *testing.T) {
 		t.Errorf("the delete cannot be finished: %v", err)
 	}
 	_, err = cl.OpenReader(ctx, "a", libqjm.ReaderOptions{})
-	require.ErrorIs(t, err, libqjm.ErrJournalDeleted)
+	require.ErrorIs(t, err, libqjm.ErrNoJournal)
 }
