@@ -15,6 +15,8 @@ import (
 const (
 	// leaderRetry is how soon the leader tries again what it could not do.
 	leaderRetry = time.Second
+	// leaderSoon is how soon it looks again after it did something.
+	leaderSoon = 50 * time.Millisecond
 	// leaderRound is how often it looks although nothing was applied.
 	leaderRound = time.Minute
 	// dutyTimeout bounds one duty.
@@ -33,7 +35,11 @@ func (n *Node) leaderLoop(ctx context.Context, g *raftgroup.Group) {
 	defer leave()
 	for {
 		wait := leaderRound
-		if err := n.leadOnce(ctx, g); err != nil {
+		did, err := n.leadOnce(ctx, g)
+		if did > 0 {
+			wait = leaderSoon // what is done may make room for the next thing
+		}
+		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, rpc.ErrNoLeader) {
 				n.log.Warn("the leader's work is not complete and will be tried again", "err", err)
 			}
@@ -58,12 +64,13 @@ func (n *Node) leaderLoop(ctx context.Context, g *raftgroup.Group) {
 	}
 }
 
-// leadOnce begins with a Barrier (M9): its copy of the catalog is the newest one then.
-func (n *Node) leadOnce(ctx context.Context, g *raftgroup.Group) error {
+// leadOnce begins with a Barrier (M9): its copy of the catalog is the newest one then. It returns how many
+// duties there were.
+func (n *Node) leadOnce(ctx context.Context, g *raftgroup.Group) (int, error) {
 	barrier, cancel := context.WithTimeout(ctx, dutyTimeout)
 	defer cancel()
 	if _, err := n.barrier(barrier, g); err != nil {
-		return err
+		return 0, err
 	}
 	k := known{servers: g.Members().Members}
 	n.readCatalog(func(c *catalog.Catalog) {
@@ -76,13 +83,14 @@ func (n *Node) leadOnce(ctx context.Context, g *raftgroup.Group) error {
 	}
 	n.control.mu.Unlock()
 	var errs []error
-	for _, t := range dutiesOf(k) {
+	duties := dutiesOf(k)
+	for _, t := range duties {
 		if ctx.Err() != nil {
 			break
 		}
 		errs = append(errs, n.doDuty(ctx, g, t))
 	}
-	return errors.Join(errs...)
+	return len(duties), errors.Join(errs...)
 }
 
 func (n *Node) doDuty(ctx context.Context, g *raftgroup.Group, t duty) error {
@@ -139,7 +147,6 @@ func (n *Node) promote(ctx context.Context, g *raftgroup.Group, id raftgroup.Ser
 		return fromGroup(err)
 	}
 	n.log.Info("a node votes in the catalog's group", "server", string(id))
-	n.control.watchers.changed() // the catalog is told with the next round, which is at once
 	return nil
 }
 

@@ -42,7 +42,7 @@ func (n *Node) propose(ctx context.Context, cmd catalog.Command) (catalog.Result
 // onLeader does something here, if this node leads, or has the leader do it. What again says yes to is
 // tried again as long as LeaderWait lasts.
 func onLeader[T any](ctx context.Context, n *Node, again func(error) bool, here func(*raftgroup.Group) (T, error), there func(rpc.Node) (T, error)) (T, error) {
-	over := time.NewTimer(n.opts.LeaderWait)
+	over := time.NewTimer(n.patience(ctx))
 	defer over.Stop()
 	for {
 		var res T
@@ -68,6 +68,15 @@ func onLeader[T any](ctx context.Context, n *Node, again func(error) bool, here 
 			return none, rpc.ErrClosed
 		}
 	}
+}
+
+// patience is LeaderWait, or less where the caller would not be there any more to hear why nothing was done.
+func (n *Node) patience(ctx context.Context) time.Duration {
+	d := n.opts.LeaderWait
+	if end, ok := ctx.Deadline(); ok {
+		d = min(d, time.Until(end)*4/5)
+	}
+	return d
 }
 
 // leader returns the group, if this node leads it, or else the node that does.
@@ -215,7 +224,7 @@ func (n *Node) linearizable(ctx context.Context) error {
 
 // awaitApplied waits until this node's copy has an index.
 func (n *Node) awaitApplied(ctx context.Context, index uint64) error {
-	over := time.NewTimer(n.opts.LeaderWait)
+	over := time.NewTimer(n.patience(ctx))
 	defer over.Stop()
 	for {
 		at, advance := n.control.machine.applied()

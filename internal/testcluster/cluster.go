@@ -145,7 +145,10 @@ func (c *Cluster) NodeOptions(i int) journalnode.Options {
 	if c.opts.Mem {
 		o.Listen, o.Dialer, o.FS = "", c.Net.Dialer(string(o.ID)), c.Disks[i]
 		// Fake time costs nothing to wait for; each heartbeat does, and some tests let days pass.
-		o.Raft = raftgroup.Options{Stores: c.Raft[i], Commit: time.Second}
+		o.Raft = raftgroup.Options{Commit: time.Second}
+		if c.Raft[i] != nil {
+			o.Raft.Stores = c.Raft[i]
+		}
 		if c.opts.FS != nil {
 			o.FS = c.opts.FS(i, c.Disks[i])
 		}
