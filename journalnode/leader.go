@@ -34,7 +34,7 @@ func (n *Node) leaderLoop(ctx context.Context, g *raftgroup.Group) {
 	news, leave := n.control.watchers.add()
 	defer leave()
 	for {
-		wait := leaderRound
+		wait, pause := leaderRound, leaderSoon // of many commands, one round; and no new one at once that fails
 		did, err := n.leadOnce(ctx, g)
 		if did > 0 {
 			wait = leaderSoon // what is done may make room for the next thing
@@ -43,16 +43,15 @@ func (n *Node) leaderLoop(ctx context.Context, g *raftgroup.Group) {
 			if ctx.Err() == nil && !errors.Is(err, rpc.ErrNoLeader) {
 				n.log.Warn("the leader's work is not complete and will be tried again", "err", err)
 			}
-			wait = leaderRetry
+			wait, pause = leaderRetry, leaderRetry
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-news:
-			if wait == leaderRetry { // else one that fails would be tried with every command
-				select {
-				case <-timer.C:
-				case <-ctx.Done():
-				}
+			timer.Reset(pause)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
 			}
 		case <-timer.C:
 		case <-ctx.Done():
