@@ -116,3 +116,6 @@ var (
 
 // pass lets fake time pass.
 func pass(d time.Duration) { <-time.After(d) }
+
+// smallReserve is for disks in memory: each node would write 64 MiB otherwise.
+const smallReserve = 64 << 10

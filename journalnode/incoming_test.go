@@ -6,10 +6,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/segments"
@@ -98,5 +101,45 @@ func TestR4_AbandonedCopyIsRemoved(t *testing.T) {
 		require.ErrorIs(t, err, broken)
 		settled(t, o)
 		require.Len(t, temporaries(t, disk), 1, "it is the journal's then")
+	})
+}
+
+// W0, W5: a rebuild whose stream ends leaves no temporary and no open file, wherever it was: a writer whose
+// connection flaps comes again and again.
+func TestHole_AbandonedRebuildIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, o, disk := ownerBed(t)
+		h := rpc.Header{Journal: segments.JournalID{1}, ConfigVersion: 1, Incarnation: quorum.Incarnation{1}, Claim: fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}}
+		st := &journal.Stream{Header: h, Reply: func(rpc.WriteReply) {}, Fail: func(err error) { t.Error(err) }}
+		prev := segments.End{}
+		require.NoError(t, o.do(t.Context(), func(j *journal.Journal) error {
+			require.NoError(t, j.Hello(h))
+			j.Process([]journal.Item{{Stream: st, Request: rpc.WriteRequest{Start: &prev}}})
+			require.NoError(t, j.Close())
+			name := "j/segments/" + segments.Name{Kind: segments.NameInProgress, First: 1}.String()
+			require.NoError(t, disk.FlipBit(name, 20, 1)) // in the header
+			return nil
+		}))
+		var err error
+		o.j, err = journal.Open(disk, "j", o.j.Self(), h.Journal, journal.Options{})
+		require.NoError(t, err)
+		require.NoError(t, o.do(t.Context(), func(j *journal.Journal) error { j.Attach(st); return nil }))
+
+		ctx, cancel := context.WithCancel(t.Context())
+		before, behind := make(chan struct{}), make(chan struct{})
+		o.tasks <- task{do: func(*journal.Journal) { <-before }}
+		done := make(chan error, 1)
+		go func() { done <- n.rebuild(ctx, o, st, rpc.Fill{Segment: 1, Rebuild: &prev}) }()
+		synctest.Wait() // its first half waits
+		o.tasks <- task{do: func(*journal.Journal) { <-behind }}
+		close(before)
+		synctest.Wait() // the second half waits
+		require.Len(t, temporaries(t, disk), 1)
+		cancel()
+		synctest.Wait()
+		close(behind)
+		require.ErrorIs(t, <-done, context.Canceled)
+		settled(t, o)
+		require.Empty(t, temporaries(t, disk))
 	})
 }

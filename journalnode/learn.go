@@ -54,13 +54,10 @@ func (n *Node) learn(id segments.JournalID, by said, before, missed map[segments
 		}
 	}
 	switch {
-	case newest.Config.IsZero(), !newest.Deleted && !newest.Config.Has(n.opts.ID, n.identity().Incarnation):
-		return nil // it is none of this node's business
+	case newest.Deleted, !newest.Config.Has(n.opts.ID, n.identity().Incarnation):
+		return nil // it is none of this node's business, or the catalog will say so
 	case !before[id]:
 		missed[id] = true
-		return nil
-	}
-	if newest.Deleted && !rpc.TombstoneInForce(quorum.Config{}, len(n.others())+1, by) {
 		return nil
 	}
 	// Passed on unchanged by a node that has it installed (M0).
@@ -109,7 +106,9 @@ func (n *Node) tombstones(o *owner, by said) error {
 func (n *Node) bury(o *owner) error {
 	ctx, cancel := n.context(n.opts.PeerTimeout)
 	defer cancel()
-	err := o.do(ctx, func(j *journal.Journal) error { return j.Bury() })
+	err := o.do(ctx, func(j *journal.Journal) error {
+		return j.Bury(quorum.Config{Version: j.Summary().Config.Version + 1})
+	})
 	if err == nil {
 		o.log.Info("journal deleted, as a majority of its members has it")
 	}

@@ -23,7 +23,7 @@ import (
 func alone(t *testing.T, fsys vfs.FS) (n *journalnode.Node, stop func()) {
 	t.Helper()
 	n, err := journalnode.Start(t.Context(), journalnode.Options{
-		ID: "a", DataDir: "data", InitialCluster: []journalnode.Peer{{ID: "a", Addr: "a"}}, FS: fsys,
+		ID: "a", DataDir: "data", InitialCluster: []journalnode.Peer{{ID: "a", Addr: "a"}}, FS: fsys, ReserveBytes: smallReserve,
 	})
 	require.NoError(t, err)
 	<-time.After(time.Second) // fake: it founds itself

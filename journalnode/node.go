@@ -19,6 +19,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs/osfs"
 	"github.com/quorumjournal/qjm/internal/wire"
 	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -48,10 +49,16 @@ type Node struct {
 	createMu sync.Mutex // one journal is made at a time; taken before mu
 
 	mu       sync.Mutex
-	manifest manifest                         // guarded by mu
-	owners   map[segments.JournalID]*owner    // guarded by mu
-	failed   map[segments.JournalID]error     // listed, and could not be opened (N2); guarded by mu
-	tries    map[segments.JournalID]repairLog // guarded by mu
+	stopped  bool                                   // no owner is started any more; guarded by mu
+	manifest manifest                               // guarded by mu
+	owners   map[segments.JournalID]*owner          // guarded by mu
+	failed   map[segments.JournalID]error           // listed, and could not be opened (N2); guarded by mu
+	unopened map[segments.JournalID]*unopened       // listed, and not used yet (W2a); guarded by mu
+	tries    map[segments.JournalID]repairLog       // guarded by mu
+	pins     map[segments.JournalID][]snapshots.Pin // learners under way; guarded by mu
+
+	desk         *desk
+	snapshotWake chan struct{} // one place
 }
 
 // Start opens the data directory and runs the node until Stop. It returns when the node listens; the
@@ -67,7 +74,8 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	n := &Node{
 		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS,
 		stopping: make(chan struct{}), admission: make(chan struct{}), owners: map[segments.JournalID]*owner{},
-		failed: map[segments.JournalID]error{}, tries: map[segments.JournalID]repairLog{},
+		failed: map[segments.JournalID]error{}, unopened: map[segments.JournalID]*unopened{}, tries: map[segments.JournalID]repairLog{},
+		pins: map[segments.JournalID][]snapshots.Pin{}, desk: newDesk(), snapshotWake: make(chan struct{}, 1),
 	}
 	if n.fs == nil {
 		n.fs = osfs.New("")
@@ -120,8 +128,10 @@ func (n *Node) open(ctx context.Context) error {
 		n.work.Go(n.foundCluster)
 	}
 	n.work.Go(n.runControl)
+	n.work.Go(n.openRest)
 	n.work.Go(n.repairLoop)
 	n.work.Go(n.scrubLoop)
+	n.work.Go(n.snapshotLoop)
 	n.work.Go(n.reserveLoop)
 	return nil
 }
@@ -154,8 +164,7 @@ func makeDataDir(fsys vfs.FS, dir string) error {
 	return nil
 }
 
-// openJournals opens what the manifest lists (N5). One that cannot be opened is damaged; the others go
-// on.
+// openJournals notes what the manifest lists (N5). Each is opened when it is first used, or by openRest.
 func (n *Node) openJournals() error {
 	var err error
 	n.manifest, err = loadManifest(n.fs, n.opts.DataDir)
@@ -172,10 +181,7 @@ func (n *Node) openJournals() error {
 		return fmt.Errorf("journalnode: %w", err)
 	}
 	for _, id := range n.manifest.Journals {
-		if err := n.openJournal(id); err != nil {
-			n.log.Error("journal is damaged and counts for nothing here", "journal", id, "err", err)
-			n.failed[id] = err
-		}
+		n.unopened[id] = &unopened{done: make(chan struct{})}
 	}
 	return nil
 }
@@ -194,8 +200,15 @@ func (n *Node) openJournal(id segments.JournalID) error {
 	o := newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
 	n.peers.learn(j.Summary().Config.Members())
 	n.mu.Lock()
-	n.owners[id] = o
+	stopped := n.stopped
+	if !stopped {
+		n.owners[id] = o
+	}
 	n.mu.Unlock()
+	if stopped { // a request that came just before is making it: nobody would close it any more
+		o.close()
+		return rpc.ErrClosed
+	}
 	return nil
 }
 
@@ -211,12 +224,14 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.closeListeners(ctx)
 	n.work.Wait()
 	n.mu.Lock()
+	n.stopped = true
 	owners := n.owners
 	n.owners = map[segments.JournalID]*owner{}
 	n.mu.Unlock()
 	for _, o := range owners {
 		o.close()
 	}
+	err = errors.Join(err, n.desk.endIdle(0))
 	err = errors.Join(err, n.peers.close(), n.release())
 	n.log.Info("node stopped")
 	return err
@@ -236,6 +251,7 @@ func (n *Node) owner(id segments.JournalID) (*owner, error) {
 	if err := n.admitted(); err != nil {
 		return nil, err
 	}
+	n.firstUse(id)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if o := n.owners[id]; o != nil {
@@ -372,6 +388,9 @@ func (n *Node) Ready() error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if k := len(n.unopened); k > 0 {
+		return fmt.Errorf("journalnode: %d journals are not opened yet", k)
+	}
 	for id, err := range n.failed {
 		return fmt.Errorf("journal %s: %w", id, err)
 	}

@@ -158,7 +158,7 @@ func TestN3_OneProcessPerDirectory(t *testing.T) {
 // cluster is founded, and under another name of the directory.
 func TestN3_OneProcessPerDirectory_OnADisk(t *testing.T) {
 	base := t.TempDir()
-	o := journalnode.Options{ID: "a", DataDir: filepath.Join(base, "data"), InitialCluster: []journalnode.Peer{{ID: "a", Addr: "a:1"}, {ID: "b", Addr: "b:1"}, {ID: "c", Addr: "c:1"}}}
+	o := journalnode.Options{ID: "a", DataDir: filepath.Join(base, "data"), InitialCluster: []journalnode.Peer{{ID: "a", Addr: "a:1"}, {ID: "b", Addr: "b:1"}, {ID: "c", Addr: "c:1"}}, ReserveBytes: smallReserve}
 	n, err := journalnode.Start(t.Context(), o)
 	require.NoError(t, err)
 	require.NoError(t, os.Symlink(o.DataDir, filepath.Join(base, "link")))
@@ -222,7 +222,7 @@ func TestStart_CrashAtEveryWrite(t *testing.T) {
 				disk := memfs.New()
 				faulty := faultfs.New(disk)
 				faulty.CrashAt(k)
-				o := journalnode.Options{ID: "a", DataDir: "data/a", InitialCluster: []journalnode.Peer{{ID: "a", Addr: "a"}}, FS: faulty}
+				o := journalnode.Options{ID: "a", DataDir: "data/a", InitialCluster: []journalnode.Peer{{ID: "a", Addr: "a"}}, FS: faulty, ReserveBytes: smallReserve}
 				n, err := journalnode.Start(t.Context(), o)
 				if err == nil {
 					<-time.After(time.Second) // founded by now, or the disk is dead

@@ -16,6 +16,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs/osfs"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/journalnode/raftgroup"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 )
 
 // Peer is one founding node and where it listens.
@@ -34,10 +35,20 @@ const (
 	DefaultScrubEvery     = 24 * time.Hour
 	DefaultScrubRate      = 16 << 20
 	DefaultPeerTimeout    = 10 * time.Second
+	DefaultSnapshotEvery  = 10 * time.Second
+	DefaultUploadIdle     = 30 * time.Second
+	DefaultUploadKeep     = 24 * time.Hour
+	DefaultPinBytesMax    = 4 << 30
+	DefaultRetainTxns     = 100_000
+	DefaultRetainBytes    = 64 << 20
 	DefaultStallWarnAfter = time.Second
 	DefaultStallAfter     = 5 * time.Second
 	DefaultReserveBytes   = 64 << 20
 	DefaultLeaderWait     = 10 * time.Second
+
+	DefaultWriterGoneAfter = 5 * time.Second
+	DefaultChangePatience  = 10 * time.Minute
+	DefaultMoveTimeout     = 2 * time.Minute
 )
 
 // Options of a node. ID, DataDir and InitialCluster or Join are needed; zero values of the rest are the
@@ -88,8 +99,24 @@ type Options struct {
 	// ReserveBytes is the size of a file that keeps room for promises, accepted records and configs: while
 	// the disk has less to give, new transactions are refused. Below zero: none.
 	ReserveBytes int64
+	// SnapshotEvery is how often listed snapshots are looked after, and what they cover is purged.
+	SnapshotEvery time.Duration
+	// UploadIdle is how long an upload is held open for its next piece, UploadKeep how long what is there of
+	// it is kept to be resumed.
+	UploadIdle, UploadKeep time.Duration
+	// Retain is what stays of the log that snapshots cover, for readers that are behind. The zero value is
+	// the default; a negative number is none.
+	Retain snapshots.Margin
+	// PinBytesMax bounds what a learner under way can hold back from being purged (C2).
+	PinBytesMax int64
 	// PeerTimeout bounds a silence of a peer that is being read from.
 	PeerTimeout time.Duration
+	// LearnerMarginTxns is how far behind the finalized end a new member may be when it becomes one (M6).
+	LearnerMarginTxns uint64
+	// WriterGoneAfter without a heartbeat on a majority, a writer is taken for gone: a membership change then
+	// fences it. ChangePatience is how long a change may stand still before it gives itself up (M6).
+	// MoveTimeout bounds the leader's own opening of a journal that has no writer.
+	WriterGoneAfter, ChangePatience, MoveTimeout time.Duration
 	// StallAfter is how long a disk operation may take before the journal answers ErrStalled at once
 	// instead of making callers wait; StallWarnAfter only logs.
 	StallWarnAfter, StallAfter time.Duration
@@ -114,8 +141,17 @@ func (o Options) withDefaults() Options {
 	o.CompareEvery = cmp.Or(o.CompareEvery, DefaultCompareEvery)
 	o.ScrubEvery = cmp.Or(o.ScrubEvery, DefaultScrubEvery)
 	o.ScrubRate = cmp.Or(o.ScrubRate, DefaultScrubRate)
+	o.SnapshotEvery = cmp.Or(o.SnapshotEvery, DefaultSnapshotEvery)
+	o.UploadIdle = cmp.Or(o.UploadIdle, DefaultUploadIdle)
+	o.UploadKeep = cmp.Or(o.UploadKeep, DefaultUploadKeep)
+	o.PinBytesMax = cmp.Or(o.PinBytesMax, DefaultPinBytesMax)
+	o.Retain.Txns = cmp.Or(o.Retain.Txns, DefaultRetainTxns)
+	o.Retain.Bytes = cmp.Or(o.Retain.Bytes, DefaultRetainBytes)
 	o.ReserveBytes = cmp.Or(o.ReserveBytes, DefaultReserveBytes)
 	o.PeerTimeout = cmp.Or(o.PeerTimeout, DefaultPeerTimeout)
+	o.WriterGoneAfter = cmp.Or(o.WriterGoneAfter, DefaultWriterGoneAfter)
+	o.ChangePatience = cmp.Or(o.ChangePatience, DefaultChangePatience)
+	o.MoveTimeout = cmp.Or(o.MoveTimeout, DefaultMoveTimeout)
 	o.StallWarnAfter = cmp.Or(o.StallWarnAfter, DefaultStallWarnAfter)
 	o.StallAfter = cmp.Or(o.StallAfter, DefaultStallAfter)
 	o.LeaderWait = cmp.Or(o.LeaderWait, DefaultLeaderWait)

@@ -28,11 +28,12 @@ type owner struct {
 	stopped chan struct{}
 	once    sync.Once
 
-	busySince atomic.Int64 // unix nanoseconds when the work at hand began; 0: idle
-	lastTook  atomic.Int64 // nanoseconds the last group commit took
-	lastAt    atomic.Int64 // unix nanoseconds when it ended
-	writerAt  atomic.Int64 // unix nanoseconds when a write stream was last heard
-	metrics   *metrics
+	busySince  atomic.Int64 // unix nanoseconds when the work at hand began; 0: idle
+	lastTook   atomic.Int64 // nanoseconds the last group commit took
+	lastAt     atomic.Int64 // unix nanoseconds when it ended
+	learnUntil atomic.Int64 // unix nanoseconds until which a node that is no member copies what is finalized (M6)
+	writerAt   atomic.Int64 // unix nanoseconds when a write stream was last heard
+	metrics    *metrics
 }
 
 // task is a message of a write stream, or anything else to do with the journal.

@@ -67,12 +67,21 @@ func (n *Node) repairOnce(o *owner) {
 	log := n.tries[id] // only this loop touches it
 	now := time.Now()
 	compare := now.Sub(log.compared) >= n.opts.CompareEvery
-	if o.j.Summary().Deleted || now.Before(log.next) || !o.j.Incomplete() && !compare {
+	s := o.j.Summary()
+	if !s.Config.Has(n.opts.ID, o.j.Self().Incarnation) && now.UnixNano() > o.learnUntil.Load() {
+		return // it has left, and keeps nothing but config and promise (M8)
+	}
+	if s.Deleted || now.Before(log.next) || !o.j.Incomplete() && !compare {
 		return
 	}
 	ctx, cancel := n.context(n.opts.ScrubEvery)
 	defer cancel()
 	err := n.repair(ctx, o)
+	select {
+	case <-n.stopping:
+		return // what failed says nothing: this node ended it
+	default:
+	}
 	if compare {
 		log.compared = now
 	}
@@ -99,7 +108,7 @@ type finalizedCopy struct {
 
 // repair pulls what is missing, oldest first.
 func (n *Node) repair(ctx context.Context, o *owner) error {
-	own, err := rpc.AllSegments(ctx, o.j.ID(), n.Segments)
+	own, err := rpc.WholeList(ctx, o.j.ID(), n.Segments)
 	if err != nil {
 		return err
 	}
@@ -115,9 +124,16 @@ func (n *Node) repair(ctx context.Context, o *owner) error {
 	return err
 }
 
+// unpurged returns what is to be compared of a list: nothing at or below a purge point, of its own or of the
+// node that compares (A1). That was decided, and is covered by a snapshot.
+func unpurged(page rpc.SegmentsPage, own segments.Position) []rpc.SegmentInfo {
+	point := max(page.Purged.TxID, own.TxID)
+	return slices.DeleteFunc(page.Segments, func(s rpc.SegmentInfo) bool { return s.Last.TxID <= point && s.First <= point })
+}
+
 // peersFinalized asks all peers for their finalized segments and compares.
-func (n *Node) peersFinalized(ctx context.Context, o *owner, own []rpc.SegmentInfo) ([]finalizedCopy, error) {
-	lists := map[quorum.NodeID][]rpc.SegmentInfo{n.opts.ID: own}
+func (n *Node) peersFinalized(ctx context.Context, o *owner, own rpc.SegmentsPage) ([]finalizedCopy, error) {
+	lists := map[quorum.NodeID][]rpc.SegmentInfo{n.opts.ID: unpurged(own, own.Purged)}
 	var errs []error
 	cfg := o.j.Summary().Config
 	for _, m := range cfg.Members() {
@@ -129,7 +145,7 @@ func (n *Node) peersFinalized(ctx context.Context, o *owner, own []rpc.SegmentIn
 			errs = append(errs, fmt.Errorf("%s: %w", m.ID, err))
 			continue
 		}
-		lists[m.ID] = infos
+		lists[m.ID] = unpurged(infos, own.Purged)
 	}
 	found := compareFinalized(n.opts.ID, cfg, lists)
 	for i := range found.diverging {
@@ -199,12 +215,12 @@ func compareFinalized(self quorum.NodeID, cfg quorum.Config, lists map[quorum.No
 	return out
 }
 
-func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalID) ([]rpc.SegmentInfo, error) {
+func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalID) (rpc.SegmentsPage, error) {
 	peer, err := n.peers.node(id)
 	if err != nil {
-		return nil, err
+		return rpc.SegmentsPage{}, err
 	}
-	return rpc.AllSegments(ctx, j, func(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
+	return rpc.WholeList(ctx, j, func(ctx context.Context, req rpc.SegmentsRequest) (rpc.SegmentsPage, error) {
 		ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout) // of each page
 		defer cancel()
 		return peer.Segments(ctx, req)
@@ -287,6 +303,9 @@ func (n *Node) scrub(o *owner, s segments.TxID) {
 	case <-n.stopping:
 		return
 	default:
+	}
+	if errors.Is(err, segments.ErrNotFound) {
+		return // purged meanwhile
 	}
 	n.metrics.scrubbed.Inc()
 	if err != nil {

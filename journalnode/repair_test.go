@@ -41,7 +41,7 @@ func TestA1_CompareFinalized(t *testing.T) {
 		"later segments are not held up":       {a: list{fin(1, 3, 1)}, b: list{fin(1, 4, 9), fin(5, 6, 2)}, pull: []segments.TxID{5}, sources: []quorum.NodeID{"b"}, diverging: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := compareFinalized("a", quorum.NewConfig(1, quorum.Member{ID: "a"}, quorum.Member{ID: "b"}, quorum.Member{ID: "c"}), map[quorum.NodeID][]rpc.SegmentInfo{"a": tc.a, "b": tc.b, "c": tc.c})
+			got := compareFinalized("a", threeMembers, map[quorum.NodeID][]rpc.SegmentInfo{"a": tc.a, "b": tc.b, "c": tc.c})
 			var pull []segments.TxID
 			var sources []quorum.NodeID
 			for _, p := range got.pull {
@@ -60,3 +60,8 @@ func TestA1_CompareFinalized(t *testing.T) {
 		})
 	}
 }
+
+var threeMembers = quorum.NewConfig(1,
+	quorum.Member{ID: "a", Incarnation: quorum.Incarnation{1}},
+	quorum.Member{ID: "b", Incarnation: quorum.Incarnation{2}},
+	quorum.Member{ID: "c", Incarnation: quorum.Incarnation{3}})

@@ -12,6 +12,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -45,6 +46,7 @@ func (n *Node) Journals(ctx context.Context) ([]rpc.JournalSummary, error) {
 	if err := n.admitted(); err != nil {
 		return nil, err
 	}
+	n.openAll()
 	n.mu.Lock()
 	owners := make([]*owner, 0, len(n.owners))
 	for _, o := range n.owners {
@@ -65,17 +67,12 @@ func (n *Node) CreateJournal(_ context.Context, s rpc.JournalSummary) error {
 	if err := n.admitted(); err != nil {
 		return err
 	}
-	if err := rpc.CheckJournalName(s.Name); err != nil {
+	if err := n.ours(s); err != nil {
 		return err
-	}
-	id := n.identity()
-	want := rpc.JournalIDOf(id.Cluster, s.Name)
-	if s.ID != want {
-		return fmt.Errorf("%w: id of journal %q in this cluster (got %s, want %s)", rpc.ErrBadRequest, s.Name, s.ID, want)
 	}
 	n.createMu.Lock() // mu is not held over the disk
 	defer n.createMu.Unlock()
-	switch o, err := n.owner(want); {
+	switch o, err := n.owner(s.ID); {
 	case err == nil && o.j.Summary().Deleted:
 		return fmt.Errorf("%w: %s", rpc.ErrJournalDeleted, s.Name)
 	case err == nil:
@@ -83,7 +80,18 @@ func (n *Node) CreateJournal(_ context.Context, s rpc.JournalSummary) error {
 	case !errors.Is(err, rpc.ErrNoJournal):
 		return err
 	}
-	return n.build(want, s.Name, quorum.NewConfig(1, n.withAddrs(id.Founders)...))
+	return n.build(s.ID, s.Name, quorum.NewConfig(1, n.withAddrs(n.identity().Founders)...))
+}
+
+// ours: name and id are those of one journal of this cluster. A client may take this node for one of another.
+func (n *Node) ours(s rpc.JournalSummary) error {
+	if err := rpc.CheckJournalName(s.Name); err != nil {
+		return err
+	}
+	if want := rpc.JournalIDOf(n.identity().Cluster, s.Name); s.ID != want {
+		return fmt.Errorf("%w: id of journal %q in this cluster (got %s, want %s)", rpc.ErrBadRequest, s.Name, s.ID, want)
+	}
+	return nil
 }
 
 // InstallConfig implements rpc.Service (M0). A journal that is not here is made with the config: this node
@@ -95,41 +103,119 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	if err := s.Config.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
 	}
-	n.peers.learn(s.Config.Members())
+	if err := rpc.CheckJournalName(s.Name); err != nil {
+		return err
+	}
+	if s.Config.IsEmpty() {
+		return n.installDeleted(ctx, s)
+	}
 	o, err := n.owner(s.ID)
 	if errors.Is(err, rpc.ErrNoJournal) {
-		if o, err = n.makeJournal(s); o == nil {
-			return err
-		}
+		o, err = n.makeJournalOf(s)
 	}
 	if err != nil {
 		return err
 	}
-	err = o.do(ctx, func(j *journal.Journal) error {
-		if err := j.InstallConfig(s.Config); err != nil || !s.Config.IsEmpty() {
-			return err
-		}
-		return j.Bury() // a change to the empty config is decided: the data goes, the tombstone stays (M8)
-	})
+	if name := o.j.Name(); name != s.Name {
+		return fmt.Errorf("%w: name of journal %s (got %q, want %q)", rpc.ErrBadRequest, s.ID, s.Name, name)
+	}
+	n.peers.learn(s.Config.Members())
+	if s.Learner {
+		o.learnUntil.Store(time.Now().Add(rpc.LearnFor).UnixNano())
+	}
+	// Also where it was just made: what a crash left of an earlier creation is completed as it stands.
+	err = o.do(ctx, func(j *journal.Journal) error { return j.InstallConfig(s.Config) })
 	if err == nil {
 		o.log.Info("config installed", "version", s.Config.Version, "sets", len(s.Config.Sets))
 	}
 	return err
 }
 
-// makeJournal makes a journal that is not here, with its config. It returns the owner where somebody else
-// was faster.
-func (n *Node) makeJournal(s rpc.JournalSummary) (*owner, error) {
-	if err := rpc.CheckJournalName(s.Name); err != nil {
-		return nil, err
+// installDeleted is a delete that the catalog decided on (M8). The data goes, so nobody's word is taken for
+// it: this node's own copy of the catalog says so, which it may have to wait for. The tombstone stays.
+func (n *Node) installDeleted(ctx context.Context, s rpc.JournalSummary) error {
+	if err := n.awaitDeleted(ctx, s); err != nil {
+		return err
 	}
+	o, err := n.owner(s.ID)
+	if errors.Is(err, rpc.ErrNoJournal) {
+		o, err = n.makeJournal(s)
+	}
+	if err != nil {
+		return err
+	}
+	if err = o.do(ctx, func(j *journal.Journal) error { return j.Bury(s.Config) }); err == nil {
+		o.log.Info("journal deleted, as the catalog has it", "version", s.Config.Version)
+	}
+	return err
+}
+
+func (n *Node) awaitDeleted(ctx context.Context, s rpc.JournalSummary) error {
+	over := time.NewTimer(min(n.opts.PeerTimeout, n.patience(ctx)))
+	defer over.Stop()
+	for {
+		_, advance := n.control.machine.applied()
+		var decided bool
+		n.readCatalog(func(c *catalog.Catalog) {
+			j, ok := c.Journal(s.ID)
+			decided = ok && j.Deleted && j.Config.Version == s.Config.Version
+		})
+		if decided {
+			return nil
+		}
+		select {
+		case <-advance:
+		case <-over.C:
+			return fmt.Errorf("%w: journal %q is not deleted by config %d in this node's copy of the catalog (M8)", rpc.ErrBadRequest, s.Name, s.Config.Version)
+		case <-ctx.Done():
+			return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+		case <-n.stopping:
+			return rpc.ErrClosed
+		}
+	}
+}
+
+// LeaveJournal implements rpc.Service (M8).
+func (n *Node) LeaveJournal(ctx context.Context, s rpc.JournalSummary) error {
+	o, err := n.owner(s.ID)
+	if err != nil {
+		return err
+	}
+	o.learnUntil.Store(0)
+	err = o.do(ctx, func(j *journal.Journal) error {
+		if err := j.InstallConfig(s.Config); err != nil {
+			return err
+		}
+		return j.Leave()
+	})
+	if err == nil {
+		o.log.Info("no member any more: the journal's data was removed", "version", s.Config.Version)
+	}
+	return err
+}
+
+// makeJournalOf makes a journal because of a config. One that does not name this storage may be another
+// cluster's: a client may take this node for one of that. A learner is named by no config yet, and asked for
+// by the leader, who has looked who this is.
+func (n *Node) makeJournalOf(s rpc.JournalSummary) (*owner, error) {
+	if id := n.identity(); !s.Learner && !s.Config.Has(id.ID, id.Incarnation) {
+		return nil, fmt.Errorf("%w: storage %s is no member of journal %q", rpc.ErrWrongNode, id.Incarnation, s.Name)
+	}
+	return n.makeJournal(s)
+}
+
+// makeJournal makes a journal that is not here, with its config, and returns its owner.
+func (n *Node) makeJournal(s rpc.JournalSummary) (*owner, error) {
 	n.createMu.Lock() // mu is not held over the disk
 	defer n.createMu.Unlock()
 	o, err := n.owner(s.ID)
 	if !errors.Is(err, rpc.ErrNoJournal) {
 		return o, err
 	}
-	return nil, n.build(s.ID, s.Name, s.Config)
+	if err := n.build(s.ID, s.Name, s.Config); err != nil {
+		return nil, err
+	}
+	return n.owner(s.ID)
 }
 
 // build makes a journal. The caller holds createMu.

@@ -82,12 +82,12 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 	}
 	box := newOutbox()
 	st := &journal.Stream{Header: h, Reply: box.reply, Fail: box.fail}
+	// Left with the owner, also where its disk hangs, and before Attach, whose caller may be gone when it is
+	// done: a stream that is not forgotten stays with the journal for good.
+	defer n.later(o, func() error { o.j.Detach(st); return nil })
 	if err := o.do(ctx, func(j *journal.Journal) error { j.Attach(st); return nil }); err != nil {
 		return err
 	}
-	defer func() {
-		_ = o.do(context.WithoutCancel(ctx), func(j *journal.Journal) error { j.Detach(st); return nil })
-	}()
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel(nil)
@@ -199,7 +199,7 @@ func (n *Node) fillFrom(ctx context.Context, o *owner, st *journal.Stream, f rpc
 // rebuild makes a damaged copy of the open segment anew from peers, aside, and puts it in place when it
 // holds what the writer says is committed (W0, W5).
 func (n *Node) rebuild(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fill) error {
-	inc, err := ask(ctx, o, func(j *journal.Journal) (*store.Incoming, error) { return j.BeginRebuild(st, f) })
+	inc, err := n.begin(ctx, o, func(j *journal.Journal) (*store.Incoming, error) { return j.BeginRebuild(st, f) })
 	if err != nil || inc == nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (n *Node) rebuild(ctx context.Context, o *owner, st *journal.Stream, f rpc.
 		n.abort(o, inc)
 		return err
 	}
-	if err := o.do(ctx, func(j *journal.Journal) error { return j.FinishRebuild(st, f, inc) }); err != nil {
+	if err := n.finish(ctx, o, inc, func(j *journal.Journal) error { return j.FinishRebuild(st, f, inc) }); err != nil {
 		return err
 	}
 	o.log.Info("rebuilt a damaged copy", "segment", f.Segment, "to", f.Target)

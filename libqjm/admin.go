@@ -18,14 +18,17 @@ import (
 // settle tries f again for a moment while too few nodes answer: the endpoint that was heard first may be
 // ahead of the others, which are still being connected to, or founding the cluster.
 func (c *Client) settle(ctx context.Context, f func() error) error {
-	over := time.After(min(settleTime, c.opts.RequestTimeout))
+	over, longer := time.After(min(settleTime, c.opts.RequestTimeout)), false
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		err := f()
 		if !errors.Is(err, ErrNoQuorum) {
 			return err
 		}
+		if errors.Is(err, rpc.ErrNotFounded) && !longer { // the cluster was started a moment ago
+			over, longer = time.After(c.opts.RequestTimeout), true
+		}
 		select {
-		case <-time.After(wait):
+		case <-time.After(min(wait, time.Second)):
 		case <-c.ctx.Done():
 			return ErrClosed // nobody answers any more
 		case <-over:
@@ -221,7 +224,7 @@ func (c *Client) Status(ctx context.Context, name string) (JournalStatus, error)
 
 // committedBy is the highest txid that one node's answer proves committed.
 func committedBy(s rpc.JournalState) TxID {
-	t := s.Answer.Floor.At.TxID
+	t := max(s.Answer.Floor.At.TxID, s.Answer.Purged.TxID)
 	if s.DataKnown && s.Answer.Copy.State == recovery.Finalized {
 		t = max(t, s.Answer.Copy.Last.TxID)
 	}

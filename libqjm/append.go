@@ -128,6 +128,7 @@ func (w *Writer) add(ctx context.Context, txns ...[]byte) (Future, error) {
 		}
 	}
 	f.last = w.next - 1
+	w.appended += int64(size)
 	w.advance()
 	return f, nil
 }
@@ -179,18 +180,26 @@ func (w *Writer) fill(txn []byte) *batch {
 // advance moves the write path along after anything changed: seals batches while frames may go out,
 // completes committed ones, rolls. The caller holds mu.
 func (w *Writer) advance() {
-	if w.err == nil && w.core.Err() != nil && !w.mayReopen(w.core.Err()) {
-		w.end(w.core.Err())
-	}
-	if w.err != nil || w.reopening {
+	if w.over() || w.reopening {
 		return
 	}
 	w.complete()
 	w.rollOn()
+	if w.over() { // the next segment may need nodes that the last one did not
+		return
+	}
 	for w.mayFly() {
 		w.seal()
 	}
 	w.kick()
+}
+
+// over ends the writer with its core, and reports whether it has ended. The caller holds mu.
+func (w *Writer) over() bool {
+	if err := w.core.Err(); w.err == nil && err != nil && !w.mayReopen(err) {
+		w.end(err)
+	}
+	return w.err != nil
 }
 
 // mayFly: the next batch may become a frame. While few are under way they leave at once, so a single

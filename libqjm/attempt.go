@@ -3,235 +3,27 @@ package libqjm
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"time"
 
-	"github.com/google/uuid"
-
-	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/opening"
 	"github.com/quorumjournal/qjm/internal/quorum"
-	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 )
 
-// Bounds of winning an epoch (F5).
-const (
-	racesMax  = 16 // attempts that lost to another writer
-	floorsMax = 3  // attempts that would have lost something committed, and heard more nodes then
-)
-
-// win runs attempts until one succeeds: each in a new, higher epoch with a fresh writer id (R2a, F4).
-// Without a quorum it goes on trying until the context ends. A newer config that is heard of meanwhile is
-// taken into ref, and the next attempt counts under that (M7).
+// win takes an epoch and recovers (F2, R2a). A newer config that is heard of meanwhile is taken into ref (M7).
 func (c *Client) win(ctx context.Context, ref *journalRef, opts recovery.Options) (recovery.Result, error) {
-	races, floors := 0, 0
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		res, err := c.attempt(ctx, *ref, opts)
-		if err == nil {
-			return res, nil
-		}
-		opts.MinEpoch = max(opts.MinEpoch, res.Claim.Epoch+1) // one epoch, one choice (R2a, F2a)
-		switch superseded, lost := errors.AsType[*recovery.SupersededError](err); {
-		case lost:
-			if races++; races > racesMax {
-				return res, err
-			}
-			opts.MinEpoch = max(superseded.Promised, superseded.Epoch) + 1
-		case errors.Is(err, recovery.ErrBelowFloor), errors.Is(err, recovery.ErrNotComparable):
-			if floors++; floors > floorsMax {
-				return res, err
-			}
-			opts.HearAll = true
-		case errors.Is(err, recovery.ErrDivergence) && !opts.HearAll:
-			// A majority may hold one end finalized, and it is decided then, though this attempt heard one of
-			// them and a node that has another (R2). Having heard all it stops.
-			opts.HearAll = true
-		case errors.Is(err, recovery.ErrNoQuorum):
-		case isNewerConfig(err, ref.cfg.Version):
-			if c.refresh(ctx, ref) {
-				continue // nothing to wait for
-			}
-		default:
-			return res, err
-		}
-		c.log.Info("recovery attempt failed, trying again", "journal", ref.name, "err", err)
-		pause := wait/2 + rand.N(wait) // two racers must not stay in step
-		select {
-		case <-time.After(pause):
-		case <-c.ctx.Done():
-			return res, ErrClosed
-		case <-ctx.Done():
-			return res, fmt.Errorf("%w (%w)", err, context.Cause(ctx))
-		}
+	o := opening.Opening{
+		Journal: ref.summary(), Nodes: c.node, Log: c.log, Life: c.ctx, Start: c.start,
+		Bounds: opening.Bounds{Request: c.opts.RequestTimeout, Accept: c.opts.AcceptTimeout, Patience: c.opts.Patience},
+		Refresh: func(ctx context.Context) quorum.Config {
+			newer := *ref
+			c.refresh(ctx, &newer)
+			return newer.cfg
+		},
 	}
-}
-
-// attempt steps one coordinator: effects become requests, answers become events.
-func (c *Client) attempt(ctx context.Context, ref journalRef, opts recovery.Options) (recovery.Result, error) {
-	co := recovery.NewCoordinator(ref.cfg, fencing.WriterID(uuid.New()), opts)
-	r := &runner{c: c, ref: ref, events: make(chan recovery.Event, 16), done: make(chan struct{})}
-	defer close(r.done)
-	effects := co.Step(recovery.Begin{})
-	for {
-		for _, e := range effects {
-			switch e := e.(type) {
-			case recovery.Done:
-				if q := e.Result.Recovered.Quarantine; len(q) > 0 {
-					c.log.Error("finalized copies that differ from the majority's", "journal", ref.name, "nodes", q, "segment", e.Result.Recovered.End)
-				}
-				return e.Result, nil
-			case recovery.Fail:
-				return recovery.Result{Claim: co.Claim()}, e.Err
-			default:
-				r.run(e)
-			}
-		}
-		if r.closed {
-			return recovery.Result{Claim: co.Claim()}, ErrClosed
-		}
-		select {
-		case ev := <-r.events:
-			if f, ok := ev.(recovery.Failed); ok && isNewerConfig(f.Err, ref.cfg.Version) {
-				return recovery.Result{Claim: co.Claim()}, f.Err
-			}
-			effects = co.Step(ev)
-		case <-ctx.Done():
-			return recovery.Result{Claim: co.Claim()}, fmt.Errorf("libqjm: recovery of %s: %w", ref.name, context.Cause(ctx))
-		}
+	res, err := o.Win(ctx, opts)
+	ref.cfg = o.Journal.Config
+	if errors.Is(err, opening.ErrClosed) {
+		err = ErrClosed
 	}
-}
-
-// runner carries out the effects of one attempt. Requests run on after the attempt is decided, each
-// within its own bound: a node that was slow to accept is in step all the same then.
-type runner struct {
-	c      *Client
-	ref    journalRef
-	events chan recovery.Event
-	done   chan struct{}
-	closed bool // the client was closed: nothing more is sent
-}
-
-func (r *runner) start(f func()) { r.closed = r.closed || !r.c.start(f) }
-
-func (r *runner) post(ev recovery.Event) {
-	select {
-	case r.events <- ev:
-	case <-r.done:
-	}
-}
-
-// run starts what an effect asks for; it does not wait.
-func (r *runner) run(e recovery.Effect) {
-	switch e := e.(type) {
-	case recovery.AskState:
-		r.call(e.Node, recovery.StepState, r.c.opts.RequestTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
-			st, err := r.state(ctx, n, m)
-			return recovery.Stated{Node: m.Key(), Promised: st.Promised.Epoch}, err
-		})
-	case recovery.AskPromise:
-		r.call(e.Node, recovery.StepPromise, r.c.opts.RequestTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
-			p, err := n.NewEpoch(ctx, r.header(m, e.Claim))
-			return recovery.Promised{Node: m.Key(), DataKnown: p.DataKnown, Newest: p.Newest}, err
-		})
-	case recovery.AskPrepare:
-		r.call(e.Node, recovery.StepPrepare, r.c.opts.RequestTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
-			a, err := n.Prepare(ctx, r.header(m, e.Claim), e.Segment, e.Digests)
-			a.Node = m.Key()
-			return recovery.Prepared{Answer: a}, err
-		})
-	case recovery.AskAccept:
-		r.call(e.Node, recovery.StepAccept, r.c.opts.AcceptTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
-			return recovery.AcceptedBy{Node: m.Key()}, r.accept(ctx, n, m, e.Accept)
-		})
-	case recovery.AskFinalize:
-		r.call(e.Node, recovery.StepFinalize, r.c.opts.RequestTimeout, func(ctx context.Context, n rpc.Node, m quorum.Member) (recovery.Event, error) {
-			return recovery.FinalizedBy{Node: m.Key()}, n.Finalize(ctx, r.header(m, e.Claim), e.End)
-		})
-	case recovery.SetPatience:
-		r.start(func() {
-			select {
-			case <-time.After(r.c.opts.Patience):
-				r.post(recovery.PatienceOver{Step: e.Step})
-			case <-r.done:
-			case <-r.c.ctx.Done():
-			}
-		})
-	}
-}
-
-func (r *runner) call(id quorum.Key, step recovery.Step, bound time.Duration, f func(context.Context, rpc.Node, quorum.Member) (recovery.Event, error)) {
-	r.start(func() {
-		ctx, cancel := context.WithTimeout(r.c.ctx, bound)
-		defer cancel()
-		m, _ := r.ref.cfg.Find(id)
-		n, err := r.c.node(m)
-		var ev recovery.Event
-		if err == nil {
-			ev, err = f(ctx, n, m)
-			if r.c.sendConfig(ctx, n, r.ref, err) {
-				ev, err = f(ctx, n, m)
-			}
-		}
-		if err != nil {
-			ev = recovery.Failed{Node: id, Step: step, Err: err}
-		}
-		r.post(ev)
-	})
-}
-
-func (r *runner) header(m quorum.Member, claim fencing.Claim) rpc.Header {
-	return rpc.Header{Journal: r.ref.id, ConfigVersion: r.ref.cfg.Version, Incarnation: m.Incarnation, Claim: claim}
-}
-
-// state asks a member for its promise.
-func (r *runner) state(ctx context.Context, n rpc.Node, m quorum.Member) (rpc.JournalState, error) {
-	st, err := n.State(ctx, r.ref.id)
-	switch {
-	case err != nil:
-		return st, err
-	case st.Incarnation != m.Incarnation:
-		return st, &rpc.WrongNodeError{Node: m.ID, Got: m.Incarnation, Want: st.Incarnation}
-	case st.Summary.Config.Version != r.ref.cfg.Version:
-		return st, &rpc.ConfigError{Journal: r.ref.id, Got: r.ref.cfg.Version, Want: st.Summary.Config.Version}
-	case !st.Member:
-		return st, fmt.Errorf("%w: %s", rpc.ErrUnknownNode, m.ID)
-	}
-	return st, nil
-}
-
-// accept asks a node to make its copy equal. Where it can reach no source, the frames are relayed (R4).
-func (r *runner) accept(ctx context.Context, n rpc.Node, m quorum.Member, req recovery.AcceptRequest) error {
-	h := r.header(m, req.Claim)
-	err := n.Accept(ctx, h, req, nil)
-	if !errors.Is(err, rpc.ErrNoSource) {
-		return err
-	}
-	for _, id := range req.Sources {
-		if id == m.ID {
-			continue
-		}
-		if rerr := r.relay(ctx, id, n, h, req); rerr != nil {
-			err = errors.Join(err, fmt.Errorf("relay from %s: %w", id, rerr))
-			continue
-		}
-		return nil
-	}
-	return err
-}
-
-func (r *runner) relay(ctx context.Context, from quorum.NodeID, to rpc.Node, h rpc.Header, req recovery.AcceptRequest) error {
-	src, _ := r.ref.cfg.Member(from) // any incarnation: the frames are verified
-	n, err := r.c.node(src)
-	if err != nil {
-		return err
-	}
-	stream, err := n.ReadSegment(ctx, rpc.ReadRequest{
-		Journal: h.Journal, Segment: req.End.First, From: req.End.First, UpTo: req.End.Last, Durable: true, Epoch: req.Epoch,
-	})
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	return to.Accept(ctx, h, req, stream)
+	return res, err
 }

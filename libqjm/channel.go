@@ -73,6 +73,9 @@ func (w *Writer) start() {
 		w.clocks.Go(w.rollByAge)
 	}
 	w.clocks.Go(w.reopenWhenBlocked)
+	if w.opts.OnSnapshotDue != nil {
+		w.clocks.Go(w.askForSnapshots)
+	}
 }
 
 // kick wakes all channels. The caller holds mu.

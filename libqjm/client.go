@@ -61,6 +61,7 @@ type Client struct {
 	opts    Options
 	log     *slog.Logger
 	cluster rpc.ClusterID
+	lister  lister // nil: there is no catalog that lists snapshots
 
 	mu    sync.Mutex
 	addrs map[quorum.NodeID]place // guarded by mu
@@ -307,6 +308,10 @@ type journalRef struct {
 	id   segments.JournalID
 	name string
 	cfg  quorum.Config
+}
+
+func (r journalRef) summary() rpc.JournalSummary {
+	return rpc.JournalSummary{ID: r.id, Name: r.name, Config: r.cfg}
 }
 
 // states asks the nodes of a journal how it stands. It returns when a majority of the newest config has

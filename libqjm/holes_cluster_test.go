@@ -2,15 +2,18 @@ package libqjm_test
 
 import (
 	"context"
+	"path"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/internal/wire"
+	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/libqjm"
 	"github.com/quorumjournal/qjm/recovery"
 )
@@ -144,4 +147,50 @@ func TestHole_HalfDeletedJournal(t *testing.T) {
 	}
 	_, err = cl.OpenReader(ctx, "a", libqjm.ReaderOptions{})
 	require.ErrorIs(t, err, libqjm.ErrNoJournal)
+}
+
+// M0, N1: InstallConfig made whatever journal it was told of. A client that takes this cluster's nodes for
+// those of its own, since their addresses were given anew, hears "no such journal", and sends its config: the
+// node then held a journal of another cluster, under a name that is another journal's here, and took in
+// where strangers listen. M8: the empty config comes with a delete, not without its promise.
+func TestHole_M0ConfigOfAJournalThatIsNoneHere(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		d := b.journalOn("m", 0, 1, 2)
+		node := b.Nodes[0]
+		stranger := d.summary()
+		stranger.ID = rpc.JournalIDOf(rpc.ClusterID{9}, "m")
+		stranger.Config = quorum.NewConfig(1, quorum.Member{ID: quorum.NodeID(b.ID(0)), Incarnation: quorum.Incarnation{9}, Addr: "elsewhere:1"})
+		require.ErrorIs(b, node.InstallConfig(b.ctx, stranger), rpc.ErrWrongNode)
+		renamed := d.summary()
+		renamed.Name = "other"
+		require.ErrorIs(b, node.InstallConfig(b.ctx, renamed), rpc.ErrBadRequest)
+		empty := d.summary()
+		empty.Config = quorum.Config{Version: 2}
+		require.ErrorIs(b, node.InstallConfig(b.ctx, empty), rpc.ErrBadRequest)
+		all, err := node.Journals(b.ctx)
+		require.NoError(b, err)
+		require.Len(b, all, 2, "the bed's own, and m")
+		for _, j := range all {
+			require.NotEqual(b, stranger.ID, j.ID)
+			require.False(b, j.Deleted)
+		}
+	})
+}
+
+// M0, M2, N5: a node crashed between a new journal's files and its line in the manifest. Given a newer config
+// of that journal it took the files for what it had just made, and answered "installed" with the old one.
+func TestHole_M0InstalledOverAnUnfinishedJournal(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		d := b.journalOn("m", 1, 2)
+		d.version, d.sets = 3, [][]quorum.Member{b.set(0, 1, 2)}
+		b.StopNode(0)
+		dir := path.Join(b.NodeOptions(0).DataDir, "journals", d.id.String())
+		require.NoError(b, journal.Create(b.Disks[0], dir, d.id, "m", quorum.Config{Version: 1, Sets: d.sets}))
+		b.StartNode(0)
+		b.Until(time.Minute, "it is back", func() bool { return b.Nodes[0].Ready() == nil })
+		require.NoError(b, b.Nodes[0].InstallConfig(b.ctx, d.summary()))
+		st, err := b.Nodes[0].State(b.ctx, d.id)
+		require.NoError(b, err)
+		require.EqualValues(b, 3, st.Summary.Config.Version)
+	})
 }

@@ -82,11 +82,15 @@ func chosenEnd(cfg quorum.Config, got []reply[rpc.JournalState]) (TxID, error) {
 			copies = append(copies, r.val.Answer.Copy)
 		}
 	}
+	purged := TxID(0) // committed, whoever holds nothing behind it (C5)
+	for _, r := range got {
+		purged = max(purged, r.val.Answer.Purged.TxID)
+	}
 	if len(copies) == 0 {
-		return prev, nil
+		return max(prev, purged), nil
 	}
 	best := slices.MaxFunc(copies, func(a, b recovery.Copy) int {
 		return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Ballot(), b.Ballot()), cmp.Compare(a.Last.TxID, b.Last.TxID))
 	})
-	return best.Last.TxID, nil
+	return max(best.Last.TxID, purged), nil
 }

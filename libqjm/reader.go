@@ -58,7 +58,8 @@ type Reader struct {
 	target TxID               // where a reader that does not follow ends
 	nodes  []quorum.NodeID    // in the order they are tried
 	at     int
-	failed int // nodes in a row that did not help
+	failed int          // nodes in a row that did not help
+	purged *PurgedError // what one of them said, see gone
 
 	stream  rpc.ChunkStream
 	cancel  context.CancelFunc
@@ -70,7 +71,7 @@ type Reader struct {
 
 // OpenReader opens a reader. Without Follow it reads what is committed when it is opened, as far as a
 // majority knows. Errors: ErrNoJournal, ErrJournalDeleted; ErrPastEnd for a From beyond the end, unless
-// it follows; ErrNoQuorum where no node can tell how far to read.
+// it follows; *PurgedError for a From that was purged, which names the snapshot to start from; ErrNoQuorum where no node can tell how far to read.
 func (c *Client) OpenReader(ctx context.Context, name string, opts ReaderOptions) (*Reader, error) {
 	opts.From = cmp.Or(opts.From, 1)
 	if opts.To != 0 && opts.To < opts.From {
@@ -105,11 +106,31 @@ func (c *Client) OpenReader(ctx context.Context, name string, opts ReaderOptions
 	} else if opts.From > end+1 {
 		return nil, fmt.Errorf("%w: txid %d was asked for, the last one is %d", ErrPastEnd, opts.From, end)
 	}
+	if err := r.belowPurged(ctx, got); err != nil {
+		return nil, err
+	}
 	r.target = end
 	if opts.To != 0 {
 		r.target = min(end, opts.To)
 	}
 	return r, nil
+}
+
+// belowPurged is D5 where every node that answers has purged what the reader is to begin with.
+func (r *Reader) belowPurged(ctx context.Context, got []reply[rpc.JournalState]) error {
+	least := segments.Position{}
+	for _, g := range got {
+		if p := g.val.Answer.Purged; g.err == nil && p.TxID < r.next {
+			return nil
+		} else if g.err == nil && (least.TxID == 0 || p.TxID < least.TxID) {
+			least = p
+		}
+	}
+	if least.TxID == 0 {
+		return nil
+	}
+	r.purged = &PurgedError{PurgedTo: least}
+	return r.gone(ctx)
 }
 
 // readable is how far a node's answer proves that the journal is committed.
@@ -297,7 +318,7 @@ func (r *Reader) take(f segments.Frame) error {
 		return err
 	}
 	r.pos, r.txns, r.sure = &pos, txns, true
-	r.failed = 0 // not before: a node whose frames are all bad has not helped
+	r.failed, r.purged = 0, nil // not before: a node whose frames are all bad has not helped
 	return nil
 }
 
@@ -321,11 +342,17 @@ func (r *Reader) rotate(ctx context.Context, err error) error {
 	r.lastErr = fmt.Errorf("node %s: %w", r.nodes[r.at], err)
 	r.drop()
 	r.at = (r.at + 1) % len(r.nodes)
+	if p, ok := errors.AsType[*PurgedError](err); ok && (r.purged == nil || p.PurgedTo.TxID > r.purged.PurgedTo.TxID) {
+		r.purged = p
+	}
 	if r.failed++; r.failed%len(r.nodes) != 0 {
 		return nil
 	}
 	if errors.Is(err, ErrJournalDeleted) {
 		return err
+	}
+	if gone := r.gone(ctx); gone != nil {
+		return gone
 	}
 	rounds := r.failed / len(r.nodes)
 	select {
@@ -334,6 +361,24 @@ func (r *Reader) rotate(ctx context.Context, err error) error {
 	case <-ctx.Done():
 		return fmt.Errorf("libqjm: reader at txid %d: %w", r.next, errors.Join(context.Cause(ctx), r.lastErr))
 	}
+}
+
+// gone is D5: no node serves the log where the reader stands, and one has purged it. It names the snapshot to
+// start from. A snapshot that the reader is behind already says nothing: then the nodes are about to get what
+// comes after it.
+func (r *Reader) gone(ctx context.Context) error {
+	if r.purged == nil {
+		return nil
+	}
+	p := *r.purged
+	r.purged = nil
+	if newest, err := r.c.newestListed(ctx, r.ref); err == nil && newest.TxID > p.Snapshot.TxID {
+		p.Snapshot = newest
+	}
+	if p.Snapshot.TxID != 0 && p.Snapshot.TxID < r.next {
+		return nil
+	}
+	return &p
 }
 
 // endOfStream turns the regular end of a stream into no error.

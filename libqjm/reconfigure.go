@@ -2,33 +2,9 @@ package libqjm
 
 import (
 	"context"
-	"errors"
 
-	"github.com/quorumjournal/qjm/internal/quorum"
-	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/opening"
 )
-
-// isNewerConfig: a node has a newer config installed than the one that the request carried, and refused it
-// for that (M1).
-func isNewerConfig(err error, version uint64) bool {
-	ce, ok := errors.AsType[*rpc.ConfigError](err)
-	return ok && ce.Want > version
-}
-
-// sendConfig is the answer to "send config": a node that lacks the config that a request carried, or the
-// whole journal, is given it, unchanged as it was heard from a node that has it installed (M0). It reports
-// whether the request is worth another try.
-func (c *Client) sendConfig(ctx context.Context, n rpc.Node, ref journalRef, err error) bool {
-	ce, ok := errors.AsType[*rpc.ConfigError](err)
-	if (!ok || ce.Want >= ref.cfg.Version) && !errors.Is(err, rpc.ErrNoJournal) {
-		return false
-	}
-	err = n.InstallConfig(ctx, rpc.JournalSummary{ID: ref.id, Name: ref.name, Config: ref.cfg})
-	if err != nil {
-		c.log.Info("a node does not take the journal's config", "journal", ref.name, "version", ref.cfg.Version, "err", err)
-	}
-	return err == nil
-}
 
 // refresh asks all nodes for the newest config, and reports whether there is one. Any answer will do: what
 // a node says is installed there, durably (M0). Whoever goes on with it still needs majorities of it (M7).
@@ -95,7 +71,7 @@ func (w *Writer) move() {
 // reports whether to try again without a pause.
 func (ch *channel) heard(err error) bool {
 	w := ch.w
-	if isNewerConfig(err, ch.era.cfg.Version) {
+	if opening.IsNewerConfig(err, ch.era.cfg.Version) {
 		select {
 		case w.outdated <- struct{}{}:
 		default:
@@ -106,12 +82,5 @@ func (ch *channel) heard(err error) bool {
 	defer cancel()
 	n, nerr := w.c.node(ch.member)
 	ref := journalRef{id: w.ref.id, name: w.ref.name, cfg: ch.era.cfg}
-	return nerr == nil && w.c.sendConfig(ctx, n, ref, err)
-}
-
-// Config is a journal's config as a writer sees it.
-func (w *Writer) config() quorum.Config {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.ref.cfg
+	return nerr == nil && opening.SendConfig(ctx, n, ref.summary(), err)
 }

@@ -2,6 +2,7 @@ package libqjm_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -57,6 +58,15 @@ func (d *driver) install(version uint64, on []int, sets ...[]quorum.Member) {
 	}
 }
 
+// learn has nodes copy what is finalized before they are members.
+func (d *driver) learn(is ...int) {
+	s := d.summary()
+	s.Learner = true
+	for _, i := range is {
+		require.NoError(d, d.Nodes[i].InstallConfig(d.ctx, s))
+	}
+}
+
 func (d *driver) summary() rpc.JournalSummary {
 	return rpc.JournalSummary{ID: d.id, Name: d.name, Config: quorum.Config{Version: d.version, Sets: d.sets}}
 }
@@ -95,7 +105,7 @@ func TestM3_LiveWriterMovesUnderLoad(t *testing.T) {
 			})
 		}
 		change := func(oldSet, newSet []int) {
-			d.install(d.version, newSet, d.sets...) // learners: no members yet, they copy
+			d.learn(newSet...)
 			d.install(d.version+1, oldSet, d.sets[0], b.set(newSet...))
 			d.Until(time.Minute, "the joint config is sealed", func() bool { return d.sealed(newSet[0]).Version == d.version })
 			s := d.sealed(newSet[0]).Segment
@@ -135,6 +145,9 @@ func (d *driver) holdsUpTo(s segments.TxID, is ...int) bool {
 	holders := 0
 	for _, i := range is {
 		infos, err := rpc.AllSegments(d.ctx, d.id, d.Nodes[i].Segments)
+		if errors.Is(err, rpc.ErrNoJournal) {
+			continue // it has not heard of it yet
+		}
 		require.NoError(d, err)
 		next := segments.TxID(1)
 		for _, in := range infos {
@@ -167,9 +180,10 @@ func TestM7_OpenerHearsTheNewerConfig(t *testing.T) {
 		_, err = old.Recover(b.ctx, "m")
 		require.NoError(b, err)
 		for _, i := range []int{0, 3} {
-			st, err := b.Nodes[i].State(b.ctx, d.id)
-			require.NoError(b, err)
-			require.EqualValues(b, 2, st.Summary.Config.Version)
+			b.Until(time.Minute, "the joint config is passed on", func() bool {
+				st, err := b.Nodes[i].State(b.ctx, d.id)
+				return err == nil && st.Summary.Config.Version == 2
+			})
 		}
 		d.Until(time.Minute, "the new ones have it", func() bool { return d.holdsUpTo(11, 2, 3, 4) })
 		d.install(3, []int{2, 3, 4}, b.set(2, 3, 4))

@@ -55,6 +55,10 @@ type WriterOptions struct {
 	ReopenWhenFenced bool
 	// Compress makes frames smaller with zstd where that helps.
 	Compress bool
+	// OnSnapshotDue is called when SnapshotPolicy says that a snapshot is due, from a goroutine of its own, one
+	// call at a time. It is a hint: the program decides, and calls SaveSnapshot when its state is at rest.
+	SnapshotPolicy SnapshotPolicy
+	OnSnapshotDue  func(SnapshotReason)
 }
 
 func (o WriterOptions) withDefaults() WriterOptions {
@@ -76,6 +80,9 @@ func (o WriterOptions) validate() error {
 		return fmt.Errorf("%w: FrameBytes (got %d, want 1 to %d)", ErrBadRequest, o.FrameBytes, segments.MaxFramePayload/2)
 	case o.QueueBytes < o.FrameBytes || o.FramesInFlight < 1 || o.SegmentBytes < 1 || o.SegmentAge < 0:
 		return fmt.Errorf("%w: a bound of the writer is too small", ErrBadRequest)
+	}
+	if err := o.SnapshotPolicy.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	return nil
 }
@@ -110,6 +117,9 @@ type Writer struct {
 	reopening bool
 	err       error // why nothing more can be appended
 	era       *era  // the channels
+
+	appended int64    // bytes of transactions since the writer was opened
+	since    progress // what a snapshot is due by
 
 	// recovered is the epoch and what it was built on. It changes only when the writer opens anew (F5).
 	recovered recovery.Result

@@ -15,6 +15,7 @@ type Local struct {
 	Copy   Copy
 	Newest segments.TxID // first txid of the newest segment here; 0 = none
 	Floor  Floor
+	Purged segments.Position // the purge point here (C5)
 	// HoldsFloor: the node's own copy of this segment has the floor's digest at the floor's txid, so
 	// it holds what was committed.
 	HoldsFloor bool
@@ -43,6 +44,8 @@ func DecideStart(l Local, e fencing.Epoch, s segments.TxID, prev segments.End) (
 	switch {
 	case prev.Last+1 != s:
 		return StartDecision{}, breach("W0", s, "previous segment %s does not end before it", prev)
+	case l.Purged.TxID != 0 && l.Purged.TxID == prev.Last && l.Purged.Digest != prev.Digest:
+		return StartDecision{}, breach("C5", s, "follows %s, and what was purged here ends %s", prev, l.Purged)
 	case (c.State == InProgress || c.State == Finalized) && c.Epoch == e && c.Prev != prev:
 		return StartDecision{}, breach("W0", s, "epoch %d started it after %s, now after %s", e, c.Prev, prev)
 	case c.State == InProgress && c.Epoch == e && !c.Accepted.IsZero():
@@ -65,7 +68,10 @@ func DecideStart(l Local, e fencing.Epoch, s segments.TxID, prev segments.End) (
 	case c.State != Absent && l.losesFloor(s-1):
 		return StartDecision{}, breach("W0", s, "would lose %s", l.Floor)
 	}
-	d := StartDecision{RemoveAccepted: !c.Accepted.IsZero(), SetAside: c.State != Absent, AsideReason: "stale"}
+	// A purged one may come back: this node installed a snapshot in the middle of it (C3), and the writer
+	// fills it. Its frames must agree with the purge point, see HoldsPurged.
+	there := c.State != Absent && c.State != Purged
+	d := StartDecision{RemoveAccepted: !c.Accepted.IsZero(), SetAside: there, AsideReason: "stale"}
 	if c.State == Unknown {
 		d.AsideReason = "damaged"
 	}
@@ -108,6 +114,8 @@ func DecideAccept(l Local, e fencing.Epoch, end segments.End, holds bool) (Accep
 		return 0, breach("R4", end.First, "a later segment stands here (%d)", l.Newest)
 	case l.losesFloor(end.Last):
 		return 0, breach("R5", end.First, "ending at %d would lose %s", end.Last, l.Floor)
+	case !HoldsPurged(l.Purged, end.Position()):
+		return 0, breach("C5", end.First, "ending %s lacks what was purged here, up to %s", end, l.Purged)
 	case c.State == InProgress && c.Last == end.Position() && c.Accepted == (Accepted{e, end}):
 		return AcceptDone, nil
 	case c.State == InProgress && c.Last == end.Position():
@@ -136,10 +144,20 @@ func DecideFinalize(l Local, end segments.End) (FinalizeDecision, error) {
 	switch {
 	case c.State == Unknown:
 		return 0, ErrUnknownData
+	case c.State == Purged && end.Position() == l.Purged:
+		return FinalizeDone, nil
+	case c.State == Purged:
+		return 0, &MismatchError{State: c.State, Got: l.Purged, Want: end}
 	case c.State == Absent || c.Last != end.Position():
 		return 0, &MismatchError{State: c.State, Got: c.Last, Want: end}
 	case c.State == Finalized:
 		return FinalizeDone, nil
 	}
 	return FinalizeNow, nil
+}
+
+// HoldsPurged reports whether content that ends at a position may hold the purge point: it ends there with
+// that digest, or behind it (its digest at the purge point is to be compared then).
+func HoldsPurged(purged, end segments.Position) bool {
+	return purged.TxID < end.TxID || purged == end
 }

@@ -31,7 +31,7 @@ type Query struct {
 	TxID segments.TxID
 }
 
-// Choose applies R2 and R3 to the answers for segment s, sorted or not; the result does not depend on
+// Choose applies R2, R3 and C5 to the answers for segment s, sorted or not; the result does not depend on
 // their order. All answers must have been given under one epoch. It returns either a choice, or
 // queries whose replies the comparison still needs (the caller adds them to the answers and calls
 // again), or an error: *DivergenceError, *FloorError, *NoQuorumError where the answers hold no
@@ -53,6 +53,10 @@ func Choose(cfg quorum.Config, s segments.TxID, answers []Answer) (Choice, []Que
 		}
 	}
 	need, err = checkFloors(ch, s, answers)
+	if err != nil || len(need) > 0 {
+		return Choice{}, need, err
+	}
+	need, err = checkPurged(ch, s, answers)
 	if err != nil || len(need) > 0 {
 		return Choice{}, need, err
 	}
@@ -240,6 +244,40 @@ func checkFloors(ch Choice, s segments.TxID, answers []Answer) ([]Query, error) 
 		case !known && len(ch.holders) > 0:
 			need = append(need, Query{ch.holders[0], f.At.TxID})
 		case !found || d != f.At.Digest:
+			return nil, broken
+		}
+	}
+	return need, nil
+}
+
+// checkPurged is C5's side of R3: a purge point is committed, and unlike a floor it is durable. The choice
+// contains every one that any answer reports, by digest; the segment before the choice does where the purge
+// point lies just there. Interleaving without this: A and B purged 1 to 100 and hold nothing behind it; C
+// comes back with 1 to 50 in progress. "Any copy before none" would end the journal at 50, and without C it
+// would begin at txid 1 again. A node that installed a snapshot may lack the segment that holds its purge
+// point: it is no obstacle where the others hold that.
+func checkPurged(ch Choice, s segments.TxID, answers []Answer) ([]Query, error) {
+	var need []Query
+	for _, a := range answers {
+		p := a.Purged
+		if p.TxID == 0 || p.TxID+1 < s {
+			continue // below what is chosen, whatever that is
+		}
+		broken := &FloorError{Node: a.Node.ID, Floor: Floor{At: p}, Choice: ch.End}
+		if p.TxID > ch.End.Last {
+			return nil, broken
+		}
+		d, found, known := ch.End.Digest, true, p.TxID == ch.End.Last
+		if p.TxID+1 == s {
+			d, known = ch.Prev.Digest, true
+		}
+		if !known {
+			d, found, known = lookup(answers, ch.holders, p.TxID)
+		}
+		switch {
+		case !known && len(ch.holders) > 0:
+			need = append(need, Query{ch.holders[0], p.TxID})
+		case !found || d != p.Digest:
 			return nil, broken
 		}
 	}

@@ -50,6 +50,7 @@ type (
 		Node      quorum.Key
 		DataKnown bool
 		Newest    segments.TxID
+		Purged    segments.Position // its purge point (C5)
 	}
 	// Prepared: a node told what it holds.
 	Prepared struct{ Answer Answer }
@@ -463,7 +464,7 @@ func (c *Coordinator) decide() []Effect {
 // choose makes the one choice of this epoch.
 func (c *Coordinator) choose() []Effect {
 	s := max(c.segment, 1)
-	ch, need, err := Choose(c.cfg, s, c.basis)
+	ch, need, err := Choose(c.cfg, s, c.withPurgePoints(s))
 	if err != nil {
 		return c.fail(err)
 	}
@@ -476,6 +477,19 @@ func (c *Coordinator) choose() []Effect {
 	}
 	req := AcceptRequest{Claim: c.claim, End: ch.End, Prev: ch.Prev, Epoch: ch.Epoch, Sources: ch.Sources}
 	return c.enter(StepAccept, func(m quorum.Member) Effect { return AskAccept{m.Key(), req} })
+}
+
+// withPurgePoints is the basis, and the purge points that nodes outside it told with their promise: like
+// floors they count whoever tells of them (R3, C5).
+func (c *Coordinator) withPurgePoints(s segments.TxID) []Answer {
+	answers := slices.Clone(c.basis)
+	for _, m := range c.cfg.Members() {
+		p, ok := c.promised[m.Key()]
+		if ok && p.Purged.TxID != 0 && !slices.ContainsFunc(c.basis, func(a Answer) bool { return a.Node == m.Key() }) {
+			answers = append(answers, Answer{Node: m.Key(), Copy: Copy{Segment: s, State: Unknown}, Purged: p.Purged})
+		}
+	}
+	return answers
 }
 
 // query asks for the digests that the comparison needs; one that cannot be had ends the attempt (R1).

@@ -302,7 +302,7 @@ func (w *randomWorld) step(ev Event) {
 			w.reply(e.Node, StepState, Stated{e.Node, 3})
 		case AskPromise:
 			a := w.answers[e.Node]()
-			w.reply(e.Node, StepPromise, Promised{e.Node, a.Copy.State != Unknown, seg})
+			w.reply(e.Node, StepPromise, Promised{Node: e.Node, DataKnown: a.Copy.State != Unknown, Newest: seg})
 		case AskPrepare:
 			a := w.answers[e.Node]()
 			for _, t := range e.Digests {

@@ -45,8 +45,8 @@ func pos(t segments.TxID, d byte) segments.Position {
 // merely slower with its promise than n3. The coordinator must wait for n2 before it chooses.
 func TestHole_N2aCutTailDoesNotWaitForSlowPromise(t *testing.T) {
 	c := attackCoordinator(1)
-	c.Step(Promised{key(1), true, 1})
-	c.Step(Promised{key(3), true, 0})
+	c.Step(Promised{Node: key(1), DataKnown: true, Newest: 1})
+	c.Step(Promised{Node: key(3), DataKnown: true, Newest: 0})
 	cut := pos(0, 0)
 	c.Step(Prepared{Answer{Node: key(1), Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, CutAt: &cut}}})
 	effects := c.Step(Prepared{Answer{Node: key(3), Copy: Copy{Segment: 1, State: Absent}}})
@@ -61,8 +61,8 @@ func TestHole_N2aCutTailDoesNotWaitForSlowPromise(t *testing.T) {
 // the digest. The attempt must fail (ErrNotComparable): nothing else is under way, so it hangs for ever.
 func TestHole_R1LostDigestHangsTheAttempt(t *testing.T) {
 	c := attackCoordinator(1)
-	c.Step(Promised{key(1), true, 1})
-	c.Step(Promised{key(3), true, 1})
+	c.Step(Promised{Node: key(1), DataKnown: true, Newest: 1})
+	c.Step(Promised{Node: key(3), DataKnown: true, Newest: 1})
 	c.Step(Prepared{Answer{Node: key(1), Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(5, 5)}}})
 	effects := c.Step(Prepared{Answer{Node: key(3), Newest: 1, Copy: Copy{Segment: 1, State: InProgress, Epoch: 1, Last: pos(3, 3)}}})
 	ask, ok := effectOf[AskPrepare](effects)
@@ -80,9 +80,9 @@ func TestHole_R3FloorOfUnknownNodeWithLaterSegmentIsIgnored(t *testing.T) {
 	c.Step(Begin{})
 	c.Step(Stated{key(1), 1})
 	c.Step(Stated{key(2), 1})
-	c.Step(Promised{key(1), false, 11})
-	c.Step(Promised{key(2), true, 1})
-	c.Step(Promised{key(3), true, 1})
+	c.Step(Promised{Node: key(1), DataKnown: false, Newest: 11})
+	c.Step(Promised{Node: key(2), DataKnown: true, Newest: 1})
+	c.Step(Promised{Node: key(3), DataKnown: true, Newest: 1})
 	floor := Floor{Segment: 11, Epoch: 1, At: pos(15, 15)}
 	var effects []Effect
 	effects = append(effects, c.Step(Prepared{Answer{Node: key(1), Newest: 11, Copy: Copy{Segment: 1, State: Absent}, Floor: floor}})...)

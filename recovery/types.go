@@ -20,6 +20,10 @@ const (
 	Finalized
 	// Unknown: the copy, or the accepted record, cannot be read in full (N2). It is no data answer.
 	Unknown
+	// Purged: the segment begins at or below the node's purge point, and is not held. What it held up to that
+	// point was decided, and is covered by a snapshot here: that is not Absent (C5). It is a data answer
+	// without a copy, and its purge point is a position that no choice may lack, see Answer.Purged.
+	Purged
 )
 
 // String returns the word used in tables, logs and JSON.
@@ -33,6 +37,8 @@ func (s CopyState) String() string {
 		return "finalized"
 	case Unknown:
 		return "unknown"
+	case Purged:
+		return "purged"
 	}
 	return fmt.Sprintf("CopyState(%d)", uint8(s))
 }
@@ -58,8 +64,11 @@ type Floor struct {
 // IsZero reports whether nothing is known to be committed.
 func (f Floor) IsZero() bool { return f == Floor{} }
 
-// String returns "txid/digest in segment@epoch".
+// String returns "txid/digest in segment@epoch", or what it is where it names no segment.
 func (f Floor) String() string {
+	if f.Segment == 0 {
+		return "purge point " + f.At.String()
+	}
 	return fmt.Sprintf("%s in segment %d@%d", f.At, f.Segment, f.Epoch)
 }
 
@@ -95,10 +104,13 @@ func (c Copy) Ballot() fencing.Epoch { return max(c.Accepted.Epoch, c.Epoch) }
 
 // Answer is one node's reply to Prepare.
 type Answer struct {
-	Node    quorum.Key
-	Copy    Copy
-	Floor   Floor
-	Newest  segments.TxID // first txid of the node's newest segment now; 0 = none
+	Node   quorum.Key
+	Copy   Copy
+	Floor  Floor
+	Newest segments.TxID // first txid of the node's newest segment now; 0 = none
+	// Purged is the node's purge point (C5): everything up to it is committed, and may be gone from its log.
+	// Zero: nothing was purged.
+	Purged  segments.Position
 	Digests []DigestReply // to the questions asked, in any order
 }
 

@@ -221,7 +221,7 @@ func startSlow(t *testing.T, c client, cluster *testcluster.Cluster, n int, args
 	require.Eventually(t, func() bool {
 		st, err := cl.Status(t.Context(), "a")
 		return err == nil && int(st.Committed) >= n
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	return s
 }
 
@@ -284,7 +284,7 @@ func TestAppendWaits(t *testing.T) {
 	cluster.StopNode(1)
 	cluster.StopNode(2)
 	s.feed(t, 7)
-	require.Eventually(t, func() bool { return strings.Contains(s.err.String(), "no quorum, waiting for nodes: n2 ") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(s.err.String(), "no quorum, waiting for nodes: n2 ") }, time.Minute, 10*time.Millisecond)
 	cluster.StartNode(1)
 	require.NoError(t, s.in.Close())
 	r := s.wait()
@@ -301,9 +301,9 @@ func TestAppendWaitsToOpen(t *testing.T) {
 		cluster.StopNode(i)
 	}
 	r := c.start(t.Context(), strings.NewReader("x\n"), "journal", "append", "a")
-	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "answers yet") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "answers yet") }, time.Minute, 10*time.Millisecond)
 	cluster.StartNode(0)
-	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "waiting for a quorum of") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "waiting for a quorum of") }, time.Minute, 10*time.Millisecond)
 	cluster.StartNode(1)
 	require.Equal(t, 0, r.wait().code)
 }
@@ -346,7 +346,7 @@ func TestAppendNotOpened(t *testing.T) {
 	cluster.StopNode(2)
 	fails(5, "a", "--timeout", "300ms")
 	r := c.start(t.Context(), strings.NewReader("x\n"), "journal", "append", "a", "-o", "json")
-	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "waiting for a quorum of") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(r.err.String(), "waiting for a quorum of") }, time.Minute, 10*time.Millisecond)
 	r.interrupt()
 	res := r.wait()
 	require.Equal(t, 130, res.code, res.err)

@@ -138,15 +138,15 @@ func (a *app) deleteCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a journal and all its data, for good", Args: journalName,
 		Long: "Delete a journal and all its data, for good. A tombstone keeps a node that was away from bringing\n" +
-			"it back; its name is free. Asks on a terminal; elsewhere it needs --yes.",
-		Example: "  qjmclient journal delete orders --dry-run\n  qjmclient journal delete orders --yes",
+			"it back; its name is free. Asks on a terminal, unless with --yes.",
+		Example: "  qjmclient journal delete orders --dry-run\n  qjmclient journal delete orders",
 	}
 	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
 		a.subject.Does = cli.Deletes
-		if !a.yes && !a.dryRun && !cli.IsTerminal(cmd.InOrStdin()) {
-			return cli.Usagef("delete needs --yes where there is no terminal to ask on")
+		if !cli.IsTerminal(cmd.InOrStdin()) {
+			a.yes = true // a script has said what it wants
 		}
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
 			st, err := settled(ctx, cl, name)

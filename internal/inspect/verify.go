@@ -143,6 +143,9 @@ func (v *verifier) journal(t *Tree, j *Journal) {
 		for _, a := range j.Meta.Accepted {
 			note(Info, j.Dir, fmt.Sprintf("an accepted recovery of epoch %d: %s", a.Epoch, a.End))
 		}
+		if p := j.Meta.Purged; p.TxID != 0 {
+			note(Info, j.Dir, fmt.Sprintf("purged up to %s; %d snapshots are here (their content is not verified)", p, len(j.Meta.Snapshots)))
+		}
 		for _, name := range j.Meta.Extra {
 			note(Info, path.Join(j.Dir, name), extra(name))
 		}
@@ -364,7 +367,15 @@ func (v *verifier) ownJournal(j *Journal, h segments.Header) bool {
 func (v *verifier) chain(t *Tree, j *Journal, prev, s *segment) {
 	out := Finding{Kind: Info, Node: t.Label(), Journal: j.Name(), File: s.file, Offset: -1, TxID: s.header.First}
 	want := s.header.Prev
+	var purged segments.Position
+	if j.Meta != nil {
+		purged = j.Meta.Purged
+	}
 	switch {
+	case purged.TxID != 0 && want.Last == purged.TxID && want.Digest != purged.Digest:
+		out.Kind, out.What = Divergent, fmt.Sprintf("was written behind %s, and what was purged ends %s", want, purged)
+	case want.Last <= purged.TxID && (prev == nil || prev.end.Last < want.Last):
+		return // purged, which is no hole
 	case len(j.Files) < 2 && j.Dir == "" && j.Meta == nil:
 		return // a single file
 	case prev == nil && want.Last > 0:

@@ -52,27 +52,28 @@ func packages(t *testing.T) []pkg {
 // layers: a package may import packages of its own line's list, and no others of this module. What is
 // not listed here (cmd, examples, tests) may import anything but cmd, examples and tests.
 var layers = map[string][]string{
-	"fencing":               {},
-	"internal/quorum":       {},
-	"internal/vfs":          {},
-	"internal/vfs/osfs":     {"internal/vfs"},
-	"internal/vfs/memfs":    {"internal/vfs"},
-	"internal/vfs/faultfs":  {"internal/vfs"},
-	"internal/vfs/vfstest":  {"internal/vfs"},
-	"internal/durable":      {"internal/vfs"},
-	"segments":              {"fencing"},
-	"segments/store":        {"fencing", "segments", "internal/vfs", "internal/durable"},
-	"recovery":              {"fencing", "segments", "internal/quorum"},
-	"internal/rpc":          {"fencing", "segments", "recovery", "internal/quorum"},
-	"internal/replication":  {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
-	"proto/qjm/v1":          {},
-	"internal/wire":         {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "journalnode/catalog", "proto/qjm/v1"},
-	"journalnode/journal":   {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/durable"},
-	"journalnode/catalog":   {"fencing", "segments", "internal/quorum"},
-	"journalnode/snapshots": {"fencing", "segments", "internal/vfs", "internal/durable"},
-	"journalnode":           {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/snapshots"},
-	"libqjm":                {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "journalnode/catalog"},
-	"internal/model":        {},
+	"fencing":                {},
+	"internal/quorum":        {},
+	"internal/vfs":           {},
+	"internal/vfs/osfs":      {"internal/vfs"},
+	"internal/vfs/memfs":     {"internal/vfs"},
+	"internal/vfs/faultfs":   {"internal/vfs"},
+	"internal/vfs/vfstest":   {"internal/vfs"},
+	"internal/durable":       {"internal/vfs"},
+	"segments":               {"fencing"},
+	"segments/store":         {"fencing", "segments", "internal/vfs", "internal/durable"},
+	"recovery":               {"fencing", "segments", "internal/quorum"},
+	"internal/rpc":           {"fencing", "segments", "recovery", "internal/quorum", "journalnode/snapshots"},
+	"internal/replication":   {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
+	"proto/qjm/v1":           {},
+	"internal/wire":          {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "journalnode/catalog", "proto/qjm/v1", "journalnode/snapshots"},
+	"journalnode/journal":    {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/durable", "journalnode/snapshots"},
+	"journalnode/catalog":    {"fencing", "segments", "internal/quorum"},
+	"journalnode/membership": {"fencing", "segments", "internal/quorum", "journalnode/catalog"},
+	"journalnode/snapshots":  {"fencing", "segments", "internal/vfs", "internal/durable"},
+	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/membership", "journalnode/snapshots"},
+	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "journalnode/catalog", "journalnode/snapshots"},
+	"internal/model":         {},
 	// The catalog is above it; the group itself knows bytes only.
 	"journalnode/raftgroup": {},
 }
@@ -99,7 +100,7 @@ func TestImportsRunDownwards(t *testing.T) {
 }
 
 // pure packages decide; they do not do.
-var pure = []string{"fencing", "internal/quorum", "segments", "recovery", "internal/replication", "journalnode/journal", "journalnode/catalog", "segments/store", "internal/durable", "journalnode/snapshots"}
+var pure = []string{"fencing", "internal/quorum", "segments", "recovery", "internal/replication", "journalnode/journal", "journalnode/catalog", "journalnode/membership", "segments/store", "internal/durable", "journalnode/snapshots"}
 
 func TestCoresHaveNoNetworkFilesOrLogs(t *testing.T) {
 	for _, p := range packages(t) {

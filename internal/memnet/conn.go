@@ -161,6 +161,11 @@ func (c *conn) InstallConfig(ctx context.Context, j rpc.JournalSummary) error {
 	return err
 }
 
+func (c *conn) LeaveJournal(ctx context.Context, j rpc.JournalSummary) error {
+	_, err := unary(ctx, c, "LeaveJournal", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.LeaveJournal(ctx, j) })
+	return err
+}
+
 func (c *conn) State(ctx context.Context, id segments.JournalID) (rpc.JournalState, error) {
 	return unary(ctx, c, "State", func(ctx context.Context, s rpc.Service) (rpc.JournalState, error) { return s.State(ctx, id) })
 }
@@ -193,4 +198,25 @@ func (c *conn) Segments(ctx context.Context, req rpc.SegmentsRequest) (rpc.Segme
 func (c *conn) Close() error {
 	c.cancel()
 	return nil
+}
+
+func (c *conn) BeginSnapshot(ctx context.Context, r rpc.SnapshotUpload) (int64, error) {
+	return unary(ctx, c, "BeginSnapshot", func(ctx context.Context, s rpc.Service) (int64, error) { return s.BeginSnapshot(ctx, r) })
+}
+
+func (c *conn) PutSnapshot(ctx context.Context, p rpc.SnapshotPiece) (int64, error) {
+	return unary(ctx, c, "PutSnapshot", func(ctx context.Context, s rpc.Service) (int64, error) { return s.PutSnapshot(ctx, p) })
+}
+
+func (c *conn) FinishSnapshot(ctx context.Context, r rpc.SnapshotEnd) error {
+	_, err := unary(ctx, c, "FinishSnapshot", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.FinishSnapshot(ctx, r) })
+	return err
+}
+
+func (c *conn) Snapshots(ctx context.Context, id segments.JournalID) (rpc.SnapshotList, error) {
+	return unary(ctx, c, "Snapshots", func(ctx context.Context, s rpc.Service) (rpc.SnapshotList, error) { return s.Snapshots(ctx, id) })
+}
+
+func (c *conn) ReadSnapshot(ctx context.Context, r rpc.SnapshotRead) (rpc.SnapshotChunk, error) {
+	return unary(ctx, c, "ReadSnapshot", func(ctx context.Context, s rpc.Service) (rpc.SnapshotChunk, error) { return s.ReadSnapshot(ctx, r) })
 }

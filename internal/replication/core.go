@@ -129,6 +129,7 @@ func (c *Core) open(prev segments.End) {
 			n.refused = nil // what did not fit the last segment may fit this one
 		}
 	}
+	c.judge()
 }
 
 // Claim returns the epoch and writer id.
@@ -266,6 +267,12 @@ func (c *Core) Wants(id quorum.Key) bool {
 // those that are left cannot make a majority: then this segment never ends, and the next never comes.
 func (c *Core) refuse(n *node, err error) {
 	n.refused, n.linked = err, false
+	c.judge()
+}
+
+// judge ends the writer where those that have not refused cannot make a majority. It is asked when a node
+// refuses, and when the sets change that the open segment counts by.
+func (c *Core) judge() {
 	gone := func(m quorum.Member) bool { return c.node(m.Key()).refused != nil } // both is a part of cfg
 	if c.over != nil || c.both.MajorityPossible(gone) {
 		return

@@ -111,3 +111,35 @@ func TestHole_S8CoreCountsAPositionBeyondTheFillThatItNeverSent(t *testing.T) {
 	say(n2, 2, rpc.Synced, at[2])
 	require.Equal(t, at[1], c.Committed(), "frame 3 was never sent to n2, and is committed on its word")
 }
+
+// F6, L2: whether the nodes that refused leave a quorum was asked only when one refused. Where the quorum
+// changes, by a newer config or by the next segment that counts under it, nobody asked again: the writer
+// had no quorum for good, and waited without an error.
+func TestHole_F6RefusalsOutliveTheConfigThatTheyWereCountedIn(t *testing.T) {
+	t.Run("an empty segment goes over at once", func(t *testing.T) {
+		r := newRig(t, Options{})
+		r.start(a, b, c)
+		r.Unlinked(c, fencedBy(9))
+		require.NoError(t, r.Err(), "a and b go on")
+		two := configOf(4, []quorum.Key{a, c})
+		require.ErrorIs(t, r.Reconfigure(two), fencing.ErrFenced)
+		require.ErrorIs(t, r.Err(), fencing.ErrFenced)
+	})
+	t.Run("the next segment counts by both sets", func(t *testing.T) {
+		r := newRig(t, Options{})
+		r.start(a, b, c)
+		r.add(1)
+		r.acks(a, b)
+		require.NoError(t, r.Reconfigure(joint))
+		for _, id := range []quorum.Key{a, b} {
+			r.Linked(id)
+		}
+		r.Unlinked(d, fencedBy(9))
+		r.Unlinked(e, fencedBy(9))
+		require.NoError(t, r.Err(), "the open segment does not need them")
+		r.finalize(a, b)
+		r.OpenNext()
+		require.ErrorIs(t, r.Err(), fencing.ErrFenced, "the next one does")
+		require.False(t, r.Writing())
+	})
+}

@@ -34,8 +34,8 @@ func (e *DroppedError) Is(target error) bool { return target == fencing.ErrFence
 // other one recovers through A and B, without 7; 3. this writer hears of v+1, D acks 7 under it: {C, D} is
 // a majority of the new set, and 7 would be acknowledged, and lost.
 //
-// A config that is not newer changes nothing. Errors: rpc.ErrConfigDiverges; *DroppedError, after which the
-// core is over.
+// A config that is not newer changes nothing. Errors: rpc.ErrConfigDiverges; *DroppedError, or the refusal
+// that keeps the writer from a majority of the new members (F6), after which the core is over.
 func (c *Core) Reconfigure(next quorum.Config) error {
 	switch {
 	case next.Version == c.cfg.Version && next.Digest() != c.cfg.Digest():
@@ -47,7 +47,7 @@ func (c *Core) Reconfigure(next quorum.Config) error {
 	c.renew()
 	if c.Last().TxID < c.first {
 		c.open(c.prev) // nothing was ever sent of it: it is started again, under the new config
-		return nil
+		return c.over
 	}
 	c.both = c.began.CommonSets(next)
 	if len(c.both.Sets) == 0 && c.phase != finished {

@@ -69,6 +69,9 @@ type JournalSummary struct {
 	// Deleting is the claim of a delete that this node was asked for, and that it does not know to be in
 	// force: a tombstone with the data still there (M8). Zero: none, or Deleted.
 	Deleting fencing.Claim
+	// Learner, in InstallConfig: the node is no member yet, and is to copy what is finalized (M6), for
+	// LearnFor from now on.
+	Learner bool
 }
 
 // JournalState is what a node says of a journal without promising anything. Counts towards a quorum
@@ -104,7 +107,8 @@ type Damage struct {
 // PromiseReply answers NewEpoch: the promise is made. Promises and data answers are counted apart (F2).
 type PromiseReply struct {
 	DataKnown bool
-	Newest    segments.TxID // first txid of the newest segment; 0 = none
+	Newest    segments.TxID     // first txid of the newest segment; 0 = none
+	Purged    segments.Position // the purge point (C5); zero: nothing was purged
 }
 
 // SegmentInfo is one line of a node's list of segments.
@@ -131,6 +135,7 @@ type SegmentsRequest struct {
 type SegmentsPage struct {
 	Segments []SegmentInfo
 	More     bool
+	Purged   segments.Position // the purge point (C5); zero: nothing was purged
 }
 
 // ReadRequest asks for verbatim frames of one segment, from the frame that holds From. Purpose says
@@ -265,6 +270,9 @@ type Node interface {
 	// installed. A node that never had the journal makes it with this config. The same again changes
 	// nothing; an older one is a *ConfigError, another one of the same version ErrConfigDiverges.
 	InstallConfig(ctx context.Context, j JournalSummary) error
+	// LeaveJournal drops the data of a journal whose config names the node no more (M8); config and promise
+	// stay.
+	LeaveJournal(ctx context.Context, j JournalSummary) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
@@ -277,6 +285,7 @@ type Node interface {
 	Tail(ctx context.Context, req TailRequest) (ChunkStream, error)
 	Write(ctx context.Context, h Header) (WriteStream, error)
 	Control
+	Snapshots
 	Close() error
 }
 
@@ -287,6 +296,7 @@ type Service interface {
 	CreateJournal(ctx context.Context, j JournalSummary) error
 	DeleteJournal(ctx context.Context, h Header, inForce bool) error
 	InstallConfig(ctx context.Context, j JournalSummary) error
+	LeaveJournal(ctx context.Context, j JournalSummary) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
@@ -297,12 +307,17 @@ type Service interface {
 	Tail(ctx context.Context, req TailRequest, send func(Chunk) error) error
 	Write(h Header, stream ServerStream) error
 	ControlService
+	Snapshots
 }
 
 // Dialer connects to nodes. Dial does not wait for the connection: the first call does.
 type Dialer interface {
 	Dial(addr string) (Node, error)
 }
+
+// LearnFor is how long a node copies a journal that it is no member of, from the last InstallConfig that asked
+// for it: a change that nobody drives any more must not keep it busy for ever.
+const LearnFor = 5 * time.Minute
 
 // Bounds of what goes over a connection in one piece; what is larger is refused before memory is taken.
 const (

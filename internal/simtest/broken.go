@@ -6,9 +6,13 @@ import (
 	"strings"
 
 	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/replication"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/journalnode/membership"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -30,6 +34,14 @@ const (
 	RuleW2  Rule = "W2"  // acks leave before the sync
 	RuleW2a Rule = "W2a" // a tail is not written again when it is opened
 	RuleW3  Rule = "W3"  // acks count whatever digest they carry
+
+	RuleM3Newest Rule = "M3 newest" // a writer counts its open segment by the newest config, old acks, too
+	RuleM3Union  Rule = "M3 union"  // a writer counts by all members of a config as one set
+	RuleM4       Rule = "M4"        // final is proposed without a seal
+	RuleM4Held   Rule = "M4 held"   // final is proposed as soon as there is a seal
+	RuleM7Epoch  Rule = "M7 epoch"  // who hears of a newer config starts over in the same epoch
+	RuleM7Counts Rule = "M7 counts" // and counts what it gathered under the one before
+	RuleM8       Rule = "M8"        // who leaves forgets config and promise
 )
 
 // distort makes of an answer what a node without the rule would have answered, or what a coordinator
@@ -188,4 +200,87 @@ func (u unwrittenFile) WriteAt(p []byte, off int64) (int, error) {
 		return n, nil
 	}
 	return u.File.WriteAt(p, off)
+}
+
+// recount is RuleM3Newest and RuleM3Union: what the writer has sent is counted by the newest config, or by
+// all members of it as one set, and the acks from before go on counting.
+func (c *client) recount(cfg quorum.Config) error {
+	old, frames := c.core, c.frames
+	prev := c.prev
+	counted := cfg
+	if c.w.cfg.Broken == RuleM3Union {
+		counted.Sets = [][]quorum.Member{cfg.Members()}
+	}
+	core := replication.New(counted, old.Claim(), prev, replication.Options{RingBytes: 1 << 20, WindowBytes: 4000, MessageBytes: 500})
+	for _, f := range frames {
+		if err := core.Add(f); err != nil {
+			return err
+		}
+	}
+	for _, s := range old.Status() {
+		k := s.Member.Key()
+		if _, ok := counted.Find(k); !ok || s.Acked == 0 {
+			continue
+		}
+		core.Linked(k)
+		core.Next(k)
+		for _, p := range c.sealed {
+			if p.TxID == s.Acked {
+				_, _ = core.Handle(k, rpc.WriteReply{Kind: rpc.Started, Segment: core.Segment(), Epoch: core.Claim().Epoch,
+					ConfigVersion: cfg.Version, Incarnation: k.Incarnation, At: p})
+			}
+		}
+		core.Unlinked(k, errMoved)
+	}
+	core.Roll()
+	c.core = core
+	c.w.oracle.ack(core)
+	return nil
+}
+
+// goOn is RuleM7Counts: the attempt goes on under the newer config, and what it gathered under the older
+// one counts.
+func (c *client) goOn(cfg quorum.Config) {
+	claim, kept := c.as(c.co.Claim()), c.kept
+	c.cfg, c.reuse = cfg, claim
+	c.co = recovery.NewCoordinator(cfg, c.writer, recovery.Options{MinEpoch: claim.Epoch})
+	c.step(recovery.Begin{})
+	for _, ev := range kept {
+		if p, ok := ev.(recovery.Promised); ok && c.co != nil {
+			c.step(recovery.Stated{Node: p.Node, Promised: claim.Epoch - 1})
+		}
+	}
+	for _, ev := range kept {
+		if c.co != nil {
+			c.step(ev)
+		}
+	}
+}
+
+// next is what a driver does: with M4 dropped, final comes without a seal, or without what it rests on.
+func (d *driver) next(v membership.View) membership.Action {
+	broken := d.w.cfg.Broken
+	ch := v.Journal.Change
+	if ch != nil && ch.Stage == catalog.StageJoint && broken == RuleM4 {
+		installed := func(m quorum.Member) bool { return v.Reports[m.Key()].Config.Version >= v.Journal.Config.Version }
+		if (quorum.Config{Sets: [][]quorum.Member{ch.Old}}).Majority(installed) {
+			return membership.Propose{Command: &catalog.Sealed{Step: step(v.Journal), Seal: catalog.Seal{Epoch: 1, Segment: 1}}}
+		}
+	}
+	if broken == RuleM4 || broken == RuleM4Held {
+		for k, r := range v.Reports {
+			r.HoldsBefore = true
+			v.Reports[k] = r
+		}
+	}
+	return membership.Next(v, membership.Options{})
+}
+
+// forget is RuleM8: nothing is left of the journal, though the disk is the same.
+func (n *simNode) forget() {
+	n.j, n.inbox, n.none = nil, nil, false
+	n.disk, n.seen = memfs.New(), -1
+	n.w.oracle.forget(n.at)
+	n.w.note("n%d has forgotten the journal", n.at+1)
+	n.start()
 }

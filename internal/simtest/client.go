@@ -29,7 +29,16 @@ type client struct {
 	left   int // frames still to append
 	closed bool
 
+	cfg    quorum.Config // the newest that it has heard of
+	least  fencing.Epoch // the lowest epoch that it may take
+	moving bool          // it asks for the newer config that it heard of
+	moves  *driver       // whose mover it is
+	over   bool          // it was a mover, and is not needed any more
+
 	writer fencing.WriterID
+	prev   segments.End        // of the segment before the open one
+	frames []segments.Frame    // of the open segment
+	kept   []recovery.Event    // RuleM7Counts: what was gathered under the config before
 	heard  []recovery.Answer   // of this attempt, as they were given
 	chose  bool                // this attempt has made its choice
 	reuse  fencing.Claim       // RuleR2a: the claim of the attempt before
@@ -44,6 +53,7 @@ type link struct {
 	stream *journal.Stream
 	gen    int
 	up     bool
+	over   bool  // another config's
 	toNode int64 // when the last message to the node arrives: a stream keeps its order
 	toHere int64
 }
@@ -57,24 +67,36 @@ func (c *client) die() {
 	c.life++
 	c.co, c.core, c.links = nil, nil, nil
 	c.reuse = fencing.Claim{}
-	if !c.w.calm {
-		c.w.after(20+c.w.rng.Int64N(400), c.begin)
+	if c.moves != nil {
+		c.moves = nil
+		c.over = true
+	} else if !c.w.calm {
+		c.w.after(c.pause(), c.begin)
 	}
+}
+
+// pause is how long it stays away. Where members change, a writer is to live to see it now and then.
+func (c *client) pause() int64 {
+	if c.w.cfg.Changes && !c.w.calm && c.moves == nil {
+		return 20 + c.w.rng.Int64N(1000)
+	}
+	return 20 + c.w.rng.Int64N(400)
 }
 
 // begin starts an attempt at becoming the writer.
 func (c *client) begin() {
-	if c.w.calm && !c.last {
+	if c.w.calm && !c.last && c.moves == nil || c.over {
 		return
 	}
 	c.life++
 	c.core, c.links = nil, nil
-	c.heard, c.chose = nil, false
+	c.heard, c.kept, c.chose, c.moving = nil, nil, false, false
 	if c.reuse.Epoch == 0 {
 		c.writer = c.w.writerID()
 	}
-	opts := recovery.Options{HearAll: c.w.rng.IntN(4) == 0 || c.last}
-	c.co = recovery.NewCoordinator(c.w.members, c.writer, opts)
+	opts := recovery.Options{HearAll: c.w.rng.IntN(4) == 0 || c.last, MinEpoch: c.least}
+	c.cfg = c.w.learn(c)
+	c.co = recovery.NewCoordinator(c.cfg, c.writer, opts)
 	c.step(recovery.Begin{})
 }
 
@@ -97,14 +119,18 @@ func (c *client) step(ev recovery.Event) {
 	}
 }
 
-func (c *client) header(n *simNode, claim fencing.Claim) rpc.Header {
-	return rpc.Header{Journal: c.w.journal, ConfigVersion: 1, Incarnation: n.member.Incarnation, Claim: claim}
+func (c *client) header(to quorum.Key, claim fencing.Claim) rpc.Header {
+	return rpc.Header{Journal: c.w.journal, ConfigVersion: c.cfg.Version, Incarnation: to.Incarnation, Claim: claim}
 }
 
 // settle turns an answer into an event.
 func settle[T any](c *client, id quorum.Key, s recovery.Step, ok func(T) recovery.Event) func(T, error) {
 	return guard(c, func(v T, err error) {
 		if c.co == nil {
+			return
+		}
+		if isNewer(err, c.cfg.Version) {
+			c.outdated(c.w.node(id.ID))
 			return
 		}
 		if err != nil {
@@ -120,31 +146,24 @@ func (c *client) do(e recovery.Effect) {
 	w := c.w
 	switch e := e.(type) {
 	case recovery.AskState:
-		call(w, c.at, w.node(e.Node.ID), "state", func(j *journal.Journal, reply func(rpc.JournalState, error)) {
-			st := j.State()
-			if !st.Member {
-				reply(st, rpc.ErrUnknownNode) // N1
-				return
-			}
-			reply(st, nil)
-		},
+		ask(c, e.Node, "state", func(j *journal.Journal, reply func(rpc.JournalState, error)) { reply(stateFor(j, e.Node, c.cfg)) },
 			settle(c, e.Node, recovery.StepState, func(s rpc.JournalState) recovery.Event {
 				return recovery.Stated{Node: e.Node, Promised: s.Promised.Epoch}
 			}))
 	case recovery.AskPromise:
-		h := c.header(w.node(e.Node.ID), c.as(e.Claim))
-		call(w, c.at, w.node(e.Node.ID), "promise", func(j *journal.Journal, reply func(rpc.PromiseReply, error)) { reply(j.NewEpoch(h)) },
+		h := c.header(e.Node, c.as(e.Claim))
+		ask(c, e.Node, "promise", func(j *journal.Journal, reply func(rpc.PromiseReply, error)) { reply(j.NewEpoch(h)) },
 			settle(c, e.Node, recovery.StepPromise, func(r rpc.PromiseReply) recovery.Event {
 				r = w.distortPromise(r)
-				return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest}
+				return c.keep(recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest, Purged: r.Purged})
 			}))
 	case recovery.AskPrepare:
-		h := c.header(w.node(e.Node.ID), c.as(e.Claim))
-		call(w, c.at, w.node(e.Node.ID), "prepare", func(j *journal.Journal, reply func(recovery.Answer, error)) {
+		h := c.header(e.Node, c.as(e.Claim))
+		ask(c, e.Node, "prepare", func(j *journal.Journal, reply func(recovery.Answer, error)) {
 			reply(j.Prepare(h, e.Segment, e.Digests))
 		}, settle(c, e.Node, recovery.StepPrepare, func(a recovery.Answer) recovery.Event {
 			c.heard = append(c.heard, a)
-			return recovery.Prepared{Answer: w.distort(a)}
+			return c.keep(recovery.Prepared{Answer: w.distort(a)})
 		}))
 	case recovery.AskAccept:
 		n := w.node(e.Node.ID)
@@ -153,16 +172,16 @@ func (c *client) do(e recovery.Effect) {
 			c.chose = true
 			w.oracle.chosen(c, e.Accept.End)
 		}
-		h := c.header(n, e.Accept.Claim)
-		call(w, c.at, n, "accept", func(j *journal.Journal, reply func(struct{}, error)) { n.accept(j, h, e.Accept, reply) },
+		h := c.header(e.Node, e.Accept.Claim)
+		ask(c, e.Node, "accept", func(j *journal.Journal, reply func(struct{}, error)) { n.accept(j, h, e.Accept, reply) },
 			settle(c, e.Node, recovery.StepAccept, func(struct{}) recovery.Event { return recovery.AcceptedBy{Node: e.Node} }))
 		if w.cfg.Broken == RuleR2a && w.chance(20) {
 			c.failed(rpc.ErrUnavailable) // a timeout; it is made again in its own epoch
 		}
 	case recovery.AskFinalize:
 		w.oracle.decide(e.End) // a majority has accepted it
-		h := c.header(w.node(e.Node.ID), c.as(e.Claim))
-		call(w, c.at, w.node(e.Node.ID), "finalize", func(j *journal.Journal, reply func(struct{}, error)) { reply(struct{}{}, j.Finalize(h, e.End)) },
+		h := c.header(e.Node, c.as(e.Claim))
+		ask(c, e.Node, "finalize", func(j *journal.Journal, reply func(struct{}, error)) { reply(struct{}{}, j.Finalize(h, e.End)) },
 			settle(c, e.Node, recovery.StepFinalize, func(struct{}) recovery.Event { return recovery.FinalizedBy{Node: e.Node} }))
 	case recovery.SetPatience:
 		done := guard(c, func(struct{}, error) {
@@ -181,12 +200,10 @@ func (c *client) do(e recovery.Effect) {
 func (c *client) failed(err error) {
 	w := c.w
 	w.note("writer %d: attempt failed: %v", c.at, err)
-	if w.cfg.Broken == RuleR2a {
-		if c.chose {
-			c.reuse = c.as(c.co.Claim())
-		} else {
-			c.reuse = fencing.Claim{}
-		}
+	if w.cfg.Broken == RuleR2a && c.chose {
+		c.reuse = c.as(c.co.Claim())
+	} else {
+		c.reuse = fencing.Claim{}
 	}
 	if errors.Is(err, recovery.ErrDivergence) {
 		w.fail(err)
@@ -194,6 +211,14 @@ func (c *client) failed(err error) {
 	}
 	c.co = nil
 	c.life++
+	if c.moves != nil {
+		c.die() // its driver asks the nodes again
+		return
+	}
+	if w.cfg.Changes {
+		w.after(20+w.rng.Int64N(600), c.begin)
+		return
+	}
 	w.after(20+w.rng.Int64N(200), c.begin)
 }
 
@@ -212,18 +237,33 @@ func (c *client) won(r recovery.Result) {
 	w.note("writer %d has epoch %d behind %s", c.at, r.Claim.Epoch, r.Prev)
 	w.oracle.recovered(r)
 	c.co = nil
-	c.core = replication.New(w.members, r.Claim, r.Prev, replication.Options{
+	c.core = replication.New(c.cfg, r.Claim, r.Prev, replication.Options{
 		RingBytes: 200 + w.rng.IntN(2000), WindowBytes: 4000, MessageBytes: 500,
 	})
-	c.sealed = []segments.Position{r.Prev.Position()}
+	c.sealed, c.frames, c.prev = []segments.Position{r.Prev.Position()}, nil, r.Prev
 	c.left = 10 + w.rng.IntN(40)
+	if w.cfg.Changes && w.rng.IntN(2) == 0 {
+		c.left *= 10 // so that it lives to see the members change
+		if w.cfg.Slow {
+			c.left /= 2
+		}
+	}
 	c.closed = false
-	for _, n := range w.nodes {
-		l := &link{c: c, n: n, member: n.member}
-		c.links = append(c.links, l)
+	if c.moves != nil {
+		c.left = 0 // it starts the segment, and writes nothing
+	}
+	c.link()
+	c.append(c.life)
+}
+
+// link opens a stream to each member.
+func (c *client) link() {
+	for _, m := range c.cfg.Members() {
+		c.links = append(c.links, &link{c: c, n: c.w.node(m.ID), member: m})
+	}
+	for _, l := range c.links {
 		l.connect(c.life)
 	}
-	c.append(c.life)
 }
 
 // append adds a frame now and then, rolls now and then, and closes at the end.
@@ -237,8 +277,14 @@ func (c *client) append(life int) {
 		w.note("writer %d: %v", c.at, c.core.Err())
 		c.core, c.links = nil, nil
 		c.life++
-		w.after(20+w.rng.Int64N(300), c.begin)
+		w.after(c.pause(), c.begin)
 		return
+	case c.moves != nil:
+		if s, v, ok := c.core.Sealed(); ok {
+			c.moves.sealed(rpc.Seal{Version: v, Epoch: c.core.Claim().Epoch, Segment: s})
+			c.die()
+			return
+		}
 	case c.left == 0:
 		if end, done := c.core.Finished(); done || c.core.Last().TxID < c.core.Segment() {
 			w.note("writer %d closed at %s", c.at, end)
@@ -252,17 +298,22 @@ func (c *client) append(life int) {
 		c.left--
 		f := c.seal()
 		w.oracle.assign(c.core, f)
-		c.sealed = append(c.sealed, f.Position())
+		c.sealed, c.frames = append(c.sealed, f.Position()), append(c.frames, f)
 		if w.rng.IntN(12) == 0 {
 			c.core.Roll()
 		}
 	default:
-		if _, done := c.core.Finished(); done {
+		if end, done := c.core.Finished(); done {
 			c.core.OpenNext()
+			c.frames, c.prev = nil, end
 		}
 	}
 	c.pump()
-	w.after(1+w.rng.Int64N(15), func() { c.append(life) })
+	gap := int64(15)
+	if w.cfg.Slow {
+		gap = 60
+	}
+	w.after(1+w.rng.Int64N(gap), func() { c.append(life) })
 }
 
 func (c *client) seal() segments.Frame {
@@ -294,7 +345,7 @@ func (c *client) pump() {
 // connect opens a stream; it is up when the node has let it in (Hello).
 func (l *link) connect(life int) {
 	c := l.c
-	if c.life != life || c.core == nil || c.core.Err() != nil {
+	if c.life != life || c.core == nil || c.core.Err() != nil || l.over {
 		return
 	}
 	if !c.core.Wants(l.member.Key()) {
@@ -303,25 +354,36 @@ func (l *link) connect(life int) {
 	}
 	l.gen++
 	gen := l.gen
-	h := c.header(l.n, c.core.Claim())
-	call(c.w, c.at, l.n, "hello", func(j *journal.Journal, reply func(int, error)) { reply(l.n.life, j.Hello(h)) },
-		guard(c, func(nodeLife int, err error) {
-			if l.gen != gen || l.up || c.core == nil {
-				return
-			}
-			if err != nil {
-				l.down(err)
-				return
-			}
-			l.up = true
-			l.stream = &journal.Stream{Header: h,
-				Reply: func(r rpc.WriteReply) { l.toWriter(gen, nodeLife, func() { l.reply(r) }) },
-				Fail:  func(err error) { l.toWriter(gen, nodeLife, func() { l.down(err) }) },
-			}
-			l.watch(gen, nodeLife)
-			c.core.Linked(l.member.Key())
-			l.pump()
-		}))
+	h := c.header(l.member.Key(), c.core.Claim())
+	type hello struct {
+		st   *journal.Stream
+		life int
+	}
+	ask(c, l.member.Key(), "hello", func(j *journal.Journal, reply func(hello, error)) {
+		nodeLife := l.n.life
+		st := &journal.Stream{Header: h,
+			Reply: func(r rpc.WriteReply) { l.toWriter(gen, nodeLife, func() { l.reply(r) }) },
+			Fail:  func(err error) { l.toWriter(gen, nodeLife, func() { l.down(err) }) },
+		}
+		err := j.Hello(h)
+		if err == nil {
+			j.Attach(st)
+		}
+		reply(hello{st, nodeLife}, err)
+	}, guard(c, func(open hello, err error) {
+		if l.gen != gen || l.up || c.core == nil {
+			return
+		}
+		if err != nil {
+			l.down(err)
+			return
+		}
+		l.up = true
+		l.stream = open.st
+		l.watch(gen, open.life)
+		c.core.Linked(l.member.Key())
+		l.pump()
+	}))
 }
 
 // watch notices, after a while, that the node of this stream is gone.
@@ -351,6 +413,9 @@ func (l *link) down(err error) {
 		return
 	}
 	c.core.Unlinked(l.member.Key(), err)
+	if isNewer(err, c.cfg.Version) {
+		c.move(l.n)
+	}
 	life := c.life
 	c.w.after(c.w.delay(), func() { l.connect(life) })
 }
@@ -376,7 +441,7 @@ func (l *link) toWriter(gen, nodeLife int, f func()) {
 // carry is the stream's transport: ordered; a message that is lost ends the stream, which the other end
 // learns a while later.
 func (w *world) carry(from, to int, last *int64, f func(ok bool)) {
-	ok := !w.cut[[2]int{from, to}] && !w.chance(breaking)
+	ok := !w.isCut(from, to) && !w.chance(breaking)
 	at := w.now + w.delay()
 	if !ok {
 		at += timeout
@@ -459,8 +524,8 @@ func (l *link) fill(f rpc.Fill, st *journal.Stream, nodeLife int) {
 			return
 		}
 		if err != nil {
-			st.Reply(rpc.WriteReply{Kind: rpc.FillFailed, Segment: f.Segment, Epoch: st.Header.Claim.Epoch, ConfigVersion: 1,
-				Incarnation: n.member.Incarnation, Err: err.Error()})
+			st.Reply(rpc.WriteReply{Kind: rpc.FillFailed, Segment: f.Segment, Epoch: st.Header.Claim.Epoch,
+				ConfigVersion: st.Header.ConfigVersion, Incarnation: st.Header.Incarnation, Err: err.Error()})
 			st.Fail(rpc.ErrNoSource) // no relay here: the writer starts over with this node
 			return
 		}

@@ -26,6 +26,7 @@ const (
 	HarmWipe Harm = "wipe"
 	HarmRot  Harm = "rot"
 	HarmSync Harm = "sync" // that fails
+	HarmAway Harm = "away" // no harm to disks: writers are cut off for long
 )
 
 // harm is one fault of a disk.
@@ -40,6 +41,8 @@ func (w *world) harm() {
 		n.rot()
 	case w.cfg.Harm == HarmSync:
 		n.failSync()
+	case w.cfg.Harm == HarmAway:
+		w.sendAway()
 	case k < 2:
 		n.fill()
 	case k < 4:
@@ -98,6 +101,9 @@ func (n *simNode) failSync() {
 // mayDamage reports whether this node may lose what it had synced: only as long as a minority is damaged.
 func (n *simNode) mayDamage() bool {
 	w := n.w
+	if w.cfg.Changes {
+		return w.mayLose(n)
+	}
 	damaged := 0
 	for i, x := range w.nodes {
 		if x.damaged && !x.wiped && !x.latent && w.oracle.whole(i) {
@@ -126,9 +132,16 @@ func (n *simNode) wipe() {
 	if n.wiped || n.j == nil || w.up() <= w.cfg.Nodes/2 || !n.mayDamage() {
 		return
 	}
+	if w.cfg.Changes && !w.tidy(n) {
+		return
+	}
 	n.harmed()
-	n.wiped, n.full = true, false
 	w.result.Wipes++
+	if w.cfg.Changes {
+		n.newDisk()
+		return
+	}
+	n.wiped, n.full = true, false
 	w.note("n%d is wiped", n.at+1)
 	n.j, n.inbox = nil, nil
 	n.disk = memfs.New()
@@ -143,7 +156,7 @@ func (n *simNode) wipe() {
 // later finds it, or nobody ever does.
 func (n *simNode) rot() {
 	w := n.w
-	if n.wiped || !n.mayDamage() {
+	if n.wiped || n.off || !n.mayDamage() {
 		return
 	}
 	name, data := n.rotting()

@@ -13,10 +13,18 @@
 // scrub and repair are stepped along. A damaged node counts as whole again when its disk holds all that was
 // acknowledged, and all of it can be read; only then may another be damaged.
 //
+// In a part of the runs members change all the time (members.go, driver.go): 3 to 5 and back, one or all of
+// them replaced, a wiped disk re-admitted as another incarnation, by two drivers that crash at any step and go
+// on from an old copy of the catalog. The catalog is the real state machine, applied in one place: it stands
+// for the Raft group, which never loses anything here. What to do next is membership.Next's decision. Writers
+// go over to newer configs (M3), attempts start over (M7), nodes are sent what they lack (M0), those that have
+// left drop their data (M8), and are switched off in the end.
+//
 // The oracle keeps what was acknowledged. After every step that changed what would survive a power
 // failure, it asks on every majority whether a fresh writer could recover there, and whether that would
 // keep every acknowledged transaction, with its content, and every decided ending (oracle.go). A majority
-// with a damaged node may be stuck; it must not choose wrongly. One loss is excused, N2a's documented
+// with a damaged node may be stuck; it must not choose wrongly. It asks so for every config that there ever
+// was, on each majority of which nobody has heard of a newer one. One loss is excused, N2a's documented
 // residue: synced frames that rot above their node's last mark, while the other holder is away. The oracle
 // reads the marks itself, requires that nothing is lost with all nodes there, nor where a floor tells of it,
 // and ends the run at such a choice (measure, chosen).

@@ -2,6 +2,7 @@ package simtest
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,11 +30,17 @@ func TestDroppedRulesAreCaught(t *testing.T) {
 		"R3_FloorsIgnored":           {RuleR3, HarmRot, 22},
 		"R4_ContentWithoutTheRecord": {RuleR4, "", 4},
 		"W2a_TailIsNotWrittenAgain":  {RuleW2a, HarmSync, 1},
+		// With members changing:
+		"M4_FinalWithoutASeal":               {RuleM4, "", 1},
+		"M4_SealedAndNotFinalizedOnTheNew":   {RuleM4Held, "", 7},
+		"M8_WhoLeavesForgets":                {RuleM8, "", 1},
+		"N1_WipedMemberCounts_MembersChange": {RuleN1, HarmWipe, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for s := row.seed; s < row.seed+seedsPerRule; s++ {
-				err := Run(Config{Seed: s, Writers: 3, Broken: row.rule, Harm: row.harm}).Err
+				changes := row.rule[0] == 'M' || strings.HasSuffix(name, "_MembersChange")
+				err := Run(Config{Seed: s, Writers: 3, Broken: row.rule, Harm: row.harm, Changes: changes}).Err
 				if err != nil && !errors.Is(err, errNoProgress) {
 					t.Logf("%v", err)
 					return
@@ -42,6 +49,19 @@ func TestDroppedRulesAreCaught(t *testing.T) {
 			require.Fail(t, "not caught")
 		})
 	}
+}
+
+// TestM3_CountingByTheUnionIsCaught: a writer that counts a joint config as one set of all members loses what
+// the old set does not have.
+func TestM3_CountingByTheUnionIsCaught(t *testing.T) {
+	for s := uint64(4); s < 4+seedsPerRule; s++ {
+		err := Run(Config{Seed: s, Writers: 1, Broken: RuleM3Union, Changes: true, Slow: true, Events: 6000}).Err
+		if err != nil && !errors.Is(err, errNoProgress) {
+			t.Logf("%v", err)
+			return
+		}
+	}
+	require.Fail(t, "not caught")
 }
 
 // TestImpliedRulesAreNotMissed: a writer that looks at no digest of an ack (W3) loses nothing, as long as

@@ -28,6 +28,9 @@ type simNode struct {
 	disk   *memfs.FS
 	fault  *faultfs.FS
 	j      *journal.Journal // nil while down
+	off    bool             // for good
+	heard  int64            // when a writer's message came last
+	none   bool             // up, without the journal: it never had it
 	life   int              // counts restarts: what belongs to another life is ignored
 	inbox  []journal.Item   // messages of write streams that wait for the owner
 	owner  bool             // the owner is about to run
@@ -45,7 +48,9 @@ type simNode struct {
 
 func newSimNode(w *world, at int, m quorum.Member) *simNode {
 	n := &simNode{w: w, at: at, member: m, disk: memfs.New(), incarnation: m.Incarnation}
-	n.create()
+	if w.members.Has(m.ID, m.Incarnation) {
+		n.create()
+	}
 	n.start()
 	w.after(100+w.rng.Int64N(300), n.tick)
 	return n
@@ -58,6 +63,10 @@ func (n *simNode) create() {
 
 func (n *simNode) start() {
 	n.fault = faultfs.New(n.disk)
+	if n.none = !hasJournal(n.disk); n.none {
+		n.life++
+		return
+	}
 	n.w.open(n.disk)
 	n.opening = true
 	j, err := journal.Open(n.lacking(n.fault), dir, n.self(), n.w.journal, journalOptions)
@@ -85,7 +94,7 @@ func (n *simNode) self() journal.Self {
 
 // buryIfDead notices that the machine died during the last step.
 func (n *simNode) buryIfDead() {
-	if n.j != nil && n.fault.Crashed() {
+	if (n.j != nil || n.none) && n.fault.Crashed() {
 		n.die(n.w.rng.IntN(4) == 0)
 	}
 }
@@ -96,7 +105,7 @@ func (n *simNode) buryIfDead() {
 func (n *simNode) die(process bool) {
 	w, old := n.w, n.disk
 	w.result.Crashes++
-	n.j, n.inbox = nil, nil
+	n.j, n.inbox, n.none = nil, nil, false
 	n.seen = -1
 	if process {
 		n.disk = old.ProcessCrashClone()
@@ -113,7 +122,7 @@ func (n *simNode) die(process bool) {
 }
 
 func (n *simNode) restart() {
-	if n.j == nil {
+	if n.j == nil && !n.none && !n.off {
 		n.w.note("n%d starts", n.at+1)
 		n.start()
 	}
@@ -140,6 +149,10 @@ func (n *simNode) handle(f func(*journal.Journal) func()) {
 func call[T any](w *world, from int, n *simNode, what string, serve func(*journal.Journal, func(T, error)), done func(T, error)) {
 	answered := false
 	w.send(from, n.at, func() {
+		if n.none {
+			w.send(n.at, from, func() { answered = true; var zero T; done(zero, rpc.ErrNoJournal) })
+			return
+		}
 		n.handle(func(j *journal.Journal) func() {
 			life := n.life
 			var out func()
@@ -174,6 +187,7 @@ func (n *simNode) deliver(it journal.Item) {
 	if n.j == nil {
 		return
 	}
+	n.heard = n.w.now
 	n.inbox = append(n.inbox, it)
 	if n.owner {
 		return

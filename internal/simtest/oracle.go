@@ -28,6 +28,7 @@ type oracle struct {
 	disks   []*diskView                                    // what each node would have after a power failure
 	high    []copyAt                                       // per node, the newest copy's durable end
 	residue []*copyAt                                      // per node, what rot took above the last mark (N2a)
+	quorums map[[2]uint64][]int                            // their smallest majorities, by version and disks
 }
 
 // copyAt is a copy of an open segment, and how far it was durable.
@@ -46,14 +47,19 @@ func (c copyAt) sameCopy(d copyAt) bool {
 
 // diskView is a node as it would come back after losing everything unsynced.
 type diskView struct {
-	j   *journal.Journal
-	err error
+	n    *simNode
+	disk *memfs.FS
+	j    *journal.Journal
+	err  error
+	none bool
+	as   map[uint64]*diskView // with a newer config installed, see under
 }
 
 func newOracle(w *world) oracle {
 	return oracle{w: w, parent: map[segments.Position]segments.Position{}, high: make([]copyAt, w.cfg.Nodes),
 		residue: make([]*copyAt, w.cfg.Nodes), sealed: map[segments.Position]bool{}, decided: map[segments.TxID]segments.End{},
-		txns: map[segments.Position]map[segments.TxID]string{}, disks: make([]*diskView, w.cfg.Nodes)}
+		quorums: map[[2]uint64][]int{},
+		txns:    map[segments.Position]map[segments.TxID]string{}, disks: make([]*diskView, w.cfg.Nodes)}
 }
 
 // assign: a writer made a frame.
@@ -121,44 +127,116 @@ func (o *oracle) check() {
 		return
 	}
 	o.views()
-	for mask := range 1 << len(o.w.nodes) {
-		in := func(m quorum.Member) bool {
-			return mask>>slices.IndexFunc(o.w.nodes, func(n *simNode) bool { return n.member.ID == m.ID })&1 == 1
-		}
-		if !minimal(o.w.members, mask, in) {
-			continue
-		}
-		o.w.result.Probes++
-		if err := o.probe(mask); err != nil {
-			o.w.fail(fmt.Errorf("majority %03b: %w", mask, err))
-			return
+	for _, cfg := range o.known() {
+		for _, mask := range o.majorities(cfg) {
+			if !o.mayUse(cfg, mask) {
+				continue
+			}
+			o.w.result.Probes++
+			if err := o.probe(cfg, mask); err != nil {
+				o.w.fail(fmt.Errorf("config %d, majority %03b: %w", cfg.Version, mask, err))
+				return
+			}
 		}
 	}
 }
 
-// minimal reports whether the mask is a majority without a member to spare.
-func minimal(cfg quorum.Config, mask int, in func(quorum.Member) bool) bool {
-	n := 0
-	for m := mask; m > 0; m &= m - 1 {
-		n++
+// known are the configs that a fresh writer may begin with: what the catalog ever held, so also all that is
+// installed anywhere.
+func (o *oracle) known() (all []quorum.Config) {
+	if !o.w.cfg.Changes {
+		return []quorum.Config{o.w.members}
 	}
-	return cfg.Majority(in) && n == len(cfg.Members())/2+1
+	for _, j := range o.w.group.log {
+		if n := len(all); n == 0 || all[n-1].Version != j.Config.Version {
+			all = append(all, j.Config)
+		}
+	}
+	return all
+}
+
+// majorities lists the smallest ones, of nodes whose disks the config names (N1), as masks.
+func (o *oracle) majorities(cfg quorum.Config) (masks []int) {
+	key := [2]uint64{cfg.Version, uint64(o.w.disks)}
+	if have, ok := o.quorums[key]; ok {
+		return have
+	}
+	majority := func(mask int) bool {
+		return cfg.Majority(func(m quorum.Member) bool {
+			n := o.w.node(m.ID)
+			return mask>>n.at&1 == 1 && (n.incarnation == m.Incarnation || n.wiped)
+		})
+	}
+	for mask := range 1 << len(o.w.nodes) {
+		spare := !majority(mask)
+		for i := range o.w.nodes {
+			spare = spare || mask>>i&1 == 1 && majority(mask&^(1<<i))
+		}
+		if !spare {
+			masks = append(masks, mask)
+		}
+	}
+	o.quorums[key] = masks
+	return masks
+}
+
+// mayUse: nobody in it has a newer config installed. Whoever asks there would hear of that, and start over
+// (M1, M7).
+func (o *oracle) mayUse(cfg quorum.Config, mask int) bool {
+	for i, d := range o.disks {
+		if mask>>i&1 == 1 && d.j != nil && d.j.Config().Version > cfg.Version {
+			return false
+		}
+	}
+	return true
+}
+
+// under is the node when it has been sent the config that a request carries (M0).
+func (d *diskView) under(cfg quorum.Config) *diskView {
+	if d.err != nil || d.j != nil && (d.j.Config().Version >= cfg.Version || d.j.Usable() != nil) {
+		return d
+	}
+	if v, ok := d.as[cfg.Version]; ok {
+		return v
+	}
+	v := &diskView{n: d.n, disk: d.disk.CrashClone(memfs.CrashOptions{})}
+	v.disk.SetCapacity(-1)
+	if d.none {
+		v.err = journal.Create(v.disk, dir, d.n.w.journal, "sim", cfg)
+	}
+	if v.err == nil {
+		v.j, v.err = journal.Open(v.disk, dir, d.n.self(), d.n.w.journal, journalOptions)
+	}
+	if v.err == nil {
+		if err := v.j.InstallConfig(cfg); err != nil && !errors.Is(err, rpc.ErrUnknownNode) {
+			v.err = err
+		}
+	}
+	d.as[cfg.Version] = v
+	return v
 }
 
 func (o *oracle) look(n *simNode) *diskView {
 	clone := n.disk.CrashClone(memfs.CrashOptions{})
 	clone.SetCapacity(-1)
+	view := &diskView{n: n, disk: clone, as: map[uint64]*diskView{}}
+	if view.none = !hasJournal(clone); view.none {
+		return view
+	}
 	var mark segments.Position
 	if n.rotten {
 		mark = highestMark(clone, o.high[n.at].segment)
 	}
 	o.w.open(clone)
-	j, err := journal.Open(clone, dir, n.self(), o.w.journal, journalOptions)
-	if err == nil {
-		o.measure(n, j.State().Answer.Copy, mark)
+	view.j, view.err = journal.Open(clone, dir, n.self(), o.w.journal, journalOptions)
+	if view.err == nil {
+		o.measure(n, view.j.State().Answer.Copy, mark)
 	}
-	return &diskView{j, err}
+	return view
 }
+
+// forget: the node has another disk.
+func (o *oracle) forget(i int) { o.high[i], o.residue[i] = copyAt{}, nil }
 
 // measure follows how far the newest copy is durable. It may only shrink where rot struck above the highest
 // mark that is left: those frames then pass for torn. That is the residue which N2a documents, and the only
@@ -168,6 +246,14 @@ func (o *oracle) measure(n *simNode, c recovery.Copy, mark segments.Position) {
 	old := &o.high[n.at]
 	if c.State == recovery.Unknown {
 		return // noticed
+	}
+	if n.rotten && n.j != nil {
+		// Frames behind a rotten mark cannot be read from the moment they are written: they were never seen
+		// here, but the node that runs on has synced and acknowledged them.
+		own := n.j.State().Answer.Copy
+		if has := (copyAt{own.Segment, own.Epoch, own.Accepted, own.Last}); own.State == recovery.InProgress && has.sameCopy(*old) && o.contains(own.Last, old.last) {
+			*old = has
+		}
 	}
 	if c.State == recovery.InProgress && now.sameCopy(*old) && c.Last.TxID < old.last.TxID {
 		switch {
@@ -246,20 +332,18 @@ func (o *oracle) chosen(c *client, end segments.End) {
 
 // mayBeAcked: a majority had p durable, before rot took it from some.
 func (o *oracle) mayBeAcked(p segments.Position) bool {
-	holders := 0
-	for i := range o.disks {
+	holds := func(m quorum.Member) bool {
+		i := o.w.node(m.ID).at
 		r := o.residue[i]
-		if o.contains(o.high[i].last, p) || r != nil && o.contains(r.last, p) {
-			holders++
-		}
+		return o.contains(o.high[i].last, p) || r != nil && o.contains(r.last, p)
 	}
-	return holders > len(o.disks)/2
+	return slices.ContainsFunc(o.known(), func(cfg quorum.Config) bool { return cfg.Majority(holds) })
 }
 
 // probe is a fresh writer's recovery on one majority, as far as the choice: R2 and R3 over what the
 // disks hold. A majority without damaged nodes must be able to recover. One with such a node may be stuck,
 // but it must not choose wrongly.
-func (o *oracle) probe(mask int) error {
+func (o *oracle) probe(cfg quorum.Config, mask int) error {
 	var js []*journal.Journal
 	newest := segments.TxID(1)
 	damaged, residue := false, false
@@ -268,19 +352,19 @@ func (o *oracle) probe(mask int) error {
 			continue
 		}
 		damaged, residue = damaged || n.damaged, residue || o.residue[i] != nil
-		if err := o.knows(i); err != nil {
+		if err := o.knows(cfg, i); err != nil {
 			if n.damaged {
 				return nil // no data answer, and it says so
 			}
 			return err
 		}
-		j := o.disks[i].j
+		j := o.disks[i].under(cfg).j
 		if st := j.State(); st.DataKnown {
 			newest = max(newest, st.Answer.Newest)
 		}
 		js = append(js, j)
 	}
-	ch, err := o.choose(newest, js)
+	ch, err := o.choose(cfg, newest, js)
 	switch {
 	case err != nil && damaged && !errors.Is(err, recovery.ErrDivergence):
 		return nil
@@ -296,18 +380,19 @@ func (o *oracle) probe(mask int) error {
 	}
 	// N2a's residue: frames that rotted above the last mark may be lost to this majority, while the other
 	// holder is away. With everybody there they must not be.
-	if everybody := o.everybody(); everybody != mask {
-		return o.probe(everybody)
+	if everybody := o.everybody(cfg); everybody != mask {
+		return o.probe(cfg, everybody)
 	}
 	return err
 }
 
 // knows: the node would count, and give a data answer.
-func (o *oracle) knows(i int) error {
-	if err := o.disks[i].err; err != nil {
-		return fmt.Errorf("n%d cannot be opened after a power failure: %w", i+1, err)
+func (o *oracle) knows(cfg quorum.Config, i int) error {
+	d := o.disks[i].under(cfg)
+	if d.err != nil {
+		return fmt.Errorf("n%d cannot be opened after a power failure: %w", i+1, d.err)
 	}
-	switch st := o.disks[i].j.State(); {
+	switch st := d.j.State(); {
 	case !st.Member:
 		return fmt.Errorf("n%d is no member after a power failure: %v", i+1, st.Damaged)
 	case !st.DataKnown && o.w.cfg.Broken != RuleN2:
@@ -316,9 +401,9 @@ func (o *oracle) knows(i int) error {
 	return nil
 }
 
-func (o *oracle) everybody() (mask int) {
-	for i := range o.disks {
-		if o.knows(i) == nil {
+func (o *oracle) everybody(cfg quorum.Config) (mask int) {
+	for i, n := range o.w.nodes {
+		if cfg.Has(n.member.ID, n.incarnation) && o.mayUse(cfg, 1<<i) && o.knows(cfg, i) == nil {
 			mask |= 1 << i
 		}
 	}
@@ -332,7 +417,7 @@ func (o *oracle) passesFloor(ch recovery.Choice, js []*journal.Journal) bool {
 	})
 }
 
-func (o *oracle) choose(s segments.TxID, js []*journal.Journal) (recovery.Choice, error) {
+func (o *oracle) choose(cfg quorum.Config, s segments.TxID, js []*journal.Journal) (recovery.Choice, error) {
 	ask := map[quorum.Key][]segments.TxID{}
 	for {
 		var answers []recovery.Answer
@@ -343,7 +428,7 @@ func (o *oracle) choose(s segments.TxID, js []*journal.Journal) (recovery.Choice
 			}
 			answers = append(answers, o.w.distort(a))
 		}
-		ch, need, err := recovery.Choose(o.w.members, s, answers)
+		ch, need, err := recovery.Choose(cfg, s, answers)
 		if err != nil || len(need) == 0 {
 			return ch, err
 		}
@@ -430,11 +515,11 @@ func (o *oracle) views() {
 // settled: the last writer has closed and all nodes hold the same.
 func (o *oracle) settled() bool {
 	last := o.w.clients[len(o.w.clients)-1]
-	if !last.closed {
+	if !last.closed || !last.last {
 		return false
 	}
 	var want []rpc.SegmentInfo
-	for _, n := range o.w.nodes {
+	for _, n := range o.members() {
 		if n.j == nil {
 			return false
 		}
@@ -457,6 +542,16 @@ func (o *oracle) settled() bool {
 	return true
 }
 
+// members are the nodes that the last config names.
+func (o *oracle) members() (ms []*simNode) {
+	for _, n := range o.w.nodes {
+		if !o.w.cfg.Changes || o.w.group.now().Config.Has(n.member.ID, n.incarnation) {
+			ms = append(ms, n)
+		}
+	}
+	return ms
+}
+
 // holdings says what each node holds.
 func (o *oracle) holdings() (s string) {
 	for i, n := range o.w.nodes {
@@ -474,7 +569,7 @@ func (o *oracle) holdings() (s string) {
 
 // final reads the whole journal on every node and compares it with what the writers wrote.
 func (o *oracle) final() {
-	for _, n := range o.w.nodes {
+	for _, n := range o.members() {
 		if n.outForGood() {
 			continue
 		}

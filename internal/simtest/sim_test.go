@@ -37,6 +37,12 @@ func TestSimulation(t *testing.T) {
 				if s%3 == 0 {
 					cfg.Writers = 3
 				}
+				if s%4 == 1 {
+					cfg.Nodes, cfg.Changes = 0, true
+				}
+				if s%40 == 1 {
+					cfg.Members = 5
+				}
 				r := Run(cfg)
 				if r.Err != nil {
 					cfg.Trace = true
@@ -55,7 +61,7 @@ func TestSimulation(t *testing.T) {
 	require.Positive(t, sum.Recoveries)
 	require.Positive(t, sum.Crashes)
 	if *seeds >= 100 { // every fault must have struck
-		for _, n := range []int{sum.Wipes, sum.Rots, sum.Fulls, sum.FailedSyncs, sum.TornTails, sum.LostRenames} {
+		for _, n := range []int{sum.Wipes, sum.Rots, sum.Fulls, sum.FailedSyncs, sum.TornTails, sum.LostRenames, sum.Finals, sum.Aborts, sum.Movers, sum.Moves} {
 			require.Positive(t, n)
 		}
 		require.Less(t, sum.Residues, *seeds/20, "runs that N2a's residue ends early")
@@ -65,6 +71,7 @@ func TestSimulation(t *testing.T) {
 // total adds runs up.
 type total struct {
 	Acked, Recoveries, Crashes, Probes, Wipes, Rots, Fulls, FailedSyncs, TornTails, LostRenames, Residues int
+	Joints, Finals, Aborts, Movers, Moves                                                                 int
 }
 
 func (s *total) add(r Result) {
@@ -78,6 +85,11 @@ func (s *total) add(r Result) {
 	s.FailedSyncs += r.FailedSyncs
 	s.TornTails += r.TornTails
 	s.LostRenames += r.LostRenames
+	s.Joints += r.Joints
+	s.Finals += r.Finals
+	s.Aborts += r.Aborts
+	s.Movers += r.Movers
+	s.Moves += r.Moves
 	if r.Residue {
 		s.Residues++
 	}

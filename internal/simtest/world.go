@@ -17,9 +17,15 @@ import (
 // Config of one run. Zero values are the defaults.
 type Config struct {
 	Seed    uint64
-	Nodes   int // default 3
+	Nodes   int // default 3; with Changes, 5 or 6
 	Writers int // that compete; default 1 to 3, by seed
 	Events  int // faults stop after so many events; default 1500
+	// Changes has members changed, all the time (members.go).
+	Changes bool
+	// Slow writers take their time, and so live to see the members change.
+	Slow bool
+	// Members at the beginning, with Changes: default 3.
+	Members int
 	// Harm is what disks do, and more of it; "" leaves it to the seed.
 	Harm Harm
 	// Broken is a rule that the run goes without: it must then be caught.
@@ -36,9 +42,11 @@ type Result struct {
 	Crashes    int
 	Probes     int
 
-	Wipes, Rots, Fulls, FailedSyncs int
-	TornTails                       int // starts that found a cut
-	LostRenames                     int // power losses after which other names were there
+	Wipes, Rots, Fulls, FailedSyncs       int
+	TornTails                             int // starts that found a cut
+	LostRenames                           int // power losses after which other names were there
+	Joints, Finals, Aborts, Movers, Moves int // of membership changes; writers that went over
+
 	// Residue: a choice went without frames that rotted above their node's last mark, while the other
 	// holder was away: N2a's documented residue. The run ends there.
 	Residue bool
@@ -71,9 +79,15 @@ type world struct {
 	nodes   []*simNode
 	clients []*client
 	cut     map[[2]int]bool // from, to: nothing passes
+	away    map[int]int64   // until when somebody is cut off from all
 	calm    bool            // no more faults: everybody heals
 	wipes   bool            // disks may be taken away
 	rots    bool            // disks may rot
+
+	group   *group
+	drivers []*driver
+	disks   int  // how many were new since the beginning
+	rested  bool // the last change is over
 
 	oracle oracle
 	log    hash.Hash
@@ -117,14 +131,26 @@ func Run(cfg Config) Result {
 
 func newWorld(cfg Config) *world {
 	w := &world{
-		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x716a6d)), cut: map[[2]int]bool{},
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x716a6d)), cut: map[[2]int]bool{}, away: map[int]int64{},
 		log: sha256.New(), journal: segments.JournalID{1},
 	}
 	if w.cfg.Nodes == 0 {
 		w.cfg.Nodes = 3
+		if w.cfg.Changes {
+			w.cfg.Nodes = 5 + w.rng.IntN(2)
+		}
+	}
+	if w.cfg.Members == 0 || !w.cfg.Changes {
+		w.cfg.Members = w.cfg.Nodes
+		if w.cfg.Changes {
+			w.cfg.Members = 3
+		}
 	}
 	if w.cfg.Events == 0 {
 		w.cfg.Events = 1500
+		if w.cfg.Changes {
+			w.cfg.Events = 4000
+		}
 	}
 	if w.cfg.Writers == 0 {
 		w.cfg.Writers = 1 + w.rng.IntN(3)
@@ -135,10 +161,18 @@ func newWorld(cfg Config) *world {
 	for i := range w.cfg.Nodes {
 		ms = append(ms, quorum.Member{ID: quorum.NodeID(fmt.Sprintf("n%d", i+1)), Incarnation: quorum.Incarnation{byte(i + 1)}})
 	}
-	w.members = quorum.NewConfig(1, ms...)
+	w.members = quorum.NewConfig(1, ms[:w.cfg.Members]...)
 	w.oracle = newOracle(w)
 	for i, m := range ms {
 		w.nodes = append(w.nodes, newSimNode(w, i, m))
+	}
+	if w.cfg.Changes {
+		w.found()
+		for i := range drivers {
+			d := &driver{w: w, at: w.firstDriver() + i}
+			w.drivers = append(w.drivers, d)
+			w.after(100+w.rng.Int64N(400), func() { d.round(0) })
+		}
 	}
 	for i := range w.cfg.Writers {
 		c := &client{w: w, at: w.cfg.Nodes + i}
@@ -205,7 +239,7 @@ func (w *world) delay() int64 { return 1 + w.rng.Int64N(delayMax) }
 
 // send carries a message, if it is lucky.
 func (w *world) send(from, to int, f func()) {
-	if w.cut[[2]int{from, to}] || w.chance(faultyMessages) {
+	if w.isCut(from, to) || w.chance(faultyMessages) {
 		w.note("lost %d>%d", from, to)
 		return
 	}
@@ -216,6 +250,19 @@ func (w *world) send(from, to int, f func()) {
 	}
 }
 
+func (w *world) isCut(a, b int) bool {
+	return w.cut[[2]int{a, b}] || w.now < max(w.away[a], w.away[b]) && !w.calm
+}
+
+// sendAway cuts a writer off for so long that the world goes on without it.
+func (w *world) sendAway() {
+	c := w.clients[w.rng.IntN(len(w.clients))]
+	if c.core != nil && w.away[c.at] < w.now {
+		w.away[c.at] = w.now + 300 + w.rng.Int64N(1500)
+		w.note("writer %d is cut off", c.at)
+	}
+}
+
 // disturb injects one fault now and then.
 func (w *world) disturb() {
 	if w.calm {
@@ -223,7 +270,7 @@ func (w *world) disturb() {
 	}
 	switch k := w.rng.IntN(14); {
 	case k < 3:
-		a, b := w.rng.IntN(w.cfg.Nodes+w.cfg.Writers), w.rng.IntN(w.cfg.Nodes)
+		a, b := w.rng.IntN(w.cfg.Nodes+w.cfg.Writers+len(w.drivers)), w.rng.IntN(w.cfg.Nodes)
 		w.cut[[2]int{a, b}] = true
 		if w.rng.IntN(2) == 0 {
 			w.cut[[2]int{b, a}] = true
@@ -234,18 +281,20 @@ func (w *world) disturb() {
 		w.note("cuts heal")
 	case k < 8:
 		n := w.nodes[w.rng.IntN(w.cfg.Nodes)]
-		if n.j != nil && w.up() > w.cfg.Nodes/2 {
+		if (n.j != nil || n.none) && w.up() > w.cfg.Nodes/2 {
 			n.fault.CrashAt(n.fault.Mutations() + 1 + w.rng.Int64N(12))
 			w.note("n%d will die at a disk operation", n.at+1)
 		}
 	case k < 9:
 		n := w.nodes[w.rng.IntN(w.cfg.Nodes)]
-		if n.j != nil && w.up() > w.cfg.Nodes/2 {
+		if (n.j != nil || n.none) && w.up() > w.cfg.Nodes/2 {
 			n.fault.Crash()
 			n.buryIfDead()
 		}
 	case k < 10:
 		w.clients[w.rng.IntN(len(w.clients))].die()
+	case k < 11 && w.cfg.Changes:
+		w.sendAway()
 	default:
 		w.harm()
 	}
@@ -258,7 +307,7 @@ func (w *world) disturb() {
 func (w *world) up() int {
 	n := 0
 	for _, x := range w.nodes {
-		if x.j != nil {
+		if x.j != nil || x.none {
 			n++
 		}
 	}
@@ -281,9 +330,36 @@ func (w *world) heal() {
 			w.after(1, n.restart)
 		}
 	}
+	if !w.cfg.Changes { // else when the change that is under way is over
+		w.begin()
+	}
+}
+
+// begin starts the last writer.
+func (w *world) begin() {
 	last := &client{w: w, at: w.cfg.Nodes, last: true}
 	w.clients = append(w.clients, last)
 	w.after(10, last.begin)
+}
+
+func (w *world) firstDriver() int { return w.cfg.Nodes + w.cfg.Writers }
+
+// settleMembers: the last change is over. Those that have left may be switched off now (M8).
+func (w *world) settleMembers() {
+	if w.rested {
+		return
+	}
+	w.rested = true
+	w.note("members are settled")
+	if w.rng.IntN(2) == 0 {
+		for _, n := range w.nodes {
+			if !w.group.now().Config.Has(n.member.ID, n.incarnation) {
+				w.note("n%d is switched off", n.at+1)
+				n.j, n.none, n.off = nil, false, true
+			}
+		}
+	}
+	w.begin()
 }
 
 func (w *world) writerID() fencing.WriterID {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,8 +97,20 @@ func Start(t testing.TB, opts Options) *Cluster {
 
 // FreeAddr returns a loopback address that nobody listens on. Test programs run side by side, and one's
 // stopped node must not find another's cluster at its old port: each process has a loopback address of its
-// own, where the system has more than one.
+// own, where the system has more than one, and gives no port twice.
 func FreeAddr(t testing.TB) string {
+	t.Helper()
+	for {
+		addr := freeAddr(t)
+		if _, given := givenAddrs.LoadOrStore(addr, true); !given {
+			return addr
+		}
+	}
+}
+
+var givenAddrs sync.Map
+
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	pid := os.Getpid()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid/62500%250, 1+pid/250%250, 1+pid%250))
@@ -133,7 +146,7 @@ func (c *Cluster) NodeOptions(i int) journalnode.Options {
 	o := journalnode.Options{
 		ID: c.peers[i].ID, DataDir: c.Dir(i), Listen: c.peers[i].Addr, InitialCluster: c.peers,
 		RepairEvery: 50 * time.Millisecond, CompareEvery: 500 * time.Millisecond,
-		ReserveBytes: 64 << 10,
+		ReserveBytes: 64 << 10, SnapshotEvery: 200 * time.Millisecond,
 		Raft: raftgroup.Options{
 			Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond, LeaderLease: 200 * time.Millisecond,
 			Commit: 10 * time.Millisecond, EnqueueTimeout: 200 * time.Millisecond,

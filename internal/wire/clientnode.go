@@ -74,6 +74,11 @@ func (n *node) InstallConfig(ctx context.Context, j rpc.JournalSummary) error {
 	return n.fail(err)
 }
 
+func (n *node) LeaveJournal(ctx context.Context, j rpc.JournalSummary) error {
+	_, err := n.c.LeaveJournal(ctx, &qjmv1.LeaveJournalRequest{Journal: journalToProto(j)})
+	return n.fail(err)
+}
+
 func (n *node) State(ctx context.Context, id segments.JournalID) (rpc.JournalState, error) {
 	p, err := n.c.GetState(ctx, &qjmv1.GetStateRequest{JournalId: id[:]})
 	return reply(n, p, err, stateFromProto)

@@ -50,7 +50,12 @@ var classNames = map[string]error{
 	"rpc.ErrNotFounded": rpc.ErrNotFounded, "rpc.ErrPoisoned": rpc.ErrPoisoned, "rpc.ErrStalled": rpc.ErrStalled,
 	"rpc.ErrNoSource": rpc.ErrNoSource, "rpc.ErrOutOfSync": rpc.ErrOutOfSync, "rpc.ErrNotFound": rpc.ErrNotFound,
 	"rpc.ErrPastEnd": rpc.ErrPastEnd, "rpc.ErrClosed": rpc.ErrClosed, "rpc.ErrTooLarge": rpc.ErrTooLarge,
-	"rpc.ErrUnavailable": rpc.ErrUnavailable, "rpc.ErrNoLeader": rpc.ErrNoLeader, "rpc.ErrCatalogDown": rpc.ErrCatalogDown,
+	"rpc.ErrPurged": rpc.ErrPurged, "rpc.ErrNoSnapshot": rpc.ErrNoSnapshot, "rpc.ErrSnapshotExists": rpc.ErrSnapshotExists,
+	"rpc.ErrSnapshotNotHeld": rpc.ErrSnapshotNotHeld, "rpc.ErrSnapshotDiverges": rpc.ErrSnapshotDiverges,
+	"rpc.ErrSnapshotChunk": rpc.ErrSnapshotChunk, "rpc.ErrSnapshotChecksum": rpc.ErrSnapshotChecksum,
+	"rpc.ErrSnapshotBusy": rpc.ErrSnapshotBusy, "rpc.ErrSnapshotQuota": rpc.ErrSnapshotQuota,
+	"rpc.ErrSnapshotDamaged": rpc.ErrSnapshotDamaged,
+	"rpc.ErrUnavailable":     rpc.ErrUnavailable, "rpc.ErrNoLeader": rpc.ErrNoLeader, "rpc.ErrCatalogDown": rpc.ErrCatalogDown,
 
 	"catalog.ErrNotFounded": catalog.ErrNotFounded, "catalog.ErrCluster": catalog.ErrCluster, "catalog.ErrIndex": catalog.ErrIndex,
 	"catalog.ErrLevel": catalog.ErrLevel, "catalog.ErrInvalid": catalog.ErrInvalid, "catalog.ErrLimit": catalog.ErrLimit,
@@ -98,6 +103,7 @@ var structs = map[string]error{
 		Segment: 11, Offset: 4096, After: at,
 		Cause: &segments.MismatchError{What: "crc", Got: "1", Want: "2", Class: segments.ErrCorrupt},
 	},
+	"rpc.PurgedError": &rpc.PurgedError{PurgedTo: at, Snapshot: snap}, "rpc.SnapshotExistsError": &rpc.SnapshotExistsError{Have: snap},
 	"rpc.WrongNodeError": &rpc.WrongNodeError{Node: "n1", Got: quorum.Incarnation{1}, Want: quorum.Incarnation{2}},
 	"rpc.ConfigError":    &rpc.ConfigError{Journal: header.Journal, Got: 3, Want: 1<<64 - 1},
 

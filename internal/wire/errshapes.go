@@ -225,3 +225,18 @@ var fieldShape = shapeOf("field",
 	func(f *facts, class error) *segments.MismatchError {
 		return &segments.MismatchError{What: f.get("what"), Got: f.get("got"), Want: f.get("want"), Class: class}
 	})
+
+var purgedShape = shapeOf("purged",
+	func(f *facts, e *rpc.PurgedError) {
+		f.setPosition("purged_to", e.PurgedTo)
+		f.setSnapshot("snapshot", e.Snapshot)
+	},
+	func(f *facts, _ error) *rpc.PurgedError {
+		return &rpc.PurgedError{PurgedTo: f.position("purged_to"), Snapshot: f.snapshot("snapshot")}
+	})
+
+var snapshotExistsShape = shapeOf("snapshot_exists",
+	func(f *facts, e *rpc.SnapshotExistsError) { f.setSnapshot("have", e.Have) },
+	func(f *facts, _ error) *rpc.SnapshotExistsError {
+		return &rpc.SnapshotExistsError{Have: f.snapshot("have")}
+	})

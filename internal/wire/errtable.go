@@ -106,6 +106,18 @@ func rows() []row {
 		{"MISMATCH", codes.FailedPrecondition, recovery.ErrMismatch, []shape{copyMismatchShape}},
 		{"UNKNOWN_DATA", codes.DataLoss, recovery.ErrUnknownData, nil},
 
+		// Users' snapshots.
+		{"PURGED", codes.OutOfRange, rpc.ErrPurged, []shape{purgedShape}},
+		{"NO_SNAPSHOT", codes.NotFound, rpc.ErrNoSnapshot, nil},
+		{"SNAPSHOT_EXISTS", codes.AlreadyExists, rpc.ErrSnapshotExists, []shape{snapshotExistsShape}},
+		{"SNAPSHOT_NOT_HELD", codes.FailedPrecondition, rpc.ErrSnapshotNotHeld, nil},
+		{"SNAPSHOT_DIVERGES", codes.DataLoss, rpc.ErrSnapshotDiverges, nil},
+		{"SNAPSHOT_CHUNK", codes.Aborted, rpc.ErrSnapshotChunk, nil},
+		{"SNAPSHOT_CHECKSUM", codes.Aborted, rpc.ErrSnapshotChecksum, nil},
+		{"SNAPSHOT_BUSY", codes.Unavailable, rpc.ErrSnapshotBusy, nil},
+		{"SNAPSHOT_QUOTA", codes.ResourceExhausted, rpc.ErrSnapshotQuota, nil},
+		{"SNAPSHOT_DAMAGED", codes.DataLoss, rpc.ErrSnapshotDamaged, nil},
+
 		// What is on the disk.
 		{"SEGMENT_CORRUPT", codes.DataLoss, segments.ErrCorrupt, []shape{corruptionShape, fieldShape}},
 		{"SEGMENT_TORN", codes.DataLoss, segments.ErrTorn, []shape{tornShape, fieldShape}},

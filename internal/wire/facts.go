@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -123,6 +124,28 @@ func (f *facts) setFloor(key string, v recovery.Floor) {
 
 func (f *facts) floor(key string) recovery.Floor {
 	return recovery.Floor{Segment: f.txid(key + "_segment"), Epoch: f.epoch(key + "_epoch"), At: f.position(key)}
+}
+
+func (f *facts) setSnapshot(key string, v snapshots.Snapshot) {
+	f.setUint(key+"_txid", uint64(v.TxID))
+	f.setPosition(key+"_at", v.At)
+	f.setInt(key+"_size", v.Size)
+	f.set(key+"_checksum", v.Checksum.String())
+	f.setUint(key+"_epoch", uint64(v.Epoch))
+}
+
+func (f *facts) snapshot(key string) snapshots.Snapshot {
+	v := snapshots.Snapshot{TxID: f.txid(key + "_txid"), At: f.position(key + "_at"), Size: f.int(key + "_size"), Epoch: f.epoch(key + "_epoch")}
+	b, err := hex.DecodeString(f.get(key + "_checksum"))
+	if err == nil && len(b) != len(v.Checksum) {
+		err = fmt.Errorf("wire: %q has a wrong length (got %d, want %d)", key+"_checksum", len(b), len(v.Checksum))
+	}
+	if err != nil {
+		f.fail(err)
+		return v
+	}
+	v.Checksum = snapshots.Checksum(b)
+	return v
 }
 
 // errorsWithinMax bounds how deep errors are looked into; deeper ones go over as text.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -154,4 +155,26 @@ func FuzzSegmentsFromProto(f *testing.F) {
 func FuzzSegmentsRequestFromProto(f *testing.F) {
 	fuzzDecoder(f, segmentsRequestFromProto, segmentsRequestToProto,
 		rpc.SegmentsRequest{Journal: header.Journal, After: 9, Limit: rpc.SegmentsPageMax}, rpc.SegmentsRequest{})
+}
+
+func FuzzBeginSnapshotFromProto(f *testing.F) {
+	fuzzDecoder(f, beginSnapshotFromProto, beginSnapshotToProto, rpc.SnapshotUpload{Header: header, ID: snap.ID(), Size: 1 << 40})
+}
+
+func FuzzPutSnapshotFromProto(f *testing.F) {
+	fuzzDecoder(f, putSnapshotFromProto, putSnapshotToProto, rpc.SnapshotPiece{Journal: header.Journal, ID: snap.ID(), Offset: 5, Bytes: []byte("x"), CRC: 3})
+}
+
+func FuzzFinishSnapshotFromProto(f *testing.F) {
+	fuzzDecoder(f, finishSnapshotFromProto, finishSnapshotToProto, rpc.SnapshotEnd{Header: header, Snapshot: snap})
+}
+
+func FuzzReadSnapshotFromProto(f *testing.F) {
+	fuzzDecoder(f, readSnapshotFromProto, readSnapshotToProto, rpc.SnapshotRead{Journal: header.Journal, Snapshot: snap, Offset: 5, Length: 7})
+}
+
+func FuzzSnapshotsFromProto(f *testing.F) {
+	fuzzDecoder(f, snapshotsFromProto, snapshotsToProto, rpc.SnapshotList{
+		Listed: []snapshots.Snapshot{snap}, Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 7, Verified: true, Problem: "p"}}, Purged: at,
+	})
 }

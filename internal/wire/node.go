@@ -43,6 +43,7 @@ func journalToProto(j rpc.JournalSummary) *qjmv1.Journal {
 		Config:    configToProto(j.Config),
 		Deleted:   j.Deleted,
 		Deleting:  claimToProto(j.Deleting),
+		Learner:   j.Learner,
 	}
 }
 
@@ -59,7 +60,7 @@ func (d *decoder) journal(p *qjmv1.Journal) rpc.JournalSummary {
 		ID:      d.id("journal id", p.JournalId),
 		Name:    p.Name,
 		Config:  d.config(p.Config),
-		Deleted: p.Deleted, Deleting: d.claim(p.Deleting),
+		Deleted: p.Deleted, Deleting: d.claim(p.Deleting), Learner: p.Learner,
 	}
 }
 
@@ -91,8 +92,17 @@ func createFromProto(p *qjmv1.CreateJournalRequest) (rpc.JournalSummary, error) 
 }
 
 func installFromProto(p *qjmv1.InstallConfigRequest) (rpc.JournalSummary, error) {
+	return configuredFromProto(p.Journal)
+}
+
+func leaveFromProto(p *qjmv1.LeaveJournalRequest) (rpc.JournalSummary, error) {
+	return configuredFromProto(p.Journal)
+}
+
+// configuredFromProto reads a journal that has to come with its name and config.
+func configuredFromProto(p *qjmv1.Journal) (rpc.JournalSummary, error) {
 	var d decoder
-	j := d.journal(p.Journal)
+	j := d.journal(p)
 	if d.err == nil {
 		d.err = rpc.CheckJournalName(j.Name)
 	}
@@ -183,7 +193,7 @@ func segmentsRequestFromProto(p *qjmv1.ListSegmentsRequest) (rpc.SegmentsRequest
 }
 
 func segmentsToProto(page rpc.SegmentsPage) *qjmv1.ListSegmentsResponse {
-	p := &qjmv1.ListSegmentsResponse{Segments: make([]*qjmv1.Segment, len(page.Segments)), More: page.More}
+	p := &qjmv1.ListSegmentsResponse{Segments: make([]*qjmv1.Segment, len(page.Segments)), More: page.More, Purged: positionToProto(page.Purged)}
 	for i, s := range page.Segments {
 		p.Segments[i] = &qjmv1.Segment{
 			FirstTxid: uint64(s.First),
@@ -200,7 +210,7 @@ func segmentsToProto(page rpc.SegmentsPage) *qjmv1.ListSegmentsResponse {
 
 func segmentsFromProto(p *qjmv1.ListSegmentsResponse) (rpc.SegmentsPage, error) {
 	var d decoder
-	page := rpc.SegmentsPage{More: p.More}
+	page := rpc.SegmentsPage{More: p.More, Purged: d.position(p.Purged)}
 	if !d.count("segments in a page", len(p.Segments), rpc.SegmentsPageMax) {
 		return page, d.done()
 	}
@@ -233,7 +243,7 @@ func copyStateToProto(s recovery.CopyState) qjmv1.CopyState {
 }
 
 func (d *decoder) copyState(s qjmv1.CopyState) recovery.CopyState {
-	if s < qjmv1.CopyState_COPY_STATE_ABSENT || s > qjmv1.CopyState_COPY_STATE_UNKNOWN {
+	if s < qjmv1.CopyState_COPY_STATE_ABSENT || s > qjmv1.CopyState_COPY_STATE_PURGED {
 		d.fail("unknown copy state %d", s)
 		return recovery.Unknown
 	}

@@ -14,11 +14,12 @@ func newEpochFromProto(p *qjmv1.NewEpochRequest) (rpc.Header, error) {
 }
 
 func promiseToProto(r rpc.PromiseReply) *qjmv1.NewEpochResponse {
-	return &qjmv1.NewEpochResponse{DataKnown: r.DataKnown, Newest: uint64(r.Newest)}
+	return &qjmv1.NewEpochResponse{DataKnown: r.DataKnown, Newest: uint64(r.Newest), Purged: positionToProto(r.Purged)}
 }
 
 func promiseFromProto(p *qjmv1.NewEpochResponse) (rpc.PromiseReply, error) {
-	return rpc.PromiseReply{DataKnown: p.DataKnown, Newest: segments.TxID(p.Newest)}, nil
+	var d decoder
+	return rpc.PromiseReply{DataKnown: p.DataKnown, Newest: segments.TxID(p.Newest), Purged: d.position(p.Purged)}, d.done()
 }
 
 // prepareRequest is what Prepare takes besides its context.
@@ -59,7 +60,7 @@ func answerToProto(a recovery.Answer) *qjmv1.Answer {
 	if a.Copy.CutAt != nil {
 		c.CutAt = &qjmv1.CutAt{At: positionToProto(*a.Copy.CutAt)}
 	}
-	p := &qjmv1.Answer{NodeId: text(string(a.Node.ID)), Copy: c, Floor: floorToProto(a.Floor), Newest: uint64(a.Newest)}
+	p := &qjmv1.Answer{NodeId: text(string(a.Node.ID)), Copy: c, Floor: floorToProto(a.Floor), Newest: uint64(a.Newest), Purged: positionToProto(a.Purged)}
 	for _, r := range a.Digests {
 		p.Digests = append(p.Digests, &qjmv1.DigestAnswer{At: positionToProto(r.At), Found: r.Found})
 	}
@@ -91,7 +92,7 @@ func (d *decoder) answerOf(p *qjmv1.Answer) recovery.Answer {
 		d.fail("answer is missing")
 		return recovery.Answer{}
 	}
-	a := recovery.Answer{Copy: d.copyOf(p.Copy), Floor: d.floor(p.Floor), Newest: segments.TxID(p.Newest)}
+	a := recovery.Answer{Copy: d.copyOf(p.Copy), Floor: d.floor(p.Floor), Newest: segments.TxID(p.Newest), Purged: d.position(p.Purged)}
 	if d.count("digest answers", len(p.Digests), rpc.DigestsMax) {
 		for _, r := range p.Digests {
 			a.Digests = append(a.Digests, recovery.DigestReply{At: d.position(r.GetAt()), Found: r.GetFound()})

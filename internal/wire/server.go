@@ -80,6 +80,14 @@ func (s *server) InstallConfig(ctx context.Context, p *qjmv1.InstallConfigReques
 	return &qjmv1.InstallConfigResponse{}, toStatus(err)
 }
 
+func (s *server) LeaveJournal(ctx context.Context, p *qjmv1.LeaveJournalRequest) (*qjmv1.LeaveJournalResponse, error) {
+	j, err := leaveFromProto(p)
+	if err == nil {
+		err = s.svc.LeaveJournal(ctx, j)
+	}
+	return &qjmv1.LeaveJournalResponse{}, toStatus(err)
+}
+
 func (s *server) GetState(ctx context.Context, p *qjmv1.GetStateRequest) (*qjmv1.GetStateResponse, error) {
 	return serve(ctx, p.JournalId, journalIDFromProto, s.svc.State, stateToProto)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -40,11 +41,11 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 			},
 			journals: []rpc.JournalSummary{summary, {ID: segments.JournalID{5}, Config: quorum.Config{Version: 9}}},
 			state:    state,
-			promise:  rpc.PromiseReply{DataKnown: true, Newest: 11},
+			promise:  rpc.PromiseReply{DataKnown: true, Newest: 11, Purged: at},
 			answer:   answer,
 			segments: rpc.SegmentsPage{Segments: []rpc.SegmentInfo{{
 				First: 11, State: recovery.Unknown, Last: at, Epoch: 5, Prev: prevEnd, Bytes: 1 << 40, Problem: "rotten",
-			}, {First: 1, State: recovery.Finalized}}, More: true},
+			}, {First: 1, State: recovery.Finalized}, {First: 2, State: recovery.Purged}}, More: true, Purged: at},
 		},
 		{ // as little as there can be
 			info:   rpc.NodeInfo{ID: "n2"},
@@ -67,6 +68,9 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 
 		require.NoError(t, n.InstallConfig(ctx, summary))
 		requireSame(t, call{"InstallConfig", []any{summary}}, s.lastCall())
+
+		require.NoError(t, n.LeaveJournal(ctx, summary))
+		requireSame(t, call{"LeaveJournal", []any{summary}}, s.lastCall())
 
 		for _, inForce := range []bool{false, true} {
 			require.NoError(t, n.DeleteJournal(ctx, header, inForce))
@@ -96,6 +100,59 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		requireSame(t, s.segments, page)
 		requireSame(t, call{"Segments", []any{rpc.SegmentsRequest{Journal: header.Journal, After: 1<<64 - 1, Limit: 17}}}, s.lastCall())
 	}
+}
+
+func TestEveryFieldOfSnapshotCallsArrives(t *testing.T) {
+	s := &fakeService{offset: 1 << 40, chunk: rpc.SnapshotChunk{Bytes: []byte("piece"), CRC: 1<<32 - 1}, list: rpc.SnapshotList{
+		Listed: []snapshots.Snapshot{snap}, Purged: at,
+		Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 1 << 41, Verified: true}, {Snapshot: snapshots.Snapshot{TxID: 9}, Problem: "rotten"}},
+	}}
+	n, ctx := connect(t, s), within(t)
+
+	begin := rpc.SnapshotUpload{Header: header, ID: snap.ID(), Size: 1 << 39}
+	offset, err := n.BeginSnapshot(ctx, begin)
+	require.NoError(t, err)
+	require.Equal(t, s.offset, offset)
+	requireSame(t, call{"BeginSnapshot", []any{begin}}, s.lastCall())
+
+	piece := rpc.SnapshotPiece{Journal: header.Journal, ID: snap.ID(), Offset: 1 << 38, Bytes: []byte("abc"), CRC: 1<<32 - 2}
+	offset, err = n.PutSnapshot(ctx, piece)
+	require.NoError(t, err)
+	require.Equal(t, s.offset, offset)
+	requireSame(t, call{"PutSnapshot", []any{piece}}, s.lastCall())
+
+	require.NoError(t, n.FinishSnapshot(ctx, rpc.SnapshotEnd{Header: header, Snapshot: snap}))
+	requireSame(t, call{"FinishSnapshot", []any{rpc.SnapshotEnd{Header: header, Snapshot: snap}}}, s.lastCall())
+
+	list, err := n.Snapshots(ctx, header.Journal)
+	require.NoError(t, err)
+	requireSame(t, s.list, list)
+	requireSame(t, call{"Snapshots", []any{header.Journal}}, s.lastCall())
+
+	read := rpc.SnapshotRead{Journal: header.Journal, Snapshot: snap, Offset: 1 << 37, Length: 1000}
+	chunk, err := n.ReadSnapshot(ctx, read)
+	require.NoError(t, err)
+	requireSame(t, s.chunk, chunk)
+	requireSame(t, call{"ReadSnapshot", []any{read}}, s.lastCall())
+
+	none := snap
+	none.At.Digest = segments.Digest{}
+	for name, err := range map[string]error{
+		"no digest":   n.FinishSnapshot(ctx, rpc.SnapshotEnd{Header: header, Snapshot: none}),
+		"no header":   second(n.c.BeginSnapshot(ctx, &qjmv1.BeginSnapshotRequest{Id: snapshotIDToProto(snap.ID())})),
+		"no snapshot": second(n.c.FinishSnapshot(ctx, &qjmv1.FinishSnapshotRequest{Header: headerToProto(header)})),
+		"long piece": second(n.c.PutSnapshot(ctx, &qjmv1.PutSnapshotRequest{
+			JournalId: header.Journal[:], Id: snapshotIDToProto(snap.ID()), Chunk: make([]byte, rpc.SnapshotChunkMax+1),
+		})),
+		"long read": second(n.ReadSnapshot(ctx, rpc.SnapshotRead{Journal: header.Journal, Snapshot: snap, Length: rpc.SnapshotChunkMax + 1})),
+	} {
+		if s, ok := status.FromError(err); ok {
+			require.Equal(t, codes.InvalidArgument, s.Code(), name)
+			continue
+		}
+		require.ErrorIs(t, err, rpc.ErrBadRequest, name)
+	}
+	requireSame(t, call{"ReadSnapshot", []any{read}}, s.lastCall())
 }
 
 // A full page with the longest texts is far from what one message may hold, and no more is ever sent.
@@ -143,6 +200,7 @@ func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 		"CreateJournal": n.CreateJournal(ctx, summary),
 		"DeleteJournal": n.DeleteJournal(ctx, header, false),
 		"InstallConfig": n.InstallConfig(ctx, summary),
+		"LeaveJournal":  n.LeaveJournal(ctx, summary),
 		"Finalize":      n.Finalize(ctx, header, end),
 		"Accept":        n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim}, nil),
 	}
@@ -152,6 +210,11 @@ func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 	_, errs["NewEpoch"] = n.NewEpoch(ctx, header)
 	_, errs["Prepare"] = n.Prepare(ctx, header, 1, nil)
 	_, errs["Segments"] = n.Segments(ctx, rpc.SegmentsRequest{Journal: header.Journal})
+	_, errs["BeginSnapshot"] = n.BeginSnapshot(ctx, rpc.SnapshotUpload{Header: header, ID: snap.ID()})
+	_, errs["PutSnapshot"] = n.PutSnapshot(ctx, rpc.SnapshotPiece{ID: snap.ID()})
+	errs["FinishSnapshot"] = n.FinishSnapshot(ctx, rpc.SnapshotEnd{Header: header, Snapshot: snap})
+	_, errs["Snapshots"] = n.Snapshots(ctx, header.Journal)
+	_, errs["ReadSnapshot"] = n.ReadSnapshot(ctx, rpc.SnapshotRead{Snapshot: snap})
 	for name, open := range map[string]func() (rpc.ChunkStream, error){
 		"ReadSegment": func() (rpc.ChunkStream, error) { return n.ReadSegment(ctx, rpc.ReadRequest{}) },
 		"Tail":        func() (rpc.ChunkStream, error) { return n.Tail(ctx, rpc.TailRequest{}) },

@@ -18,6 +18,7 @@ import (
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -50,9 +51,14 @@ var (
 		},
 		Floor:  floor,
 		Newest: 21,
+		Purged: segments.Position{TxID: 5, Digest: segments.Digest{3}},
 		Digests: []recovery.DigestReply{
 			{At: segments.Position{TxID: 13, Digest: segments.Digest{4}}, Found: true}, {At: segments.Position{TxID: 14}},
 		},
+	}
+	snap = snapshots.Snapshot{
+		TxID: 13, At: segments.Position{TxID: 15, Digest: segments.Digest{2, 15: 1}}, Size: 1 << 40,
+		Checksum: snapshots.Checksum{6, 31: 7}, Epoch: 1<<63 + 1,
 	}
 	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true, Deleting: header.Claim}
 )
@@ -100,6 +106,9 @@ type fakeService struct {
 	chunks   func(ctx context.Context, send func(rpc.Chunk) error) error
 	write    func(h rpc.Header, s rpc.ServerStream) error
 	control
+	offset int64
+	list   rpc.SnapshotList
+	chunk  rpc.SnapshotChunk
 }
 
 func (f *fakeService) called(method string, args ...any) {
@@ -136,6 +145,11 @@ func (f *fakeService) DeleteJournal(_ context.Context, h rpc.Header, inForce boo
 
 func (f *fakeService) InstallConfig(_ context.Context, j rpc.JournalSummary) error {
 	f.called("InstallConfig", j)
+	return f.err
+}
+
+func (f *fakeService) LeaveJournal(_ context.Context, j rpc.JournalSummary) error {
+	f.called("LeaveJournal", j)
 	return f.err
 }
 
@@ -194,6 +208,31 @@ func (f *fakeService) Write(h rpc.Header, s rpc.ServerStream) error {
 		return f.write(h, s)
 	}
 	return f.err
+}
+
+func (f *fakeService) BeginSnapshot(_ context.Context, r rpc.SnapshotUpload) (int64, error) {
+	f.called("BeginSnapshot", r)
+	return f.offset, f.err
+}
+
+func (f *fakeService) PutSnapshot(_ context.Context, p rpc.SnapshotPiece) (int64, error) {
+	f.called("PutSnapshot", p)
+	return f.offset, f.err
+}
+
+func (f *fakeService) FinishSnapshot(_ context.Context, r rpc.SnapshotEnd) error {
+	f.called("FinishSnapshot", r)
+	return f.err
+}
+
+func (f *fakeService) Snapshots(_ context.Context, id segments.JournalID) (rpc.SnapshotList, error) {
+	f.called("Snapshots", id)
+	return f.list, f.err
+}
+
+func (f *fakeService) ReadSnapshot(_ context.Context, r rpc.SnapshotRead) (rpc.SnapshotChunk, error) {
+	f.called("ReadSnapshot", r)
+	return f.chunk, f.err
 }
 
 // listen serves svc in memory; the dialer reaches it under any address.

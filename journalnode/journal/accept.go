@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -148,16 +149,29 @@ func (j *Journal) FinishAccept(h rpc.Header, req recovery.AcceptRequest, inc *st
 	return j.broken[s]
 }
 
-// keepsFloor is R5: content that has the node's floor is not replaced by content that lacks it.
+// keepsFloor is R5: content that has the node's floor is not replaced by content that lacks it; and C5:
+// content that covers the purge point agrees with it.
 func (j *Journal) keepsFloor(l recovery.Local, inc *store.Incoming, end segments.End) error {
+	lacks := func(at segments.Position) (bool, error) {
+		if at == end.Position() {
+			return false, nil
+		}
+		d, found, err := inc.DigestAt(at.TxID)
+		return !found || d != at.Digest, err
+	}
+	if p := l.Purged; end.First <= p.TxID && p.TxID <= end.Last {
+		if bad, err := lacks(p); err != nil || bad {
+			return cmp.Or(err, error(&recovery.BreachError{Rule: "C5", Segment: end.First, Text: fmt.Sprintf("ending %s does not contain the purge point %s", end, p)}))
+		}
+	}
 	if !l.HoldsFloor {
 		return nil
 	}
-	d, found, err := inc.DigestAt(l.Floor.At.TxID)
+	bad, err := lacks(l.Floor.At)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	if !found || d != l.Floor.At.Digest {
+	if bad {
 		return &recovery.BreachError{Rule: "R5", Segment: end.First, Text: fmt.Sprintf("ending %s does not contain %s", end, l.Floor)}
 	}
 	return nil

@@ -5,12 +5,20 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
 // Attach makes a write stream known, so that a config that it is too old for ends it at once: a writer that
-// has nothing to send would hear of it only with its next heartbeat. Detach forgets it. Owner only.
-func (j *Journal) Attach(st *Stream) { j.streams[st] = struct{}{} }
+// has nothing to send would hear of it only with its next heartbeat. Of a damage that stands then the writer
+// has heard, or will, before it counts anything here (BeginRebuild). Detach forgets it. Owner only.
+func (j *Journal) Attach(st *Stream) {
+	j.streams[st] = struct{}{}
+	st.copies = j.copies
+	if s := j.newest(); j.copyOf(s).State == recovery.Unknown {
+		st.damaged = s
+	}
+}
 
 // Detach forgets a stream that has ended. Owner only.
 func (j *Journal) Detach(st *Stream) { delete(j.streams, st) }
@@ -24,7 +32,7 @@ func (j *Journal) Config() quorum.Config { return j.config }
 // a node that has it installed.
 //
 // Errors: *rpc.ConfigError where a newer one is installed, rpc.ErrConfigDiverges where another one of the
-// same version is; rpc.ErrUnknownNode, rpc.ErrPoisoned; a full disk. Owner only.
+// same version is; rpc.ErrJournalDeleted, rpc.ErrUnknownNode, rpc.ErrPoisoned; a full disk. Owner only.
 func (j *Journal) InstallConfig(next quorum.Config) error {
 	switch {
 	case j.poisoned != nil:
@@ -37,6 +45,10 @@ func (j *Journal) InstallConfig(next quorum.Config) error {
 		return fmt.Errorf("%w: journal %s, version %d", rpc.ErrConfigDiverges, j.id, next.Version)
 	case next.Version == j.config.Version:
 		return nil
+	case next.IsEmpty():
+		return fmt.Errorf("%w: the empty config comes with a delete (M8)", rpc.ErrBadRequest)
+	case j.Deleted():
+		return rpc.ErrJournalDeleted // a change that was under way does not bring it back (M8)
 	}
 	if err := next.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
@@ -84,4 +96,22 @@ func (j *Journal) setOpenAside() error {
 	}
 	j.structureChanged()
 	return nil
+}
+
+// Leave drops the data of a journal that this node is no member of any more: segments, accepted records,
+// asides. Config and promise stay as the tombstone: an old list of endpoints and two nodes that have
+// forgotten must not make a majority of the config that dropped them (M8). A crash in between leaves some
+// of it, which counts for nothing; the same call removes the rest. Owner only.
+func (j *Journal) Leave() error {
+	switch {
+	case j.poisoned != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)
+	case j.unknown != nil:
+		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
+	case j.config.Has(j.self.ID, j.self.Incarnation):
+		return fmt.Errorf("%w: node %s is a member by config %d, and keeps its data", rpc.ErrBadRequest, j.self.ID, j.config.Version)
+	}
+	err := j.reclaim()
+	j.structureChanged()
+	return err
 }

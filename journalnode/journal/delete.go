@@ -1,10 +1,7 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"slices"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -47,12 +44,12 @@ func (j *Journal) Reclaim(h rpc.Header) error {
 	if _, err := j.fence.Admit(h.Claim); err != nil {
 		return err
 	}
-	return j.Bury()
+	return j.Bury(quorum.Config{Version: j.config.Version + 1})
 }
 
-// Bury installs the empty config and removes the data: the caller knows that the delete is in force. Again,
+// Bury installs the empty config and removes the data: the caller knows that the delete is decided. Again,
 // it removes what is left. Owner only.
-func (j *Journal) Bury() error {
+func (j *Journal) Bury(empty quorum.Config) error {
 	switch {
 	case j.unknown != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
@@ -60,11 +57,13 @@ func (j *Journal) Bury() error {
 		return fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)
 	}
 	if !j.config.IsEmpty() {
-		next := quorum.Config{Version: j.config.Version + 1}
-		if err := j.save(func() error { return j.files.saveConfig(next) }); err != nil {
+		if empty.Version <= j.config.Version {
+			return &rpc.ConfigError{Journal: j.id, Got: empty.Version, Want: j.config.Version}
+		}
+		if err := j.save(func() error { return j.files.saveConfig(empty) }); err != nil {
 			return err
 		}
-		j.config = next
+		j.config = empty
 	}
 	err := j.reclaim()
 	j.structureChanged()
@@ -89,33 +88,26 @@ func (j *Journal) Lift(claim fencing.Claim) error {
 	return nil
 }
 
-// reclaim removes the data of a journal whose config is the empty one, and then the mark of the first step.
+// reclaim removes the data of a journal that this node is no member of, and the mark of a delete after that.
 func (j *Journal) reclaim() error {
 	for _, s := range sortedKeys(j.tails) {
 		_ = j.tails[s].w.Close() // its file is removed next
 		delete(j.tails, s)
 	}
-	dir := j.files.path(segmentsDir)
-	names, err := j.files.fs.List(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := j.store.Clear(); err != nil {
 		return fmt.Errorf("journal: %w", err)
-	}
-	for _, n := range names {
-		if err := j.files.fs.Remove(path.Join(dir, n)); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
 	}
 	for _, s := range slices.Concat(sortedKeys(j.accepted), sortedKeys(j.badAccepted)) {
 		if err := j.files.removeAccepted(s); err != nil {
 			return fmt.Errorf("journal: %w", err)
 		}
 	}
+	if err := j.dropSnapshots(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
 	clear(j.accepted)
 	clear(j.badAccepted)
 	clear(j.broken)
-	if err := j.files.fs.SyncDir(dir); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
 	if err := j.files.removeTombstone(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}

@@ -41,7 +41,7 @@ func (c *cluster) repairTombstone(id quorum.NodeID) {
 	m := c.nodes[id]
 	switch claim := m.Summary().Deleting; {
 	case c.inForce():
-		require.NoError(c, m.Bury())
+		require.NoError(c, m.Bury(quorum.Config{Version: m.Summary().Config.Version + 1}))
 	case !claim.IsZero() && rpc.TombstoneVoid(c.cfg, claim, c.states(id)):
 		require.NoError(c, m.Lift(claim))
 	}
@@ -212,4 +212,21 @@ func TestN2_UnreadableTombstone(t *testing.T) {
 	require.ErrorIs(t, m.Usable(), rpc.ErrUnknownNode)
 	_, err := m.NewEpoch(c.header(nodeA, fencing.Claim{Epoch: 6, Writer: fencing.WriterID{6}}))
 	require.ErrorIs(t, err, rpc.ErrUnknownNode)
+}
+
+// M8: a deleted journal is gone. Where a newer config came after it, from a change that was under way, it
+// came back: with no data, and as a member whose "nothing here" counts.
+func TestHole_M8ConfigBringsADeletedJournalBack(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover().mustStart(c.ids()...)
+	w.write("gone", c.ids()...)
+	m := c.nodes[nodeA]
+	require.NoError(t, c.delete(m))
+	empty, later := m.Config(), c.cfg
+	later.Version = empty.Version + 1
+	require.ErrorIs(t, m.InstallConfig(later), rpc.ErrJournalDeleted)
+	require.NoError(t, m.InstallConfig(empty))
+	require.True(t, m.Deleted())
+	c.restart(nodeA, 0)
+	require.True(t, c.nodes[nodeA].Deleted())
 }

@@ -28,6 +28,8 @@ const (
 	tombstoneFile  = "tombstone"
 	acceptedPrefix = "accepted-"
 	segmentsDir    = "segments"
+	purgedFile     = "purged" // its form is journalnode/snapshots' affair
+	snapshotsDir   = "snapshots"
 
 	formatVersion = 1
 )

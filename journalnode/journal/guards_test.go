@@ -718,3 +718,19 @@ func TestD4_EqualCopiesAreNoCommit_S9(t *testing.T) {
 	require.Equal(t, one, r.Prev.Position(), "the accept on C outranks A's copy: txid 2 is gone")
 	c.probe(one)
 }
+
+// M0: two configs of one version are a divergence, an older one is refused and answered with the newer, the
+// same again changes nothing; what is installed is durable. Guards InstallConfig.
+func TestM0_InstallConfig(t *testing.T) {
+	c := newCluster(t)
+	m := c.nodes[nodeA]
+	next := quorum.Config{Version: 3, Sets: c.cfg.Sets}
+	require.NoError(t, m.InstallConfig(next))
+	require.NoError(t, m.InstallConfig(next))
+	other := quorum.NewConfig(3, c.cfg.Members()[:1]...)
+	require.ErrorIs(t, m.InstallConfig(other), rpc.ErrConfigDiverges)
+	older := next
+	older.Version = 2
+	require.Equal(t, &rpc.ConfigError{Journal: journalID, Got: 2, Want: 3}, m.InstallConfig(older))
+	require.EqualValues(t, 3, c.restart(nodeA, 0).Config().Version)
+}

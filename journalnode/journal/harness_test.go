@@ -210,7 +210,7 @@ func (c *cluster) request(e recovery.Effect) (quorum.NodeID, recovery.Step, func
 	case recovery.AskPromise:
 		return e.Node.ID, recovery.StepPromise, func() (recovery.Event, error) {
 			r, err := c.nodes[e.Node.ID].NewEpoch(c.header(e.Node.ID, e.Claim))
-			return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest}, err
+			return recovery.Promised{Node: e.Node, DataKnown: r.DataKnown, Newest: r.Newest, Purged: r.Purged}, err
 		}
 	case recovery.AskPrepare:
 		return e.Node.ID, recovery.StepPrepare, func() (recovery.Event, error) {
@@ -362,6 +362,8 @@ func (w *writer) rebuild(id quorum.NodeID, target segments.Position, sources ...
 	if err := s.m.Hello(s.Header); err != nil {
 		return segments.Position{}, err
 	}
+	s.m.Attach(s.Stream)
+	defer s.m.Detach(s.Stream)
 	f := rpc.Fill{Segment: prev.Next(), Target: target, Rebuild: &prev}
 	inc, err := s.m.BeginRebuild(s.Stream, f)
 	if err == nil && inc != nil {

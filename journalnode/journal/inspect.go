@@ -11,6 +11,7 @@ import (
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -24,7 +25,10 @@ type Inspection struct {
 	Deleting fencing.Claim // of a delete that is not known to be in force here
 	Accepted []recovery.Accepted
 	Floor    recovery.Floor
-	Segments string // the directory with the segments
+	Purged   segments.Position // the purge point (C5)
+	Segments string            // the directory with the segments
+	// Snapshots are the users' snapshots here, by file name; what is not finished is not among them.
+	Snapshots []string
 	// Bad are files that are missing or cannot be read, by name; Extra are files that nothing reads.
 	Bad   map[string]error
 	Extra []string
@@ -52,6 +56,13 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	note(configFile, err)
 	in.Deleting, err = f.loadTombstone()
 	note(tombstoneFile, err)
+	in.Purged, err = snapshots.LoadPurged(fsys, f.path(purgedFile))
+	note(purgedFile, err)
+	if slices.Contains(names, snapshotsDir) {
+		if in.Snapshots, err = snapshots.Files(fsys, f.path(snapshotsDir)); err != nil {
+			note(snapshotsDir, err)
+		}
+	}
 	_, in.Floor = f.loadFloor()
 	if b, err := f.load(committedFile, committedMagic); err == nil && len(b) == recordSize {
 		// it is in in.Floor
@@ -72,7 +83,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case versionFile, fenceFile, configFile, committedFile, recentFile, tombstoneFile, segmentsDir:
+		case versionFile, fenceFile, configFile, committedFile, recentFile, tombstoneFile, segmentsDir, purgedFile, snapshotsDir:
 		default:
 			if !strings.HasPrefix(n, acceptedPrefix) || strings.HasSuffix(n, ".tmp") {
 				in.Extra = append(in.Extra, n)

@@ -12,6 +12,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 	"github.com/quorumjournal/qjm/segments/store"
@@ -26,6 +27,8 @@ type Self struct {
 // Options of a journal. The zero value is the default.
 type Options struct {
 	Store store.Options
+	// Snapshots are the options of the store of users' snapshots.
+	Snapshots snapshots.Options
 	// Room is the disk's reserve; nil: none. Its methods must not call back.
 	Room Room
 }
@@ -69,7 +72,8 @@ type Journal struct {
 	broken      map[segments.TxID]error // segments that could not (N2)
 	floor       recovery.Floor
 	floorSaved  recovery.Floor
-	floorNoted  recovery.Floor // at least that much is in a file, synced or not
+	floorNoted  recovery.Floor    // at least that much is in a file, synced or not
+	purged      segments.Position // the durable purge point (C5)
 
 	streams map[*Stream]struct{} // attached, see Attach
 	seal    rpc.Seal             // what the writer told of the open segment (M4)
@@ -77,6 +81,7 @@ type Journal struct {
 	newestFirst segments.TxID // cached; see structureChanged
 	structure   uint64        // how often segments came, ended or went
 	incoming    uint64        // numbers the temporaries
+	copies      uint64        // how often a copy in progress came into use
 
 	viewMu  sync.Mutex
 	view    View          // guarded by viewMu
@@ -85,6 +90,13 @@ type Journal struct {
 	summary   rpc.JournalSummary
 	unusable  error
 	lacksRoom bool
+	listed    []snapshots.Snapshot // as the applied catalog lists them, oldest first (C2)
+
+	snapMu   sync.Mutex       // guards what follows; held while the store is opened
+	snaps    *snapshots.Store // nil until it is needed
+	snapOpts snapshots.Options
+	// snapsGone: the journal is deleted, and so are they.
+	snapsGone bool
 }
 
 // tail is an open in-progress segment.
@@ -133,6 +145,7 @@ func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Option
 	j := &Journal{
 		self: self, id: id, files: files{fsys, dir},
 		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, streams: map[*Stream]struct{}{}, room: opts.Room,
+		snapOpts: opts.Snapshots,
 	}
 	if j.room == nil {
 		j.room = noRoom{}
@@ -140,11 +153,12 @@ func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Option
 	if err := j.loadMeta(); err != nil {
 		return nil, err
 	}
-	if j.Deleted() {
-		_ = j.reclaim() // a crash cut it short; what is left now goes at the next open
-	}
 	if err := j.loadSegments(opts); err != nil {
 		return nil, err
+	}
+	if j.Deleted() {
+		_ = j.reclaim() // a crash cut it short; what is left now goes at the next open
+		j.structureChanged()
 	}
 	j.floorSaved, j.floor = j.files.loadFloor()
 	j.floorNoted = j.floor
@@ -174,6 +188,9 @@ func (j *Journal) loadMeta() error {
 	}
 	if j.deleting, err = j.files.loadTombstone(); err != nil { // it counts as present (N2)
 		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: tombstone: %w", err))
+	}
+	if j.purged, err = snapshots.LoadPurged(j.files.fs, j.files.path(purgedFile)); err != nil {
+		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: purge point: %w", err)) // it counts as present (N2)
 	}
 	if j.accepted, j.badAccepted, err = j.files.loadAccepted(); err != nil {
 		return fmt.Errorf("journal: %w", err)
@@ -391,7 +408,7 @@ func (j *Journal) NewEpoch(h rpc.Header) (rpc.PromiseReply, error) {
 		return rpc.PromiseReply{}, err
 	}
 	newest := j.newest()
-	return rpc.PromiseReply{DataKnown: j.dataKnown(newest), Newest: newest}, nil
+	return rpc.PromiseReply{DataKnown: j.dataKnown(newest), Newest: newest, Purged: j.purged}, nil
 }
 
 // dataKnown: the node can tell which segment is its newest, and can read that one. An older segment
@@ -445,6 +462,9 @@ func (j *Journal) copyOf(s segments.TxID) recovery.Copy {
 	}
 	if c.State == recovery.Absent {
 		c.Prev = j.finalizedBefore(s)
+		if s > 0 && s <= j.purged.TxID {
+			c.State = recovery.Purged // decided, and covered by a snapshot here: not absent (C5)
+		}
 	}
 	return c
 }
@@ -465,7 +485,7 @@ func (j *Journal) finalizedBefore(s segments.TxID) segments.End {
 
 // local is copyOf with what the acceptor's rules need besides.
 func (j *Journal) local(s segments.TxID) recovery.Local {
-	l := recovery.Local{Copy: j.copyOf(s), Newest: j.newest(), Floor: j.floor}
+	l := recovery.Local{Copy: j.copyOf(s), Newest: j.newest(), Floor: j.floor, Purged: j.purged}
 	if j.floor.Segment == s && l.Copy.State == recovery.InProgress {
 		d, found, err := j.store.DigestAt(s, j.floor.At.TxID)
 		l.HoldsFloor = err == nil && found && d == j.floor.At.Digest
@@ -483,7 +503,7 @@ func (j *Journal) Prepare(h rpc.Header, s segments.TxID, digests []segments.TxID
 }
 
 func (j *Journal) answer(s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
-	a := recovery.Answer{Node: quorum.Key(j.self), Copy: j.copyOf(s), Floor: j.floor, Newest: j.newest()}
+	a := recovery.Answer{Node: quorum.Key(j.self), Copy: j.copyOf(s), Floor: j.floor, Newest: j.newest(), Purged: j.purged}
 	if a.Copy.State != recovery.InProgress && a.Copy.State != recovery.Finalized {
 		return a, nil
 	}
@@ -547,7 +567,7 @@ func (j *Journal) SegmentsAfter(after segments.TxID, limit int) rpc.SegmentsPage
 	infos := j.store.Infos()
 	infos = infos[sort.Search(len(infos), func(i int) bool { return infos[i].First > after }):]
 	page := infos[:min(limit, len(infos))]
-	return rpc.SegmentsPage{Segments: j.describe(page), More: len(page) < len(infos)}
+	return rpc.SegmentsPage{Segments: j.describe(page), More: len(page) < len(infos), Purged: j.purged}
 }
 
 func (j *Journal) describe(infos []store.Info) []rpc.SegmentInfo {

@@ -10,6 +10,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 	"github.com/quorumjournal/qjm/segments/store"
@@ -23,6 +24,8 @@ type View struct {
 	Floor      recovery.Floor
 	Newest     segments.TxID
 	Deleted    bool
+	Purged     segments.Position  // the purge point (C5)
+	Start      snapshots.Snapshot // where a reader below it starts (D5): the newest listed one
 	// Structure counts how often segments came, ended or went: a segment that is finalized before anything
 	// of it was shown changes nothing else here, and its readers are to be woken.
 	Structure uint64
@@ -30,7 +33,7 @@ type View struct {
 
 // publish brings the view up to date and wakes the watchers. Owner only.
 func (j *Journal) publish() {
-	v := View{Floor: j.floor, Newest: j.newestFirst, Deleted: j.unknown == nil && j.config.IsEmpty(), Structure: j.structure}
+	v := View{Floor: j.floor, Newest: j.newestFirst, Deleted: j.unknown == nil && j.config.IsEmpty(), Structure: j.structure, Purged: j.purged}
 	// D1: only from the copy with the floor's own writer epoch. Leftovers below the newest segment are
 	// never shown.
 	if t := j.tails[v.Newest]; t != nil && j.floor.Segment == v.Newest && t.w.Header().Epoch == j.floor.Epoch {
@@ -43,6 +46,7 @@ func (j *Journal) publish() {
 	j.viewMu.Lock()
 	defer j.viewMu.Unlock()
 	j.lacksRoom = lacksRoom
+	v.Start = j.readersStart()
 	if j.summary.ID != j.id || j.summary.Config.Version != j.config.Version || j.summary.Deleting != j.deleting {
 		j.summary = j.summarize()
 	}
@@ -75,11 +79,14 @@ func (j *Journal) Watch() (View, <-chan struct{}) {
 
 // Read streams verbatim frames of one segment (rpc.Service.ReadSegment). Anyone.
 func (j *Journal) Read(ctx context.Context, req rpc.ReadRequest, send func(rpc.Chunk) error) error {
+	view, _ := j.Watch()
 	info, err := j.store.Info(req.Segment)
+	if errors.Is(err, segments.ErrNotFound) && req.Segment <= view.Purged.TxID {
+		return &rpc.PurgedError{PurgedTo: view.Purged, Snapshot: view.Start}
+	}
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	view, _ := j.Watch()
 	limit := info.Last
 	switch {
 	case info.State == store.StateDamaged:
@@ -202,6 +209,9 @@ func (j *Journal) tailOnce(ctx context.Context, from segments.TxID, finalizedOnl
 		}
 		return 0
 	})
+	if !found && from <= view.Purged.TxID {
+		return from, &rpc.PurgedError{PurgedTo: view.Purged, Snapshot: view.Start}
+	}
 	if !found {
 		if i < len(infos) && infos[i].First > from || view.Newest > from {
 			return from, fmt.Errorf("%w: txid %d lies in a segment that is not here", rpc.ErrNotFound, from)

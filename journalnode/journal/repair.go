@@ -8,11 +8,15 @@ import (
 )
 
 // Incomplete reports whether this node can tell by itself that it lacks something that was finalized: a
-// hole below its newest segment, a leftover there, or a damaged copy. Anyone.
+// hole between its purge point and its newest segment, a leftover there, or a damaged copy. Anyone.
 func (j *Journal) Incomplete() bool {
-	next := segments.TxID(1)
+	view, _ := j.Watch()
+	next := view.Purged.TxID + 1
 	infos := j.store.Infos()
 	for i, in := range infos {
+		if in.Finalized && in.Last <= view.Purged.TxID {
+			continue // it will go; what is wrong with it is nobody's business any more
+		}
 		if in.First > next || in.State == store.StateDamaged {
 			return true
 		}
@@ -25,6 +29,19 @@ func (j *Journal) Incomplete() bool {
 		}
 	}
 	return false
+}
+
+// Needs returns the first txid behind the purge point that is not here: where this node would go on if it had
+// to catch up. Anyone.
+func (j *Journal) Needs() segments.TxID {
+	view, _ := j.Watch()
+	next := view.Purged.TxID + 1
+	for _, in := range j.store.Infos() {
+		if in.First <= next && (in.State == store.StateFinalized || in.Open) {
+			next = max(next, in.Last+1)
+		}
+	}
+	return next
 }
 
 // FinalizedFirsts lists the finalized segments. Anyone.

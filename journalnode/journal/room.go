@@ -46,6 +46,7 @@ func (j *Journal) openTail(s segments.TxID) {
 		w, report, err := j.store.OpenTail(s)
 		if err == nil {
 			j.tails[s] = &tail{w: w, cutAt: report.CutAt}
+			j.copies++
 		}
 		return err
 	})

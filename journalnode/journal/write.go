@@ -17,6 +17,10 @@ type Stream struct {
 	Fail   func(error)
 
 	over bool // owner's: Fail was called
+	// What the journal was like when the stream was attached, owner's: the newest segment, if it was damaged,
+	// and Journal.copies.
+	damaged segments.TxID
+	copies  uint64
 }
 
 // Item is one message of a write stream.
@@ -137,6 +141,7 @@ func (j *Journal) start(st *Stream, prev segments.End) error {
 		return j.stored(err)
 	}
 	j.tails[s] = &tail{w: w}
+	j.copies++
 	j.structureChanged()
 	st.Reply(j.reply(st.Header, rpc.Started, s, w.Synced()))
 	return nil
@@ -207,6 +212,11 @@ func (b *batch) stage(f segments.Frame) error {
 	}
 	if err := f.Verify(last.Digest); err != nil {
 		return fmt.Errorf("journal: frame %s: %w", f.Range(), err)
+	}
+	if p := b.j.purged; f.First() <= p.TxID && p.TxID <= f.Last() && f.Position() != p {
+		// Frames come back below the purge point where a snapshot was installed in the middle of a segment
+		// (C3). The snapshot was checked by a majority: another frame here is another history.
+		return &recovery.BreachError{Rule: "C5", Segment: b.s, Text: fmt.Sprintf("frame %s does not end at the purge point %s", f.Range(), p)}
 	}
 	if err := b.j.mayGrow(); err != nil {
 		return err

@@ -245,6 +245,18 @@ func randomPurge(rng *rand.Rand) (in PurgeInput) {
 	return in
 }
 
+// Nothing covers what stands behind the transaction in its frame: without the segment that holds it no purge
+// point may lie behind the frame. A node that took one would lack those, and not know it.
+func TestC3_InstallNeedsTheRestOfTheFrame(t *testing.T) {
+	inFrame := snap(250) // its frame ends at 255
+	inFrame.At = at(255)
+	for _, segs := range [][]Segment{nil, {seg(1, 100), seg(101, 200), open(201, 260)}, {seg(1, 200), open(201, 252)}} {
+		plan, err := InstallDecision(InstallInput{Snapshot: inFrame, Segments: segs})
+		require.ErrorIs(t, err, ErrHolderMissing)
+		require.Equal(t, InstallPlan{}, plan)
+	}
+}
+
 func TestC3_Install(t *testing.T) {
 	stale := open(201, 260) // of a writer that was fenced
 	beyondOther := seg(301, 350)
@@ -278,13 +290,13 @@ func TestC3_Install(t *testing.T) {
 			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), stale}, ownAt: digestAt(251),
 			keep: firsts(101), remove: firsts(1), aside: firsts(201), point: at(250),
 		},
-		"no frame ends there": {
-			snap: inFrame, segs: []Segment{seg(1, 100), seg(101, 200), stale},
-			keep: firsts(101), remove: firsts(1), aside: firsts(201), point: at(255),
+		"a hole before the holder: it begins there": {
+			snap: inFrame, segs: []Segment{seg(201, 300), open(301, 310)}, ownAt: digestAt(255),
+			keep: firsts(201, 301), point: at(200),
 		},
-		"ends within the frame": {
-			snap: inFrame, segs: []Segment{seg(1, 200), open(201, 252)},
-			keep: firsts(1), aside: firsts(201), point: at(255),
+		"the same, a leftover below": {
+			snap: inFrame, segs: []Segment{open(1, 50), seg(101, 200), seg(201, 300)}, ownAt: digestAt(255),
+			keep: firsts(201), aside: firsts(1), remove: firsts(101), point: at(200),
 		},
 		"in progress, ends below": {
 			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), open(201, 240)},

@@ -17,6 +17,8 @@ var (
 	ErrCorrupt = errors.New("snapshots: corrupt")
 	// ErrDivergence: two histories where there can be one only.
 	ErrDivergence = errors.New("snapshots: divergence")
+	// ErrHolderMissing: the segment that holds the snapshot's transaction is needed first.
+	ErrHolderMissing = errors.New("snapshots: the segment that holds the snapshot is not here")
 	// ErrNotFound: no such snapshot here.
 	ErrNotFound = errors.New("snapshots: not found")
 	// ErrExists: another content is here under that txid.

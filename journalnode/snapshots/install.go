@@ -22,8 +22,9 @@ type InstallPlan struct {
 	Keep     []segments.TxID
 	SetAside []segments.TxID
 	Remove   []segments.TxID
-	// Point is the new purge point: the end of the last segment removed, or, where no segment here tells a
-	// boundary, the snapshot's own position. An opener must find one of the two, or it begins at 1 again.
+	// Point is the new purge point: the end of the last segment removed; where something is missing before the
+	// segment that holds the snapshot, the end of what comes before that; where no segment here tells a
+	// boundary, the snapshot's own position, if its frame ends with it. An opener must find one of them, or it begins at 1 again.
 	Point segments.Position
 	// Divergences names finalized segments that are set aside: the snapshot was checked by a majority, so
 	// these are a minority's (R2). The caller reports them.
@@ -43,6 +44,9 @@ const (
 // the one that holds it, stay where they agree with its digest; so does what cannot be compared, as damage
 // is not absence (N2) and acknowledged frames may be in it. What disagrees is set aside. Finalized segments
 // below are removed, but the newest finalized stays (C5), and after a divergence nothing is removed.
+//
+// ErrHolderMissing where the frame that holds the snapshot's transaction has more behind it, and is not here:
+// nothing covers those, so no purge point may lie behind them. Get that segment first.
 func InstallDecision(in InstallInput) (InstallPlan, error) {
 	if err := in.Snapshot.Validate(); err != nil {
 		return InstallPlan{}, err
@@ -56,7 +60,7 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 	plan := InstallPlan{Point: in.Purged}
 	fates := make([]fate, len(segs))
 	var bad []segments.End // ends that disagree
-	holder := false        // a segment that holds the snapshot stays
+	holder := -1           // a segment that holds the snapshot stays
 	for i, s := range segs {
 		fates[i] = fateOf(s, in, bad)
 		if fates[i] == fateAside && s.Finalized && !s.End.Digest.IsZero() {
@@ -65,7 +69,9 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 		if fates[i] == fateAside && s.Finalized && !s.Damaged {
 			plan.Divergences = append(plan.Divergences, &DivergenceError{Segment: s.End.First, Own: ownPosition(s, in), Snapshot: in.Snapshot.ID()})
 		}
-		holder = holder || fates[i] == fateKeep && s.End.First <= in.Snapshot.At.TxID && s.End.Last >= in.Snapshot.At.TxID
+		if fates[i] == fateKeep && s.End.First <= in.Snapshot.At.TxID && s.End.Last >= in.Snapshot.At.TxID {
+			holder = i
+		}
 	}
 	spare(segs, fates, len(plan.Divergences) > 0)
 	for i, s := range segs {
@@ -81,10 +87,31 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 			}
 		}
 	}
-	if !holder && in.Snapshot.At.TxID > plan.Point.TxID {
+	switch point := before(segs, fates, holder); {
+	case holder < 0 && in.Snapshot.At.TxID > in.Snapshot.TxID && in.Snapshot.At.TxID > plan.Point.TxID:
+		return InstallPlan{}, fmt.Errorf("%w: %s", ErrHolderMissing, in.Snapshot.ID())
+	case holder < 0 && in.Snapshot.At.TxID > plan.Point.TxID:
 		plan.Point = in.Snapshot.At
+	case holder >= 0 && point.TxID > plan.Point.TxID:
+		plan.Point = point
 	}
 	return plan, nil
+}
+
+// before returns where the unbroken run of segments that ends with the holder begins: what is missing below
+// is covered by the snapshot, and nobody is to look for it.
+func before(segs []Segment, fates []fate, holder int) segments.Position {
+	if holder < 0 {
+		return segments.Position{}
+	}
+	low := holder
+	for i := low - 1; i >= 0 && fates[i] == fateKeep && segs[i].Finalized && segs[i].End.Last+1 == segs[low].End.First; i-- {
+		low = i
+	}
+	if prev := segs[low].Prev; prev.Last+1 == segs[low].End.First && !prev.Digest.IsZero() {
+		return prev.Position()
+	}
+	return segments.Position{}
 }
 
 // fateOf judges one segment; bad are the ends of those before it that disagree.

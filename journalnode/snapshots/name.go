@@ -2,10 +2,12 @@ package snapshots
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -59,4 +61,13 @@ func parseAside(s string) (key string, n uint64, ok bool) {
 	base, reason, _ := strings.Cut(key, finalSuffix+".")
 	n, err := strconv.ParseUint(s[i+1:], 10, 64)
 	return key, n, err == nil && parseFinal(base+finalSuffix) != 0 && segments.Reason(reason).Valid()
+}
+
+// Files lists the finished snapshots of a directory, by file name, and changes nothing.
+func Files(fsys vfs.FS, dir string) ([]string, error) {
+	names, err := fsys.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return parseFinal(name) == 0 }), nil
 }

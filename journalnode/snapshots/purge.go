@@ -64,7 +64,7 @@ type PurgePlan struct {
 // *DivergenceError where the covering snapshot is of another history than the segments: then nothing may go.
 func PurgeDecision(in PurgeInput) (PurgePlan, error) {
 	plan := PurgePlan{Point: in.Purged}
-	cover, ok := newestCover(in.Listed, in.Held)
+	cover, ok := Cover(in.Listed, in.Held)
 	if !ok {
 		return plan, nil
 	}
@@ -87,9 +87,9 @@ func PurgeDecision(in PurgeInput) (PurgePlan, error) {
 
 func byFirst(a, b Segment) int { return cmp.Compare(a.End.First, b.End.First) }
 
-// newestCover returns the newest snapshot that is listed, held and verified. All fields must agree: what is
-// held under a listed txid with another checksum is another content.
-func newestCover(listed, held []Snapshot) (newest Snapshot, ok bool) {
+// Cover returns the newest snapshot that is listed, held and verified. All fields must agree: what is held
+// under a listed txid with another checksum is another content.
+func Cover(listed, held []Snapshot) (newest Snapshot, ok bool) {
 	for _, s := range held {
 		if s.TxID > newest.TxID && slices.Contains(listed, s) {
 			newest, ok = s, true
@@ -179,7 +179,7 @@ func Disposable(held []HeldFile, listed []Snapshot, downloading []segments.TxID)
 			verified = append(verified, h.Snapshot)
 		}
 	}
-	cover, _ := newestCover(listed, verified)
+	cover, _ := Cover(listed, verified)
 	var out []segments.TxID
 	for _, h := range held {
 		s := h.Snapshot

@@ -410,6 +410,29 @@ func (d *Dir) Remove(firsts ...segments.TxID) error {
 	return nil
 }
 
+// Clear removes all there is, temporaries and asides too, durably: the journal is deleted, or this node is no
+// member any more (M8). No segment may have an open writer. A crash leaves some of it.
+func (d *Dir) Clear() error {
+	d.moving.Lock()
+	defer d.moving.Unlock()
+	names, err := d.fs.List(d.dir)
+	if err != nil {
+		return fmt.Errorf("store: clear %s: %w", d.dir, err)
+	}
+	for _, n := range names {
+		if err := d.fs.Remove(path.Join(d.dir, n)); err != nil {
+			return fmt.Errorf("store: clear %s: %w", d.dir, err)
+		}
+	}
+	d.mu.Lock()
+	d.segs, d.cached = map[segments.TxID]*segment{}, nil
+	d.mu.Unlock()
+	if err := d.fs.SyncDir(d.dir); err != nil {
+		return fmt.Errorf("store: clear %s: %w", d.dir, err)
+	}
+	return nil
+}
+
 // idle returns a segment for a change to its name.
 func (d *Dir) idle(first segments.TxID) (*segment, error) {
 	if err := d.Poisoned(); err != nil {

@@ -19,20 +19,26 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DataPlane_GetInfo_FullMethodName       = "/qjm.v1.DataPlane/GetInfo"
-	DataPlane_ListJournals_FullMethodName  = "/qjm.v1.DataPlane/ListJournals"
-	DataPlane_CreateJournal_FullMethodName = "/qjm.v1.DataPlane/CreateJournal"
-	DataPlane_DeleteJournal_FullMethodName = "/qjm.v1.DataPlane/DeleteJournal"
-	DataPlane_InstallConfig_FullMethodName = "/qjm.v1.DataPlane/InstallConfig"
-	DataPlane_GetState_FullMethodName      = "/qjm.v1.DataPlane/GetState"
-	DataPlane_NewEpoch_FullMethodName      = "/qjm.v1.DataPlane/NewEpoch"
-	DataPlane_Prepare_FullMethodName       = "/qjm.v1.DataPlane/Prepare"
-	DataPlane_Accept_FullMethodName        = "/qjm.v1.DataPlane/Accept"
-	DataPlane_Finalize_FullMethodName      = "/qjm.v1.DataPlane/Finalize"
-	DataPlane_ListSegments_FullMethodName  = "/qjm.v1.DataPlane/ListSegments"
-	DataPlane_ReadSegment_FullMethodName   = "/qjm.v1.DataPlane/ReadSegment"
-	DataPlane_Tail_FullMethodName          = "/qjm.v1.DataPlane/Tail"
-	DataPlane_Write_FullMethodName         = "/qjm.v1.DataPlane/Write"
+	DataPlane_GetInfo_FullMethodName        = "/qjm.v1.DataPlane/GetInfo"
+	DataPlane_ListJournals_FullMethodName   = "/qjm.v1.DataPlane/ListJournals"
+	DataPlane_CreateJournal_FullMethodName  = "/qjm.v1.DataPlane/CreateJournal"
+	DataPlane_DeleteJournal_FullMethodName  = "/qjm.v1.DataPlane/DeleteJournal"
+	DataPlane_InstallConfig_FullMethodName  = "/qjm.v1.DataPlane/InstallConfig"
+	DataPlane_LeaveJournal_FullMethodName   = "/qjm.v1.DataPlane/LeaveJournal"
+	DataPlane_GetState_FullMethodName       = "/qjm.v1.DataPlane/GetState"
+	DataPlane_NewEpoch_FullMethodName       = "/qjm.v1.DataPlane/NewEpoch"
+	DataPlane_Prepare_FullMethodName        = "/qjm.v1.DataPlane/Prepare"
+	DataPlane_Accept_FullMethodName         = "/qjm.v1.DataPlane/Accept"
+	DataPlane_Finalize_FullMethodName       = "/qjm.v1.DataPlane/Finalize"
+	DataPlane_ListSegments_FullMethodName   = "/qjm.v1.DataPlane/ListSegments"
+	DataPlane_ReadSegment_FullMethodName    = "/qjm.v1.DataPlane/ReadSegment"
+	DataPlane_Tail_FullMethodName           = "/qjm.v1.DataPlane/Tail"
+	DataPlane_Write_FullMethodName          = "/qjm.v1.DataPlane/Write"
+	DataPlane_BeginSnapshot_FullMethodName  = "/qjm.v1.DataPlane/BeginSnapshot"
+	DataPlane_PutSnapshot_FullMethodName    = "/qjm.v1.DataPlane/PutSnapshot"
+	DataPlane_FinishSnapshot_FullMethodName = "/qjm.v1.DataPlane/FinishSnapshot"
+	DataPlane_ListSnapshots_FullMethodName  = "/qjm.v1.DataPlane/ListSnapshots"
+	DataPlane_ReadSnapshot_FullMethodName   = "/qjm.v1.DataPlane/ReadSnapshot"
 )
 
 // DataPlaneClient is the client API for DataPlane service.
@@ -53,6 +59,8 @@ type DataPlaneClient interface {
 	DeleteJournal(ctx context.Context, in *DeleteJournalRequest, opts ...grpc.CallOption) (*DeleteJournalResponse, error)
 	// InstallConfig passes a config on to a node (M0): from the catalog, or unchanged from a node that has it.
 	InstallConfig(ctx context.Context, in *InstallConfigRequest, opts ...grpc.CallOption) (*InstallConfigResponse, error)
+	// LeaveJournal has a node that is no member any more drop a journal's data (M8).
+	LeaveJournal(ctx context.Context, in *LeaveJournalRequest, opts ...grpc.CallOption) (*LeaveJournalResponse, error)
 	// GetState says what the node holds of a journal, promising nothing.
 	GetState(ctx context.Context, in *GetStateRequest, opts ...grpc.CallOption) (*GetStateResponse, error)
 	// NewEpoch asks for a promise (F1, F2).
@@ -71,6 +79,16 @@ type DataPlaneClient interface {
 	Tail(ctx context.Context, in *TailRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailResponse], error)
 	// Write is a writer's stream: started once per opening, config and connection.
 	Write(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WriteRequest, WriteResponse], error)
+	// BeginSnapshot starts or resumes the upload of a user's snapshot (C4).
+	BeginSnapshot(ctx context.Context, in *BeginSnapshotRequest, opts ...grpc.CallOption) (*BeginSnapshotResponse, error)
+	// PutSnapshot sends a piece of it.
+	PutSnapshot(ctx context.Context, in *PutSnapshotRequest, opts ...grpc.CallOption) (*PutSnapshotResponse, error)
+	// FinishSnapshot makes it durable and visible on the node (C1).
+	FinishSnapshot(ctx context.Context, in *FinishSnapshotRequest, opts ...grpc.CallOption) (*FinishSnapshotResponse, error)
+	// ListSnapshots says which snapshots of a journal are listed, and which are on the node.
+	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
+	// ReadSnapshot reads a piece of a snapshot.
+	ReadSnapshot(ctx context.Context, in *ReadSnapshotRequest, opts ...grpc.CallOption) (*ReadSnapshotResponse, error)
 }
 
 type dataPlaneClient struct {
@@ -125,6 +143,16 @@ func (c *dataPlaneClient) InstallConfig(ctx context.Context, in *InstallConfigRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(InstallConfigResponse)
 	err := c.cc.Invoke(ctx, DataPlane_InstallConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataPlaneClient) LeaveJournal(ctx context.Context, in *LeaveJournalRequest, opts ...grpc.CallOption) (*LeaveJournalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaveJournalResponse)
+	err := c.cc.Invoke(ctx, DataPlane_LeaveJournal_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -245,6 +273,56 @@ func (c *dataPlaneClient) Write(ctx context.Context, opts ...grpc.CallOption) (g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DataPlane_WriteClient = grpc.BidiStreamingClient[WriteRequest, WriteResponse]
 
+func (c *dataPlaneClient) BeginSnapshot(ctx context.Context, in *BeginSnapshotRequest, opts ...grpc.CallOption) (*BeginSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BeginSnapshotResponse)
+	err := c.cc.Invoke(ctx, DataPlane_BeginSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataPlaneClient) PutSnapshot(ctx context.Context, in *PutSnapshotRequest, opts ...grpc.CallOption) (*PutSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutSnapshotResponse)
+	err := c.cc.Invoke(ctx, DataPlane_PutSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataPlaneClient) FinishSnapshot(ctx context.Context, in *FinishSnapshotRequest, opts ...grpc.CallOption) (*FinishSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishSnapshotResponse)
+	err := c.cc.Invoke(ctx, DataPlane_FinishSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataPlaneClient) ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSnapshotsResponse)
+	err := c.cc.Invoke(ctx, DataPlane_ListSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataPlaneClient) ReadSnapshot(ctx context.Context, in *ReadSnapshotRequest, opts ...grpc.CallOption) (*ReadSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadSnapshotResponse)
+	err := c.cc.Invoke(ctx, DataPlane_ReadSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DataPlaneServer is the server API for DataPlane service.
 // All implementations must embed UnimplementedDataPlaneServer
 // for forward compatibility.
@@ -263,6 +341,8 @@ type DataPlaneServer interface {
 	DeleteJournal(context.Context, *DeleteJournalRequest) (*DeleteJournalResponse, error)
 	// InstallConfig passes a config on to a node (M0): from the catalog, or unchanged from a node that has it.
 	InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error)
+	// LeaveJournal has a node that is no member any more drop a journal's data (M8).
+	LeaveJournal(context.Context, *LeaveJournalRequest) (*LeaveJournalResponse, error)
 	// GetState says what the node holds of a journal, promising nothing.
 	GetState(context.Context, *GetStateRequest) (*GetStateResponse, error)
 	// NewEpoch asks for a promise (F1, F2).
@@ -281,6 +361,16 @@ type DataPlaneServer interface {
 	Tail(*TailRequest, grpc.ServerStreamingServer[TailResponse]) error
 	// Write is a writer's stream: started once per opening, config and connection.
 	Write(grpc.BidiStreamingServer[WriteRequest, WriteResponse]) error
+	// BeginSnapshot starts or resumes the upload of a user's snapshot (C4).
+	BeginSnapshot(context.Context, *BeginSnapshotRequest) (*BeginSnapshotResponse, error)
+	// PutSnapshot sends a piece of it.
+	PutSnapshot(context.Context, *PutSnapshotRequest) (*PutSnapshotResponse, error)
+	// FinishSnapshot makes it durable and visible on the node (C1).
+	FinishSnapshot(context.Context, *FinishSnapshotRequest) (*FinishSnapshotResponse, error)
+	// ListSnapshots says which snapshots of a journal are listed, and which are on the node.
+	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
+	// ReadSnapshot reads a piece of a snapshot.
+	ReadSnapshot(context.Context, *ReadSnapshotRequest) (*ReadSnapshotResponse, error)
 	mustEmbedUnimplementedDataPlaneServer()
 }
 
@@ -305,6 +395,9 @@ func (UnimplementedDataPlaneServer) DeleteJournal(context.Context, *DeleteJourna
 }
 func (UnimplementedDataPlaneServer) InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method InstallConfig not implemented")
+}
+func (UnimplementedDataPlaneServer) LeaveJournal(context.Context, *LeaveJournalRequest) (*LeaveJournalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LeaveJournal not implemented")
 }
 func (UnimplementedDataPlaneServer) GetState(context.Context, *GetStateRequest) (*GetStateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetState not implemented")
@@ -332,6 +425,21 @@ func (UnimplementedDataPlaneServer) Tail(*TailRequest, grpc.ServerStreamingServe
 }
 func (UnimplementedDataPlaneServer) Write(grpc.BidiStreamingServer[WriteRequest, WriteResponse]) error {
 	return status.Error(codes.Unimplemented, "method Write not implemented")
+}
+func (UnimplementedDataPlaneServer) BeginSnapshot(context.Context, *BeginSnapshotRequest) (*BeginSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BeginSnapshot not implemented")
+}
+func (UnimplementedDataPlaneServer) PutSnapshot(context.Context, *PutSnapshotRequest) (*PutSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutSnapshot not implemented")
+}
+func (UnimplementedDataPlaneServer) FinishSnapshot(context.Context, *FinishSnapshotRequest) (*FinishSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishSnapshot not implemented")
+}
+func (UnimplementedDataPlaneServer) ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSnapshots not implemented")
+}
+func (UnimplementedDataPlaneServer) ReadSnapshot(context.Context, *ReadSnapshotRequest) (*ReadSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadSnapshot not implemented")
 }
 func (UnimplementedDataPlaneServer) mustEmbedUnimplementedDataPlaneServer() {}
 func (UnimplementedDataPlaneServer) testEmbeddedByValue()                   {}
@@ -440,6 +548,24 @@ func _DataPlane_InstallConfig_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DataPlaneServer).InstallConfig(ctx, req.(*InstallConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataPlane_LeaveJournal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaveJournalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).LeaveJournal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_LeaveJournal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).LeaveJournal(ctx, req.(*LeaveJournalRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -570,6 +696,96 @@ func _DataPlane_Write_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DataPlane_WriteServer = grpc.BidiStreamingServer[WriteRequest, WriteResponse]
 
+func _DataPlane_BeginSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BeginSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).BeginSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_BeginSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).BeginSnapshot(ctx, req.(*BeginSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataPlane_PutSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).PutSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_PutSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).PutSnapshot(ctx, req.(*PutSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataPlane_FinishSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).FinishSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_FinishSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).FinishSnapshot(ctx, req.(*FinishSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataPlane_ListSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).ListSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_ListSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).ListSnapshots(ctx, req.(*ListSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataPlane_ReadSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).ReadSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_ReadSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).ReadSnapshot(ctx, req.(*ReadSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DataPlane_ServiceDesc is the grpc.ServiceDesc for DataPlane service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -598,6 +814,10 @@ var DataPlane_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DataPlane_InstallConfig_Handler,
 		},
 		{
+			MethodName: "LeaveJournal",
+			Handler:    _DataPlane_LeaveJournal_Handler,
+		},
+		{
 			MethodName: "GetState",
 			Handler:    _DataPlane_GetState_Handler,
 		},
@@ -616,6 +836,26 @@ var DataPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSegments",
 			Handler:    _DataPlane_ListSegments_Handler,
+		},
+		{
+			MethodName: "BeginSnapshot",
+			Handler:    _DataPlane_BeginSnapshot_Handler,
+		},
+		{
+			MethodName: "PutSnapshot",
+			Handler:    _DataPlane_PutSnapshot_Handler,
+		},
+		{
+			MethodName: "FinishSnapshot",
+			Handler:    _DataPlane_FinishSnapshot_Handler,
+		},
+		{
+			MethodName: "ListSnapshots",
+			Handler:    _DataPlane_ListSnapshots_Handler,
+		},
+		{
+			MethodName: "ReadSnapshot",
+			Handler:    _DataPlane_ReadSnapshot_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -219,7 +219,9 @@ type Journal struct {
 	Deleted bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	// The node was asked to delete the journal under this claim, and does not know whether a majority was:
 	// it keeps the data, and promises nothing. No message: it was not, or the journal is deleted.
-	Deleting      *Claim `protobuf:"bytes,5,opt,name=deleting,proto3" json:"deleting,omitempty"`
+	Deleting *Claim `protobuf:"bytes,5,opt,name=deleting,proto3" json:"deleting,omitempty"`
+	// In InstallConfig: the node is no member yet, and is to copy what is finalized (M6).
+	Learner       bool `protobuf:"varint,6,opt,name=learner,proto3" json:"learner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +289,13 @@ func (x *Journal) GetDeleting() *Claim {
 		return x.Deleting
 	}
 	return nil
+}
+
+func (x *Journal) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
 }
 
 // ListJournalsRequest asks which journals a node has.
@@ -646,6 +655,90 @@ func (*InstallConfigResponse) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
+// LeaveJournalRequest tells a node that is no member any more to drop a journal's data (M8). Its config and
+// promise stay.
+type LeaveJournalRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal and the config without the node. One that is newer than the installed one is installed first.
+	Journal       *Journal `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveJournalRequest) Reset() {
+	*x = LeaveJournalRequest{}
+	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveJournalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveJournalRequest) ProtoMessage() {}
+
+func (x *LeaveJournalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveJournalRequest.ProtoReflect.Descriptor instead.
+func (*LeaveJournalRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LeaveJournalRequest) GetJournal() *Journal {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+// LeaveJournalResponse: the data is gone.
+type LeaveJournalResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveJournalResponse) Reset() {
+	*x = LeaveJournalResponse{}
+	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveJournalResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveJournalResponse) ProtoMessage() {}
+
+func (x *LeaveJournalResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveJournalResponse.ProtoReflect.Descriptor instead.
+func (*LeaveJournalResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{12}
+}
+
 // GetStateRequest asks what a node holds of a journal, without promising anything.
 type GetStateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -657,7 +750,7 @@ type GetStateRequest struct {
 
 func (x *GetStateRequest) Reset() {
 	*x = GetStateRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	mi := &file_qjm_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +762,7 @@ func (x *GetStateRequest) String() string {
 func (*GetStateRequest) ProtoMessage() {}
 
 func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	mi := &file_qjm_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +775,7 @@ func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateRequest.ProtoReflect.Descriptor instead.
 func (*GetStateRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetStateRequest) GetJournalId() []byte {
@@ -730,7 +823,7 @@ type GetStateResponse struct {
 
 func (x *GetStateResponse) Reset() {
 	*x = GetStateResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	mi := &file_qjm_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +835,7 @@ func (x *GetStateResponse) String() string {
 func (*GetStateResponse) ProtoMessage() {}
 
 func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	mi := &file_qjm_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +848,7 @@ func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateResponse.ProtoReflect.Descriptor instead.
 func (*GetStateResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetStateResponse) GetNodeId() string {
@@ -869,7 +962,7 @@ type Damage struct {
 
 func (x *Damage) Reset() {
 	*x = Damage{}
-	mi := &file_qjm_v1_node_proto_msgTypes[13]
+	mi := &file_qjm_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +974,7 @@ func (x *Damage) String() string {
 func (*Damage) ProtoMessage() {}
 
 func (x *Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[13]
+	mi := &file_qjm_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +987,7 @@ func (x *Damage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Damage.ProtoReflect.Descriptor instead.
 func (*Damage) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Damage) GetSegment() uint64 {
@@ -926,7 +1019,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[14]
+	mi := &file_qjm_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1031,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[14]
+	mi := &file_qjm_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1044,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSegmentsRequest) GetJournalId() []byte {
@@ -982,14 +1075,16 @@ type ListSegmentsResponse struct {
 	// The segments, by first txid; at most as many as asked for.
 	Segments []*Segment `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
 	// There are segments behind the last one of this page.
-	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	// The purge point (C5); none: nothing was purged.
+	Purged        *Position `protobuf:"bytes,3,opt,name=purged,proto3" json:"purged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[15]
+	mi := &file_qjm_v1_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1096,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[15]
+	mi := &file_qjm_v1_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1109,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -1029,6 +1124,13 @@ func (x *ListSegmentsResponse) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *ListSegmentsResponse) GetPurged() *Position {
+	if x != nil {
+		return x.Purged
+	}
+	return nil
 }
 
 // Segment is one line of a node's list of segments.
@@ -1054,7 +1156,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_qjm_v1_node_proto_msgTypes[16]
+	mi := &file_qjm_v1_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1168,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[16]
+	mi := &file_qjm_v1_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1181,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Segment) GetFirstTxid() uint64 {
@@ -1144,14 +1246,15 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"cluster_id\x18\x03 \x01(\fR\tclusterId\x12#\n" +
 	"\x05phase\x18\x04 \x01(\x0e2\r.qjm.v1.PhaseR\x05phase\x12*\n" +
 	"\bfounders\x18\x05 \x03(\v2\x0e.qjm.v1.MemberR\bfounders\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"\xa9\x01\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\"\xc3\x01\n" +
 	"\aJournal\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
 	"\x06config\x18\x03 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\x12\x18\n" +
 	"\adeleted\x18\x04 \x01(\bR\adeleted\x12)\n" +
-	"\bdeleting\x18\x05 \x01(\v2\r.qjm.v1.ClaimR\bdeleting\"\x15\n" +
+	"\bdeleting\x18\x05 \x01(\v2\r.qjm.v1.ClaimR\bdeleting\x12\x18\n" +
+	"\alearner\x18\x06 \x01(\bR\alearner\"\x15\n" +
 	"\x13ListJournalsRequest\"C\n" +
 	"\x14ListJournalsResponse\x12+\n" +
 	"\bjournals\x18\x01 \x03(\v2\x0f.qjm.v1.JournalR\bjournals\"A\n" +
@@ -1165,7 +1268,10 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\x15DeleteJournalResponse\"A\n" +
 	"\x14InstallConfigRequest\x12)\n" +
 	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x17\n" +
-	"\x15InstallConfigResponse\"0\n" +
+	"\x15InstallConfigResponse\"@\n" +
+	"\x13LeaveJournalRequest\x12)\n" +
+	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x16\n" +
+	"\x14LeaveJournalResponse\"0\n" +
 	"\x0fGetStateRequest\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\"\x8d\x04\n" +
@@ -1193,10 +1299,11 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"W\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"\x81\x01\n" +
 	"\x14ListSegmentsResponse\x12+\n" +
 	"\bsegments\x18\x01 \x03(\v2\x0f.qjm.v1.SegmentR\bsegments\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\xde\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12(\n" +
+	"\x06purged\x18\x03 \x01(\v2\x10.qjm.v1.PositionR\x06purged\"\xde\x01\n" +
 	"\aSegment\x12\x1d\n" +
 	"\n" +
 	"first_txid\x18\x01 \x01(\x04R\tfirstTxid\x12'\n" +
@@ -1225,7 +1332,7 @@ func file_qjm_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_qjm_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_qjm_v1_node_proto_goTypes = []any{
 	(Phase)(0),                    // 0: qjm.v1.Phase
 	(*GetInfoRequest)(nil),        // 1: qjm.v1.GetInfoRequest
@@ -1239,46 +1346,50 @@ var file_qjm_v1_node_proto_goTypes = []any{
 	(*DeleteJournalResponse)(nil), // 9: qjm.v1.DeleteJournalResponse
 	(*InstallConfigRequest)(nil),  // 10: qjm.v1.InstallConfigRequest
 	(*InstallConfigResponse)(nil), // 11: qjm.v1.InstallConfigResponse
-	(*GetStateRequest)(nil),       // 12: qjm.v1.GetStateRequest
-	(*GetStateResponse)(nil),      // 13: qjm.v1.GetStateResponse
-	(*Damage)(nil),                // 14: qjm.v1.Damage
-	(*ListSegmentsRequest)(nil),   // 15: qjm.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),  // 16: qjm.v1.ListSegmentsResponse
-	(*Segment)(nil),               // 17: qjm.v1.Segment
-	(*Member)(nil),                // 18: qjm.v1.Member
-	(*Config)(nil),                // 19: qjm.v1.Config
-	(*Claim)(nil),                 // 20: qjm.v1.Claim
-	(*Header)(nil),                // 21: qjm.v1.Header
-	(*Answer)(nil),                // 22: qjm.v1.Answer
-	(*Seal)(nil),                  // 23: qjm.v1.Seal
-	(CopyState)(0),                // 24: qjm.v1.CopyState
-	(*Position)(nil),              // 25: qjm.v1.Position
-	(*End)(nil),                   // 26: qjm.v1.End
+	(*LeaveJournalRequest)(nil),   // 12: qjm.v1.LeaveJournalRequest
+	(*LeaveJournalResponse)(nil),  // 13: qjm.v1.LeaveJournalResponse
+	(*GetStateRequest)(nil),       // 14: qjm.v1.GetStateRequest
+	(*GetStateResponse)(nil),      // 15: qjm.v1.GetStateResponse
+	(*Damage)(nil),                // 16: qjm.v1.Damage
+	(*ListSegmentsRequest)(nil),   // 17: qjm.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),  // 18: qjm.v1.ListSegmentsResponse
+	(*Segment)(nil),               // 19: qjm.v1.Segment
+	(*Member)(nil),                // 20: qjm.v1.Member
+	(*Config)(nil),                // 21: qjm.v1.Config
+	(*Claim)(nil),                 // 22: qjm.v1.Claim
+	(*Header)(nil),                // 23: qjm.v1.Header
+	(*Answer)(nil),                // 24: qjm.v1.Answer
+	(*Seal)(nil),                  // 25: qjm.v1.Seal
+	(*Position)(nil),              // 26: qjm.v1.Position
+	(CopyState)(0),                // 27: qjm.v1.CopyState
+	(*End)(nil),                   // 28: qjm.v1.End
 }
 var file_qjm_v1_node_proto_depIdxs = []int32{
 	0,  // 0: qjm.v1.GetInfoResponse.phase:type_name -> qjm.v1.Phase
-	18, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
-	19, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
-	20, // 3: qjm.v1.Journal.deleting:type_name -> qjm.v1.Claim
+	20, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
+	21, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
+	22, // 3: qjm.v1.Journal.deleting:type_name -> qjm.v1.Claim
 	3,  // 4: qjm.v1.ListJournalsResponse.journals:type_name -> qjm.v1.Journal
 	3,  // 5: qjm.v1.CreateJournalRequest.journal:type_name -> qjm.v1.Journal
 	3,  // 6: qjm.v1.DeleteJournalRequest.journal:type_name -> qjm.v1.Journal
-	21, // 7: qjm.v1.DeleteJournalRequest.header:type_name -> qjm.v1.Header
+	23, // 7: qjm.v1.DeleteJournalRequest.header:type_name -> qjm.v1.Header
 	3,  // 8: qjm.v1.InstallConfigRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 9: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
-	20, // 10: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
-	22, // 11: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
-	14, // 12: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
-	23, // 13: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
-	17, // 14: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
-	24, // 15: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
-	25, // 16: qjm.v1.Segment.last:type_name -> qjm.v1.Position
-	26, // 17: qjm.v1.Segment.prev:type_name -> qjm.v1.End
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	3,  // 9: qjm.v1.LeaveJournalRequest.journal:type_name -> qjm.v1.Journal
+	3,  // 10: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
+	22, // 11: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
+	24, // 12: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
+	16, // 13: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
+	25, // 14: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
+	19, // 15: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
+	26, // 16: qjm.v1.ListSegmentsResponse.purged:type_name -> qjm.v1.Position
+	27, // 17: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
+	26, // 18: qjm.v1.Segment.last:type_name -> qjm.v1.Position
+	28, // 19: qjm.v1.Segment.prev:type_name -> qjm.v1.End
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_node_proto_init() }
@@ -1294,7 +1405,7 @@ func file_qjm_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_node_proto_rawDesc), len(file_qjm_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

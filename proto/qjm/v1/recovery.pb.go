@@ -35,6 +35,8 @@ const (
 	CopyState_COPY_STATE_FINALIZED CopyState = 3
 	// Something is there that cannot be read in full (N2). No data answer.
 	CopyState_COPY_STATE_UNKNOWN CopyState = 4
+	// It begins at or below the node's purge point, and is not held: decided there, and not absent (C5).
+	CopyState_COPY_STATE_PURGED CopyState = 5
 )
 
 // Enum value maps for CopyState.
@@ -45,6 +47,7 @@ var (
 		2: "COPY_STATE_IN_PROGRESS",
 		3: "COPY_STATE_FINALIZED",
 		4: "COPY_STATE_UNKNOWN",
+		5: "COPY_STATE_PURGED",
 	}
 	CopyState_value = map[string]int32{
 		"COPY_STATE_UNSPECIFIED": 0,
@@ -52,6 +55,7 @@ var (
 		"COPY_STATE_IN_PROGRESS": 2,
 		"COPY_STATE_FINALIZED":   3,
 		"COPY_STATE_UNKNOWN":     4,
+		"COPY_STATE_PURGED":      5,
 	}
 )
 
@@ -134,7 +138,9 @@ type NewEpochResponse struct {
 	// Whether this is a data answer besides a promise; newest means nothing where it is not.
 	DataKnown bool `protobuf:"varint,1,opt,name=data_known,json=dataKnown,proto3" json:"data_known,omitempty"`
 	// First txid of the newest segment; 0: none.
-	Newest        uint64 `protobuf:"varint,2,opt,name=newest,proto3" json:"newest,omitempty"`
+	Newest uint64 `protobuf:"varint,2,opt,name=newest,proto3" json:"newest,omitempty"`
+	// The purge point (C5); none: nothing was purged.
+	Purged        *Position `protobuf:"bytes,3,opt,name=purged,proto3" json:"purged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,6 +187,13 @@ func (x *NewEpochResponse) GetNewest() uint64 {
 		return x.Newest
 	}
 	return 0
+}
+
+func (x *NewEpochResponse) GetPurged() *Position {
+	if x != nil {
+		return x.Purged
+	}
+	return nil
 }
 
 // PrepareRequest asks what a node holds of a segment (R1). It closes nothing and changes nothing.
@@ -305,7 +318,9 @@ type Answer struct {
 	// First txid of the node's newest segment now; 0: none.
 	Newest uint64 `protobuf:"varint,4,opt,name=newest,proto3" json:"newest,omitempty"`
 	// Answers to the questions about digests, in any order; at most 1024.
-	Digests       []*DigestAnswer `protobuf:"bytes,5,rep,name=digests,proto3" json:"digests,omitempty"`
+	Digests []*DigestAnswer `protobuf:"bytes,5,rep,name=digests,proto3" json:"digests,omitempty"`
+	// The purge point (C5): decided, and covered by a snapshot that the node holds. None: nothing was purged.
+	Purged        *Position `protobuf:"bytes,6,opt,name=purged,proto3" json:"purged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -371,6 +386,13 @@ func (x *Answer) GetNewest() uint64 {
 func (x *Answer) GetDigests() []*DigestAnswer {
 	if x != nil {
 		return x.Digests
+	}
+	return nil
+}
+
+func (x *Answer) GetPurged() *Position {
+	if x != nil {
+		return x.Purged
 	}
 	return nil
 }
@@ -946,23 +968,25 @@ const file_qjm_v1_recovery_proto_rawDesc = "" +
 	"\n" +
 	"\x15qjm/v1/recovery.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x11qjm/v1/read.proto\"9\n" +
 	"\x0fNewEpochRequest\x12&\n" +
-	"\x06header\x18\x01 \x01(\v2\x0e.qjm.v1.HeaderR\x06header\"I\n" +
+	"\x06header\x18\x01 \x01(\v2\x0e.qjm.v1.HeaderR\x06header\"s\n" +
 	"\x10NewEpochResponse\x12\x1d\n" +
 	"\n" +
 	"data_known\x18\x01 \x01(\bR\tdataKnown\x12\x16\n" +
-	"\x06newest\x18\x02 \x01(\x04R\x06newest\"u\n" +
+	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12(\n" +
+	"\x06purged\x18\x03 \x01(\v2\x10.qjm.v1.PositionR\x06purged\"u\n" +
 	"\x0ePrepareRequest\x12&\n" +
 	"\x06header\x18\x01 \x01(\v2\x0e.qjm.v1.HeaderR\x06header\x12\x18\n" +
 	"\asegment\x18\x02 \x01(\x04R\asegment\x12!\n" +
 	"\fdigest_txids\x18\x03 \x03(\x04R\vdigestTxids\"9\n" +
 	"\x0fPrepareResponse\x12&\n" +
-	"\x06answer\x18\x01 \x01(\v2\x0e.qjm.v1.AnswerR\x06answer\"\xb0\x01\n" +
+	"\x06answer\x18\x01 \x01(\v2\x0e.qjm.v1.AnswerR\x06answer\"\xda\x01\n" +
 	"\x06Answer\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
 	"\x04copy\x18\x02 \x01(\v2\f.qjm.v1.CopyR\x04copy\x12#\n" +
 	"\x05floor\x18\x03 \x01(\v2\r.qjm.v1.FloorR\x05floor\x12\x16\n" +
 	"\x06newest\x18\x04 \x01(\x04R\x06newest\x12.\n" +
-	"\adigests\x18\x05 \x03(\v2\x14.qjm.v1.DigestAnswerR\adigests\"\xfa\x01\n" +
+	"\adigests\x18\x05 \x03(\v2\x14.qjm.v1.DigestAnswerR\adigests\x12(\n" +
+	"\x06purged\x18\x06 \x01(\v2\x10.qjm.v1.PositionR\x06purged\"\xfa\x01\n" +
 	"\x04Copy\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\x04R\asegment\x12'\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x11.qjm.v1.CopyStateR\x05state\x12\x14\n" +
@@ -994,13 +1018,14 @@ const file_qjm_v1_recovery_proto_rawDesc = "" +
 	"\x0fFinalizeRequest\x12&\n" +
 	"\x06header\x18\x01 \x01(\v2\x0e.qjm.v1.HeaderR\x06header\x12\x1d\n" +
 	"\x03end\x18\x02 \x01(\v2\v.qjm.v1.EndR\x03end\"\x12\n" +
-	"\x10FinalizeResponse*\x8c\x01\n" +
+	"\x10FinalizeResponse*\xa3\x01\n" +
 	"\tCopyState\x12\x1a\n" +
 	"\x16COPY_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11COPY_STATE_ABSENT\x10\x01\x12\x1a\n" +
 	"\x16COPY_STATE_IN_PROGRESS\x10\x02\x12\x18\n" +
 	"\x14COPY_STATE_FINALIZED\x10\x03\x12\x16\n" +
-	"\x12COPY_STATE_UNKNOWN\x10\x04B1Z/github.com/quorumjournal/qjm/proto/qjm/v1;qjmv1b\x06proto3"
+	"\x12COPY_STATE_UNKNOWN\x10\x04\x12\x15\n" +
+	"\x11COPY_STATE_PURGED\x10\x05B1Z/github.com/quorumjournal/qjm/proto/qjm/v1;qjmv1b\x06proto3"
 
 var (
 	file_qjm_v1_recovery_proto_rawDescOnce sync.Once
@@ -1033,38 +1058,40 @@ var file_qjm_v1_recovery_proto_goTypes = []any{
 	(*FinalizeRequest)(nil),  // 13: qjm.v1.FinalizeRequest
 	(*FinalizeResponse)(nil), // 14: qjm.v1.FinalizeResponse
 	(*Header)(nil),           // 15: qjm.v1.Header
-	(*Floor)(nil),            // 16: qjm.v1.Floor
-	(*End)(nil),              // 17: qjm.v1.End
-	(*Position)(nil),         // 18: qjm.v1.Position
+	(*Position)(nil),         // 16: qjm.v1.Position
+	(*Floor)(nil),            // 17: qjm.v1.Floor
+	(*End)(nil),              // 18: qjm.v1.End
 	(*Chunk)(nil),            // 19: qjm.v1.Chunk
 }
 var file_qjm_v1_recovery_proto_depIdxs = []int32{
 	15, // 0: qjm.v1.NewEpochRequest.header:type_name -> qjm.v1.Header
-	15, // 1: qjm.v1.PrepareRequest.header:type_name -> qjm.v1.Header
-	5,  // 2: qjm.v1.PrepareResponse.answer:type_name -> qjm.v1.Answer
-	6,  // 3: qjm.v1.Answer.copy:type_name -> qjm.v1.Copy
-	16, // 4: qjm.v1.Answer.floor:type_name -> qjm.v1.Floor
-	9,  // 5: qjm.v1.Answer.digests:type_name -> qjm.v1.DigestAnswer
-	0,  // 6: qjm.v1.Copy.state:type_name -> qjm.v1.CopyState
-	17, // 7: qjm.v1.Copy.prev:type_name -> qjm.v1.End
-	18, // 8: qjm.v1.Copy.last:type_name -> qjm.v1.Position
-	8,  // 9: qjm.v1.Copy.accepted:type_name -> qjm.v1.Accepted
-	7,  // 10: qjm.v1.Copy.cut_at:type_name -> qjm.v1.CutAt
-	18, // 11: qjm.v1.CutAt.at:type_name -> qjm.v1.Position
-	17, // 12: qjm.v1.Accepted.end:type_name -> qjm.v1.End
-	18, // 13: qjm.v1.DigestAnswer.at:type_name -> qjm.v1.Position
-	11, // 14: qjm.v1.AcceptRequest.begin:type_name -> qjm.v1.AcceptBegin
-	19, // 15: qjm.v1.AcceptRequest.relay:type_name -> qjm.v1.Chunk
-	15, // 16: qjm.v1.AcceptBegin.header:type_name -> qjm.v1.Header
-	17, // 17: qjm.v1.AcceptBegin.end:type_name -> qjm.v1.End
-	17, // 18: qjm.v1.AcceptBegin.prev:type_name -> qjm.v1.End
-	15, // 19: qjm.v1.FinalizeRequest.header:type_name -> qjm.v1.Header
-	17, // 20: qjm.v1.FinalizeRequest.end:type_name -> qjm.v1.End
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	16, // 1: qjm.v1.NewEpochResponse.purged:type_name -> qjm.v1.Position
+	15, // 2: qjm.v1.PrepareRequest.header:type_name -> qjm.v1.Header
+	5,  // 3: qjm.v1.PrepareResponse.answer:type_name -> qjm.v1.Answer
+	6,  // 4: qjm.v1.Answer.copy:type_name -> qjm.v1.Copy
+	17, // 5: qjm.v1.Answer.floor:type_name -> qjm.v1.Floor
+	9,  // 6: qjm.v1.Answer.digests:type_name -> qjm.v1.DigestAnswer
+	16, // 7: qjm.v1.Answer.purged:type_name -> qjm.v1.Position
+	0,  // 8: qjm.v1.Copy.state:type_name -> qjm.v1.CopyState
+	18, // 9: qjm.v1.Copy.prev:type_name -> qjm.v1.End
+	16, // 10: qjm.v1.Copy.last:type_name -> qjm.v1.Position
+	8,  // 11: qjm.v1.Copy.accepted:type_name -> qjm.v1.Accepted
+	7,  // 12: qjm.v1.Copy.cut_at:type_name -> qjm.v1.CutAt
+	16, // 13: qjm.v1.CutAt.at:type_name -> qjm.v1.Position
+	18, // 14: qjm.v1.Accepted.end:type_name -> qjm.v1.End
+	16, // 15: qjm.v1.DigestAnswer.at:type_name -> qjm.v1.Position
+	11, // 16: qjm.v1.AcceptRequest.begin:type_name -> qjm.v1.AcceptBegin
+	19, // 17: qjm.v1.AcceptRequest.relay:type_name -> qjm.v1.Chunk
+	15, // 18: qjm.v1.AcceptBegin.header:type_name -> qjm.v1.Header
+	18, // 19: qjm.v1.AcceptBegin.end:type_name -> qjm.v1.End
+	18, // 20: qjm.v1.AcceptBegin.prev:type_name -> qjm.v1.End
+	15, // 21: qjm.v1.FinalizeRequest.header:type_name -> qjm.v1.Header
+	18, // 22: qjm.v1.FinalizeRequest.end:type_name -> qjm.v1.End
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_recovery_proto_init() }

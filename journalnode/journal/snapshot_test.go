@@ -1,0 +1,335 @@
+package journal
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/internal/durable"
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// finalSegments writes n segments of two txns each, finalized on all nodes, and returns their ends.
+func finalSegments(c *cluster, w *writer, n int) []segments.Position {
+	var ends []segments.Position
+	for range n {
+		w.mustStart(nodeA, nodeB, nodeC)
+		w.write("first", nodeA, nodeB, nodeC)
+		ends = append(ends, w.write("second", nodeA, nodeB, nodeC))
+		for _, id := range c.ids() {
+			require.NoError(c, w.finalize(id))
+		}
+		w.next()
+	}
+	return ends
+}
+
+// give puts a snapshot of a position on a machine, listed, and returns it.
+func (m *machine) give(t require.TestingT, at segments.Position) snapshots.Snapshot {
+	b := fmt.Appendf(nil, "state at %d", at.TxID)
+	s, err := m.Snapshots()
+	require.NoError(t, err)
+	u, err := s.Begin(snapshots.ID{TxID: at.TxID, At: at, Epoch: 1}, int64(len(b)))
+	require.NoError(t, err)
+	require.NoError(t, u.Write(0, b))
+	snap, err := u.Finish(int64(len(b)), sha256.Sum256(b))
+	require.NoError(t, err)
+	m.SetListed([]snapshots.Snapshot{snap})
+	return snap
+}
+
+// again is what a restarted node does: it hears the list, and verifies.
+func (m *machine) again(t require.TestingT, snap snapshots.Snapshot) {
+	m.SetListed([]snapshots.Snapshot{snap})
+	s, err := m.Snapshots()
+	require.NoError(t, err)
+	require.NoError(t, s.Verify(snap.TxID, nil))
+}
+
+var everything = PurgeRequest{Margin: snapshots.Margin{Txns: -1, Bytes: -1}}
+
+// whole: what the log lacks is at or below the purge point, and that is covered by a snapshot here (C2, C5).
+func (m *machine) whole(t require.TestingT, snap snapshots.Snapshot, what string) {
+	require.LessOrEqual(t, m.Purged().TxID, snap.TxID, what)
+	next := m.Purged().TxID + 1
+	for _, s := range m.Segments() {
+		if s.First <= next && s.State == recovery.Finalized {
+			next = max(next, s.Last.TxID+1)
+		}
+	}
+	require.GreaterOrEqual(t, next, segments.TxID(9), what)
+	held, err := m.HeldSnapshots()
+	require.NoError(t, err)
+	require.Len(t, held, 1)
+	require.Equal(t, snap, held[0].Snapshot)
+}
+
+// C5, C2: a crash at each operation of a purge, and a failure of each. The purge point comes first; what goes
+// afterwards is covered; and the purge is finished after a restart.
+func TestC5_PurgeCutOffAtEveryOperation(t *testing.T) {
+	for k := int64(1); ; k++ {
+		c := newCluster(t)
+		w := c.mustRecover()
+		ends := finalSegments(c, w, 4)
+		m := c.nodes[nodeA]
+		snap := m.give(t, ends[2])
+		m.fs.CrashAt(m.fs.Mutations() + k)
+		_, err := m.Purge(everything)
+		done := !m.fs.Crashed()
+		for _, percent := range []int{0, 40, 100} {
+			old := m.disk
+			c.restart(nodeA, percent)
+			what := fmt.Sprintf("crash at %d, %d%%", k, percent)
+			m.whole(t, snap, what)
+			if done {
+				require.NoError(t, err)
+				require.Equal(t, ends[2], m.Purged(), what)
+			}
+			m.again(t, snap)
+			_, perr := m.Purge(everything)
+			require.NoError(t, perr)
+			require.Equal(t, ends[2], m.Purged())
+			require.Len(t, m.Segments(), 1)
+			c.probe(ends[3])
+			m.disk = old
+		}
+		if done {
+			require.Greater(t, k, int64(5))
+			return
+		}
+	}
+}
+
+// C3: the same of an installation: C was away, and holds a leftover.
+func TestC3_InstallCutOffAtEveryOperation(t *testing.T) {
+	for k := int64(1); ; k++ {
+		c := newCluster(t)
+		w := c.mustRecover().mustStart(nodeA, nodeB, nodeC)
+		w.write("first", nodeA, nodeB, nodeC)
+		var ends []segments.Position
+		for range 4 {
+			w.mustStart(nodeA, nodeB)
+			ends = append(ends, w.write("second", nodeA, nodeB))
+			for _, id := range []quorum.NodeID{nodeA, nodeB} {
+				require.NoError(t, w.finalize(id))
+			}
+			w.next()
+		}
+		m := c.nodes[nodeC]
+		snap := m.give(t, ends[2])
+		m.fs.CrashAt(m.fs.Mutations() + k)
+		_, err := m.Install(snap, ends[1].TxID)
+		done := !m.fs.Crashed()
+		for _, percent := range []int{0, 40, 100} {
+			old := m.disk
+			c.restart(nodeC, percent)
+			m.again(t, snap)
+			plan, ierr := m.Install(snap, ends[1].TxID)
+			require.NoError(t, ierr)
+			require.Equal(t, ends[2], m.Purged(), "%+v", plan)
+			require.Empty(t, m.Segments())
+			c.probe(ends[3])
+			m.disk = old
+		}
+		if done {
+			require.NoError(t, err)
+			require.Greater(t, k, int64(3))
+			return
+		}
+	}
+}
+
+// C3: a copy that a writer may be writing is not set aside for a snapshot.
+func TestC3_OpenSegmentIsNeverSetAside(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	ends := finalSegments(c, w, 1)
+	w.mustStart(nodeA, nodeB, nodeC)
+	w.write("open", nodeA, nodeB, nodeC)
+	ahead := w.write("ahead", nodeA, nodeB)
+	m := c.nodes[nodeC]
+	snap := m.give(t, ahead)
+	_, err := m.Install(snap, ends[0].TxID)
+	require.ErrorIs(t, err, rpc.ErrSnapshotBusy)
+	require.Equal(t, recovery.InProgress, m.copyOf(3).State)
+}
+
+// R1, C5: what is purged is told as purged, with every answer; it is not absent.
+func TestC5_PurgedIsNotAbsent(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	ends := finalSegments(c, w, 4)
+	m := c.nodes[nodeA]
+	m.give(t, ends[2])
+	res, err := m.Purge(PurgeRequest{Margin: everything.Margin, Max: 2})
+	require.NoError(t, err)
+	require.Equal(t, PurgeResult{Point: ends[1], Removed: []segments.TxID{1, 3}, More: true}, res)
+	res, err = m.Purge(everything)
+	require.NoError(t, err)
+	require.Equal(t, PurgeResult{Point: ends[2], Removed: []segments.TxID{5}}, res)
+
+	h := c.header(nodeA, w.claim)
+	p, err := m.NewEpoch(h)
+	require.NoError(t, err)
+	require.Equal(t, rpc.PromiseReply{DataKnown: true, Newest: 7, Purged: ends[2]}, p)
+	for _, s := range []segments.TxID{1, 3, 5} {
+		a, err := m.Prepare(h, s, nil)
+		require.NoError(t, err)
+		require.Equal(t, recovery.Purged, a.Copy.State)
+		require.Equal(t, ends[2], a.Purged)
+	}
+	a, err := m.Prepare(h, 9, nil)
+	require.NoError(t, err)
+	require.Equal(t, recovery.Absent, a.Copy.State)
+	require.Equal(t, ends[2], m.State().Answer.Purged)
+	require.Equal(t, ends[2], m.SegmentsAfter(0, 1).Purged)
+	require.False(t, m.Incomplete(), "a purge point is no hole")
+	require.EqualValues(t, 9, m.Needs())
+	_, err = c.shown(nodeA)
+	require.ErrorIs(t, err, rpc.ErrPurged)
+
+	in, err := Inspect(m.disk, dir)
+	require.NoError(t, err)
+	require.Equal(t, ends[2], in.Purged)
+	require.Len(t, in.Snapshots, 1)
+	require.Empty(t, in.Extra)
+	require.Empty(t, in.Bad)
+	c.probe(ends[3])
+}
+
+// N2: a purge point that cannot be read is no purge point of zero: the journal is unknown.
+func TestN2_DamagedPurgePointIsUnknown(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	ends := finalSegments(c, w, 4)
+	m := c.nodes[nodeA]
+	m.give(t, ends[2])
+	_, err := m.Purge(everything)
+	require.NoError(t, err)
+	require.NoError(t, m.disk.FlipBit(dir+"/"+purgedFile, 20, 1))
+	c.restart(nodeA, 100)
+	_, err = m.NewEpoch(c.header(nodeA, w.claim))
+	require.ErrorIs(t, err, rpc.ErrUnknownNode)
+	require.ErrorIs(t, err, durable.ErrDamaged)
+	in, err := Inspect(m.disk, dir)
+	require.NoError(t, err)
+	require.ErrorIs(t, in.Bad[purgedFile], durable.ErrDamaged)
+}
+
+// C2: nothing goes for what is not listed, not held, or not verified since the start; nor when the log is
+// another history than the snapshot.
+func TestC2_NothingGoesWithoutAVerifiedListedSnapshot(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	ends := finalSegments(c, w, 4)
+	m := c.nodes[nodeA]
+	snap := m.give(t, ends[2])
+	m.SetListed(nil)
+	none := func() {
+		t.Helper()
+		res, err := m.Purge(everything)
+		require.NoError(t, err)
+		require.Empty(t, res.Removed)
+		require.Zero(t, m.Purged())
+	}
+	none()
+	c.restart(nodeA, 100)
+	m.SetListed([]snapshots.Snapshot{snap})
+	none() // not verified
+	other := snap
+	other.Checksum[0]++
+	m.again(t, snap)
+	m.SetListed([]snapshots.Snapshot{other})
+	none()
+	m.SetListed([]snapshots.Snapshot{snap})
+	_, err := m.Purge(everything)
+	require.NoError(t, err)
+	require.Equal(t, ends[2], m.Purged())
+
+	b := c.nodes[nodeB]
+	wrong := ends[2]
+	wrong.Digest[0]++
+	b.give(t, wrong)
+	_, err = b.Purge(everything)
+	require.ErrorIs(t, err, snapshots.ErrDivergence)
+	require.Zero(t, b.Purged())
+}
+
+// C2: a snapshot of another history in the middle of a segment covers nothing, though no segment ends there.
+func TestC2_SnapshotOfAnotherHistoryWithinASegment(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	finalSegments(c, w, 4)
+	m := c.nodes[nodeA]
+	m.give(t, segments.Position{TxID: 5, Digest: segments.Digest{1}}) // 5 and 6 are two frames of one segment
+	_, err := m.Purge(everything)
+	require.ErrorIs(t, err, snapshots.ErrDivergence)
+	require.Len(t, m.Segments(), 4)
+}
+
+// C5: what comes back below a purge point in the middle of a segment agrees with it, by whichever way it comes.
+func TestC5_WhatComesBackAgreesWithThePurgePoint(t *testing.T) {
+	for _, right := range []bool{true, false} {
+		c := newCluster(t)
+		w := c.mustRecover().mustStart(nodeA, nodeB)
+		w.write("first", nodeA, nodeB)
+		two := w.write("second", nodeA, nodeB)
+		w.write("third", nodeA, nodeB)
+		m := c.nodes[nodeC]
+		if !right {
+			two.Digest[0]++
+		}
+		snap := m.give(t, two)
+		_, err := m.Install(snap, two.TxID)
+		require.NoError(t, err)
+		require.Equal(t, two, m.Purged())
+		require.Equal(t, recovery.Purged, m.copyOf(1).State)
+
+		// From the writer.
+		w.mustStart(nodeC)
+		_, err = w.put(nodeC, w.sent...)
+		if right {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, recovery.ErrBreach)
+		}
+		// From a peer.
+		c.restart(nodeC, 100)
+		for _, id := range []quorum.NodeID{nodeA, nodeB} {
+			require.NoError(t, w.finalize(id))
+		}
+		inc, err := m.NewIncoming(segments.End{}, w.claim.Epoch)
+		require.NoError(t, err)
+		for _, f := range w.sent {
+			require.NoError(t, inc.Append(f))
+		}
+		err = m.InstallFinalized(inc, w.end())
+		if right {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, recovery.ErrBreach)
+		}
+	}
+}
+
+// The room of a full disk is not taken by snapshots; the purge point has the reserve.
+func TestDiskFull_PurgeGoesOn(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	ends := finalSegments(c, w, 4)
+	m := c.nodes[nodeA]
+	m.give(t, ends[2])
+	room := c.fill(m, 0, 4096)
+	require.True(t, room.GiveUp())
+	require.ErrorIs(t, m.AdmitSnapshot(c.header(nodeA, w.claim)), vfs.ErrNoSpace)
+	_, err := m.Purge(everything)
+	require.NoError(t, err)
+	require.Len(t, m.Segments(), 1)
+}

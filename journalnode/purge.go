@@ -1,0 +1,320 @@
+package journalnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// purgeStep bounds how many segments go in one task of the owner: appends wait behind it.
+const purgeStep = 8
+
+// snapshotLog is what the snapshot loop remembers of a journal.
+type snapshotLog struct {
+	compared time.Time // with the peers' purge points
+	said     string    // the last error: said once, not with each try
+}
+
+// snapshotLoop keeps what is listed: it gets and verifies the newest listed snapshot, starts from it where
+// the peers have purged what this node lacks (C3), and purges what is covered (C2, C5).
+func (n *Node) snapshotLoop() {
+	tick := time.NewTicker(n.opts.SnapshotEvery)
+	defer tick.Stop()
+	logs := map[segments.JournalID]snapshotLog{}
+	for {
+		select {
+		case <-tick.C:
+		case <-n.snapshotWake:
+		case <-n.stopping:
+			return
+		}
+		if err := n.desk.endIdle(n.opts.UploadIdle); err != nil {
+			n.log.Warn("an upload was closed badly", "err", err)
+		}
+		for _, o := range n.allOwners() {
+			id := o.j.ID()
+			log := logs[id]
+			err := n.keepSnapshots(o, &log)
+			select {
+			case <-n.stopping:
+				return
+			default:
+			}
+			if text := fmt.Sprint(err); text != log.said && err != nil {
+				o.log.Log(context.Background(), slog.LevelWarn, "snapshots are not in order and will be tried again", "err", err)
+				log.said = text
+			} else if err == nil {
+				log.said = ""
+			}
+			logs[id] = log
+		}
+	}
+}
+
+// keepSnapshots looks after one journal. Each step goes on without the one before.
+func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
+	listed := o.j.Listed()
+	if len(listed) == 0 || o.j.Usable() != nil || o.j.Summary().Deleted {
+		return nil
+	}
+	ctx, cancel := n.context(n.opts.ScrubEvery)
+	defer cancel()
+	store, err := o.j.Snapshots()
+	if err != nil {
+		return err
+	}
+	newest := listed[len(listed)-1]
+	errs := []error{n.getSnapshot(ctx, o, store, newest), n.verifyOne(store, listed)}
+	if time.Since(log.compared) >= n.opts.CompareEvery || o.j.Incomplete() {
+		errs = append(errs, n.installIfBehind(ctx, o))
+		log.compared = time.Now()
+	}
+	errs = append(errs, n.purge(ctx, o), n.dispose(o, store, listed))
+	errs = append(errs, store.Cleanup(snapshots.Cleanup{
+		WrittenBefore: time.Now().Add(-n.opts.UploadKeep).UnixMilli(), Below: newest.TxID,
+	}))
+	return errors.Join(errs...)
+}
+
+func heldAs(store *snapshots.Store, txid segments.TxID) (snapshots.Info, bool) {
+	held := store.List()
+	i := slices.IndexFunc(held, func(h snapshots.Info) bool { return h.Snapshot.TxID == txid })
+	if i < 0 {
+		return snapshots.Info{}, false
+	}
+	return held[i], true
+}
+
+// getSnapshot makes sure that a listed snapshot is here: one that is damaged, or another content under its
+// txid, is put aside, and what is missing is copied from a peer.
+func (n *Node) getSnapshot(ctx context.Context, o *owner, store *snapshots.Store, snap snapshots.Snapshot) error {
+	if h, ok := heldAs(store, snap.TxID); ok {
+		why := segments.ReasonReplaced
+		switch {
+		case errors.Is(h.Err, snapshots.ErrCorrupt):
+			why = segments.ReasonDamaged
+			n.metrics.damages.Inc()
+			o.log.Error("a snapshot is damaged: it is put aside, and copied from a peer", "snapshot", snap.TxID, "err", h.Err)
+		case h.Err != nil:
+			return h.Err
+		case h.Snapshot == snap:
+			return nil
+		}
+		if err := store.SetAside(snap.TxID, why); err != nil {
+			return err
+		}
+	}
+	return n.fetchSnapshot(ctx, o, store, snap)
+}
+
+// fetchSnapshot copies a snapshot from peers, piece by piece. What is cut off is resumed the next time. It
+// counts for nothing: what is here by it was vouched for by a majority when it was listed.
+func (n *Node) fetchSnapshot(ctx context.Context, o *owner, store *snapshots.Store, snap snapshots.Snapshot) error {
+	if err := o.j.CheckSnapshot(snap.ID()); errors.Is(err, rpc.ErrSnapshotDiverges) {
+		n.metrics.divergences.Inc()
+		return err
+	}
+	if !n.desk.takeOver(uploadKey{o.j.ID(), snap.ID()}) {
+		return nil // its writer is sending it
+	}
+	u, err := store.Begin(snap.ID(), snap.Size)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = u.Close() }() // what is there is resumed, or was finished
+	errs := []error{rpc.ErrNoSource}
+	for _, p := range n.opts.InitialCluster {
+		if p.ID == n.opts.ID {
+			continue
+		}
+		err := n.fetchFrom(ctx, p.ID, o.j.ID(), u, snap)
+		if err == nil {
+			_, err = u.Finish(snap.Size, snap.Checksum)
+			if err == nil {
+				o.log.Info("snapshot copied from a peer", "snapshot", snap.ID(), "source", p.ID)
+			}
+			return err
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Node) fetchFrom(ctx context.Context, id quorum.NodeID, j segments.JournalID, u *snapshots.Upload, snap snapshots.Snapshot) error {
+	peer, err := n.peers.node(id)
+	if err != nil {
+		return err
+	}
+	for u.Offset() < snap.Size {
+		if n.reserve.Low() {
+			return fmt.Errorf("journalnode: the disk has no more than its reserve: %w", vfs.ErrNoSpace)
+		}
+		c, err := n.readPiece(ctx, peer, rpc.SnapshotRead{Journal: j, Snapshot: snap, Offset: u.Offset(), Length: rpc.SnapshotChunkMax})
+		if err != nil {
+			return err
+		}
+		if err := u.Write(u.Offset(), c.Bytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) readPiece(ctx context.Context, peer rpc.Node, req rpc.SnapshotRead) (rpc.SnapshotChunk, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout)
+	defer cancel()
+	c, err := peer.ReadSnapshot(ctx, req)
+	switch got := crc32.Checksum(c.Bytes, castagnoli); {
+	case err != nil:
+		return c, err
+	case got != c.CRC:
+		return c, fmt.Errorf("%w: crc (got %08x, want %08x)", rpc.ErrSnapshotChunk, got, c.CRC)
+	case len(c.Bytes) == 0:
+		return c, fmt.Errorf("%w: nothing at %d of %d", rpc.ErrSnapshotChunk, req.Offset, req.Snapshot.Size)
+	}
+	return c, nil
+}
+
+// verifyOne verifies the newest listed snapshot that is here, if that was not done since the node started:
+// nothing is purged for a snapshot that was not (C2).
+func (n *Node) verifyOne(store *snapshots.Store, listed []snapshots.Snapshot) error {
+	for _, snap := range slices.Backward(listed) {
+		h, ok := heldAs(store, snap.TxID)
+		if !ok || h.Snapshot != snap || h.Err != nil {
+			continue
+		}
+		if h.Verified {
+			return nil
+		}
+		return store.Verify(snap.TxID, n.slowly)
+	}
+	return nil
+}
+
+// purge removes what may go, a few segments at a time.
+func (n *Node) purge(ctx context.Context, o *owner) error {
+	o.j.LoadInfos()
+	for {
+		req := journal.PurgeRequest{Margin: n.opts.Retain, Pins: n.pinsOf(o.j.ID()), PinBytesMax: n.opts.PinBytesMax, Max: purgeStep}
+		res, err := ask(ctx, o, func(j *journal.Journal) (journal.PurgeResult, error) { return j.Purge(req) })
+		for _, p := range res.Overrun {
+			o.log.Warn("a learner needs more of the log than is kept for it; it starts from a snapshot again", "learner", p.Node, "from", p.From)
+		}
+		if errors.Is(err, snapshots.ErrDivergence) {
+			n.metrics.divergences.Inc()
+		}
+		if err != nil {
+			return err
+		}
+		if len(res.Removed) > 0 {
+			o.log.Info("purged", "to", res.Point, "segments", len(res.Removed))
+		}
+		if !res.More {
+			return nil
+		}
+	}
+}
+
+// dispose removes snapshots that nobody needs any more.
+func (n *Node) dispose(o *owner, store *snapshots.Store, listed []snapshots.Snapshot) error {
+	var files []snapshots.HeldFile
+	for _, h := range store.List() {
+		files = append(files, snapshots.HeldFile{Snapshot: h.Snapshot, Verified: h.Verified, Damaged: h.Err != nil})
+	}
+	var errs []error
+	for _, txid := range snapshots.Disposable(files, listed, n.desk.downloading(o.j.ID())) {
+		err := store.Remove(txid)
+		if err == nil {
+			o.log.Info("snapshot removed; newer ones are listed", "snapshot", txid)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// installIfBehind starts from the newest listed snapshot where the peers have purged what this node would go
+// on with (C3). Repair does the rest.
+func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
+	need := o.j.Needs()
+	lists := map[quorum.NodeID]rpc.SegmentsPage{}
+	var errs []error
+	for _, p := range n.opts.InitialCluster {
+		if p.ID == n.opts.ID {
+			continue
+		}
+		page, err := n.listOf(ctx, p.ID, o.j.ID())
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+			continue
+		}
+		lists[p.ID] = page
+	}
+	behind := purgedBy(need, lists)
+	if behind == 0 {
+		return errors.Join(errs...)
+	}
+	listed := o.j.Listed()
+	snap := listed[len(listed)-1]
+	held, err := n.holdsSnapshot(o, snap)
+	if err != nil || !held || snap.At.TxID < need {
+		return err // it is on its way, or the list is older than what the peers rest on
+	}
+	o.j.LoadInfos()
+	plan, err := ask(ctx, o, func(j *journal.Journal) (snapshots.InstallPlan, error) { return j.Install(snap, behind) })
+	for _, d := range plan.Divergences {
+		n.metrics.divergences.Inc()
+		o.log.Error("a finalized segment is of another history than a listed snapshot: it is set aside", "segment", d.Segment, "err", d)
+	}
+	if errors.Is(err, snapshots.ErrHolderMissing) {
+		return nil // repair is about to bring it, or a writer
+	}
+	if err == nil {
+		o.log.Info("snapshot installed: the peers have purged what was missing here", "snapshot", snap.ID(),
+			"purged", plan.Point, "aside", plan.SetAside, "removed", plan.Remove)
+	}
+	return err
+}
+
+// purgedBy returns how far the peers have purged, if the segment that holds a txid cannot be had from any of
+// them any more, and 0 otherwise. A copy in progress counts as there unless a later segment is finalized
+// somewhere: then it is a leftover.
+func purgedBy(need segments.TxID, peers map[quorum.NodeID]rpc.SegmentsPage) segments.TxID {
+	var purged, finalized segments.TxID
+	for _, page := range peers {
+		purged = max(purged, page.Purged.TxID)
+		for _, s := range page.Segments {
+			if s.State == recovery.Finalized {
+				finalized = max(finalized, s.Last.TxID)
+			}
+		}
+	}
+	if purged < need {
+		return 0
+	}
+	for _, page := range peers {
+		for _, s := range page.Segments {
+			switch {
+			case s.First > need:
+			case s.State == recovery.Finalized && s.Last.TxID >= need:
+				if s.Last.TxID > page.Purged.TxID { // else it is about to go
+					return 0
+				}
+			case s.State == recovery.InProgress && s.First > finalized:
+				return 0
+			}
+		}
+	}
+	return purged
+}
