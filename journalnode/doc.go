@@ -14,4 +14,10 @@
 // queue messages for it, bounded in bytes, and it handles whatever has come together with one sync.
 // Around them: who this storage is and how a cluster is founded (identity.go, genesis.go, rules N1 to
 // N5), repair of segments from peers (repair.go, rules A0 to A2), and health.
+//
+// The control plane: the catalog (package catalog) is driven by a Raft group (package raftgroup) whose
+// life is in control.go and machine.go. Commands and reads go through propose.go, to the leader wherever
+// it is; what hangs on the catalog hooks in at oncatalog.go. The leader makes things so in leader.go, by
+// the decisions of reconcile.go, which are pure. Journals are placed and dropped in journals.go, nodes
+// come and go in members.go. Nothing of it is ever waited for by the data plane.
 package journalnode

@@ -262,6 +262,8 @@ type stranger struct {
 	info rpc.NodeInfo
 }
 
+func (stranger) RaftStream(rpc.RaftConn) error { return rpc.ErrNotFounded }
+
 func (s stranger) Info(context.Context) (rpc.NodeInfo, error) { return s.info, nil }
 func (s stranger) Journals(context.Context) ([]rpc.JournalSummary, error) {
 	return nil, rpc.ErrUnknownNode

@@ -40,9 +40,13 @@ func newRig(t *testing.T) *rig {
 		t.Cleanup(func() { _ = n.Close() })
 		info, err := n.Info(ctx)
 		require.NoError(t, err)
-		id := rpc.JournalIDOf(info.Cluster, "a")
+		var id segments.JournalID
 		require.Eventually(t, func() bool { // a node that was founded last takes it over from a peer
-			_, err := n.State(ctx, id)
+			found, err := n.FindJournal(ctx, "a")
+			if err == nil {
+				id = found.ID
+				_, err = n.State(ctx, id)
+			}
 			return err == nil
 		}, 20*time.Second, 10*time.Millisecond)
 		r.nodes = append(r.nodes, n)

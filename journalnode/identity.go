@@ -21,6 +21,7 @@ const (
 	manifestFile = "manifest"
 	lockFile     = "lock"
 	journalsDir  = "journals"
+	raftDir      = "raft"
 
 	formatVersion = 1
 )
@@ -135,35 +136,61 @@ func saveIdentity(fsys vfs.FS, dir string, id identity) error {
 	return nil
 }
 
-// manifest lists the journals that this directory holds (N5). One that is listed and missing is
-// damaged; one that is there and not listed is unfinished. It is made with the identity, so a directory
-// that has outgrown blankness and has no manifest lost it: that is damage, not "no journals" (N2).
-type manifest []segments.JournalID
+// manifest lists the journals, and the raft store, that this directory holds (N5). What is listed and
+// missing is damaged; what is there and not listed is unfinished. It is made with the identity, so a
+// directory that has outgrown blankness and has no manifest lost it: that is damage, not "no journals" (N2).
+type manifest struct {
+	Raft     bool
+	Journals []segments.JournalID
+}
+
+// Version 1 of the manifest is the number of journals (4 bytes) and their ids. Version 2 has a byte before
+// that: 1 where there is a raft store.
+const (
+	manifestVersion     = 2
+	manifestVersionRaft = 2 // the first one that knows of a raft store
+)
 
 func loadManifest(fsys vfs.FS, dir string) (manifest, error) {
-	b, _, err := durable.Load(fsys, path.Join(dir, manifestFile), manifestMagic, formatVersion)
+	var m manifest
+	b, version, err := durable.Load(fsys, path.Join(dir, manifestFile), manifestMagic, manifestVersion)
 	if err != nil {
-		return nil, fmt.Errorf("journalnode: manifest: %w", err)
+		return m, fmt.Errorf("journalnode: manifest: %w", err)
+	}
+	whole := b
+	if version >= manifestVersionRaft {
+		if len(b) < 1 || b[0] > 1 {
+			return m, fmt.Errorf("journalnode: manifest is malformed (got %d bytes)", len(whole))
+		}
+		m.Raft, b = b[0] == 1, b[1:]
 	}
 	if len(b) < 4 || len(b) != 4+16*int(binary.LittleEndian.Uint32(b)) {
-		return nil, fmt.Errorf("journalnode: manifest has a wrong length (got %d bytes)", len(b))
+		return m, fmt.Errorf("journalnode: manifest has a wrong length (got %d bytes)", len(whole))
 	}
-	var m manifest
 	for b = b[4:]; len(b) > 0; b = b[16:] {
-		m = append(m, segments.JournalID(b[:16]))
+		m.Journals = append(m.Journals, segments.JournalID(b[:16]))
 	}
 	return m, nil
 }
 
 func (m manifest) save(fsys vfs.FS, dir string) error {
-	b := binary.LittleEndian.AppendUint32(nil, uint32(len(m)))
-	for _, id := range m {
+	b := []byte{0}
+	if m.Raft {
+		b[0] = 1
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.Journals)))
+	for _, id := range m.Journals {
 		b = append(b, id[:]...)
 	}
-	if err := durable.Save(fsys, path.Join(dir, manifestFile), manifestMagic, formatVersion, b); err != nil {
+	if err := durable.Save(fsys, path.Join(dir, manifestFile), manifestMagic, manifestVersion, b); err != nil {
 		return fmt.Errorf("journalnode: %w", err)
 	}
 	return nil
 }
 
-func (m manifest) has(id segments.JournalID) bool { return slices.Contains(m, id) }
+func (m manifest) has(id segments.JournalID) bool { return slices.Contains(m.Journals, id) }
+
+func (m manifest) clone() manifest {
+	m.Journals = slices.Clone(m.Journals)
+	return m
+}

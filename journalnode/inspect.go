@@ -19,6 +19,8 @@ type Inspection struct {
 	// Listed are the journals of the manifest, Present the directories that are there, by name.
 	Listed  []segments.JournalID
 	Present []string
+	// Raft tells that the manifest lists a raft store.
+	Raft bool
 	// Bad are files that are missing or cannot be read, by name; Extra are files that nothing reads.
 	Bad   map[string]error
 	Extra []string
@@ -53,7 +55,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	if err != nil {
 		in.Bad[manifestFile] = err
 	}
-	in.Listed = m
+	in.Listed, in.Raft = m.Journals, m.Raft
 	if slices.Contains(names, journalsDir) {
 		if in.Present, err = fsys.List(path.Join(dir, journalsDir)); err != nil {
 			return in, err
@@ -61,7 +63,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case identityFile, manifestFile, lockFile, reserveFile, journalsDir:
+		case identityFile, manifestFile, lockFile, reserveFile, journalsDir, raftDir:
 		default:
 			in.Extra = append(in.Extra, n)
 		}

@@ -1,13 +1,14 @@
 package journalnode
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -22,15 +23,12 @@ type said map[quorum.NodeID]rpc.JournalSummary
 func (n *Node) learnJournals(before map[segments.JournalID]bool) (missed map[segments.JournalID]bool) {
 	missed = map[segments.JournalID]bool{}
 	heard := map[segments.JournalID]said{}
-	for _, p := range n.opts.InitialCluster {
-		if p.ID == n.opts.ID {
-			continue
-		}
-		for _, s := range n.journalsOf(p.ID) {
+	for _, p := range n.others() {
+		for _, s := range n.journalsOf(p) {
 			if heard[s.ID] == nil {
 				heard[s.ID] = said{}
 			}
-			heard[s.ID][p.ID] = s
+			heard[s.ID][p] = s
 		}
 	}
 	for id, by := range heard {
@@ -49,38 +47,41 @@ func (n *Node) learn(id segments.JournalID, by said, before, missed map[segments
 	if !errors.Is(err, rpc.ErrNoJournal) {
 		return nil // damaged here, which is told elsewhere
 	}
-	var lives *rpc.JournalSummary
+	newest := rpc.JournalSummary{}
 	for _, s := range by {
-		if !s.Deleted && s.Deleting.IsZero() {
-			lives = &s
+		if s.Deleting.IsZero() && s.Config.Version > newest.Config.Version {
+			newest = s
 		}
 	}
-	inForce := rpc.TombstoneInForce(quorum.Config{}, len(n.opts.InitialCluster), by)
 	switch {
-	case lives == nil && !inForce:
-		return nil
+	case newest.Deleted, !newest.Config.Has(n.opts.ID, n.identity().Incarnation):
+		return nil // it is none of this node's business, or the catalog will say so
 	case !before[id]:
 		missed[id] = true
 		return nil
 	}
-	if lives != nil && !inForce {
-		if !lives.Config.Has(n.opts.ID, n.identity().Incarnation) {
-			return nil // it has no business here
+	// Passed on unchanged by a node that has it installed (M0).
+	ctx, cancel := n.context(n.opts.PeerTimeout)
+	defer cancel()
+	return n.InstallConfig(ctx, rpc.JournalSummary{ID: id, Name: newest.Name, Config: newest.Config})
+}
+
+// others are the other nodes of the cluster: those of the catalog, and the founders while this node's copy
+// of it is blank.
+func (n *Node) others() []quorum.NodeID {
+	var out []quorum.NodeID
+	n.readCatalog(func(c *catalog.Catalog) {
+		for _, x := range c.Nodes() {
+			out = append(out, x.ID)
 		}
-		ctx, cancel := n.context(n.opts.PeerTimeout)
-		defer cancel()
-		return n.InstallConfig(ctx, *lives) // as a node told that has it installed (M0)
-	}
-	for _, s := range by {
-		if err := n.CreateJournal(context.Background(), rpc.JournalSummary{ID: id, Name: s.Name}); err != nil || !inForce {
-			return err
+	})
+	if len(out) == 0 {
+		for _, p := range n.opts.InitialCluster {
+			out = append(out, p.ID)
 		}
-		break
 	}
-	if o, err = n.owner(id); err != nil {
-		return err
-	}
-	return n.bury(o)
+	slices.Sort(out)
+	return slices.DeleteFunc(slices.Compact(out), func(id quorum.NodeID) bool { return id == n.opts.ID })
 }
 
 // tombstones finishes a delete that is in force (M2, M8), whoever asked for it has told this node or not,
@@ -93,7 +94,7 @@ func (n *Node) tombstones(o *owner, by said) error {
 		return nil
 	}
 	by[n.opts.ID] = own
-	if rpc.TombstoneInForce(own.Config, len(n.opts.InitialCluster), by) {
+	if rpc.TombstoneInForce(own.Config, len(n.others())+1, by) {
 		return n.bury(o)
 	}
 	if own.Deleting.IsZero() || !rpc.TombstoneVoid(own.Config, own.Deleting, n.statesOf(o.j.ID())) {
@@ -105,7 +106,9 @@ func (n *Node) tombstones(o *owner, by said) error {
 func (n *Node) bury(o *owner) error {
 	ctx, cancel := n.context(n.opts.PeerTimeout)
 	defer cancel()
-	err := o.do(ctx, func(j *journal.Journal) error { return j.Bury() })
+	err := o.do(ctx, func(j *journal.Journal) error {
+		return j.Bury(quorum.Config{Version: j.Summary().Config.Version + 1})
+	})
 	if err == nil {
 		o.log.Info("journal deleted, as a majority of its members has it")
 	}
@@ -125,15 +128,12 @@ func (n *Node) lift(o *owner, claim fencing.Claim) error {
 // statesOf asks the peers how they stand in a journal.
 func (n *Node) statesOf(id segments.JournalID) map[quorum.NodeID]rpc.JournalState {
 	out := map[quorum.NodeID]rpc.JournalState{}
-	for _, p := range n.opts.InitialCluster {
-		if p.ID == n.opts.ID {
-			continue
-		}
-		st, err := n.stateOf(p.ID, id)
+	for _, p := range n.others() {
+		st, err := n.stateOf(p, id)
 		if err != nil {
 			continue // it is asked again soon
 		}
-		out[p.ID] = st
+		out[p] = st
 	}
 	return out
 }

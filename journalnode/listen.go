@@ -48,7 +48,7 @@ func (n *Node) listen(ctx context.Context) error {
 		return fmt.Errorf("journalnode: listen for HTTP: %w", err)
 	}
 	n.net.httpAddr = l.Addr().String()
-	n.net.http = &http.Server{Handler: n.handler(), ReadHeaderTimeout: 10 * time.Second}
+	n.net.http = &http.Server{Handler: n.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	n.work.Go(func() {
 		if err := n.net.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			n.log.Error("HTTP server ended", "err", err)
@@ -84,9 +84,9 @@ func (n *Node) Addr() string { return n.net.grpcAddr }
 // HTTPAddr returns the address of the HTTP port; empty without one.
 func (n *Node) HTTPAddr() string { return n.net.httpAddr }
 
-// handler serves health and metrics. Health is "the process answers and no disk hangs"; readiness is
+// Handler serves health, metrics and the state of the catalog's group; the HTTP port serves it, too. Health is "the process answers and no disk hangs"; readiness is
 // "this node counts in its journals' quorums".
-func (n *Node) handler() http.Handler {
+func (n *Node) Handler() http.Handler {
 	mux := http.NewServeMux()
 	answer := func(check func() error) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -101,6 +101,7 @@ func (n *Node) handler() http.Handler {
 	}
 	mux.HandleFunc("GET /healthz", answer(n.healthy))
 	mux.HandleFunc("GET /readyz", answer(n.Ready))
+	mux.HandleFunc("GET /raft_stat", n.serveRaftStat)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.gatherer, promhttp.HandlerOpts{}))
 	return mux
 }

@@ -49,7 +49,7 @@ func newMetrics(n *Node) *metrics {
 	journals := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "qjm_journals", Help: "Journals on this node."}, func() float64 {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		return float64(len(n.manifest))
+		return float64(len(n.manifest.Journals))
 	})
 	low := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "qjm_disk_low", Help: "1 while new transactions are refused for lack of room."}, func() float64 {
 		if n.reserve != nil && n.reserve.Low() {

@@ -31,12 +31,14 @@ type Node struct {
 	lock  io.Closer
 	peers *peers
 
-	stopping chan struct{}
-	stopOnce sync.Once
-	work     sync.WaitGroup // background loops and opening journals
-	net      listeners
-	metrics  *metrics
-	reserve  *reserve
+	stopping  chan struct{}
+	admission chan struct{} // closed when this storage belongs to its cluster (N4)
+	stopOnce  sync.Once
+	work      sync.WaitGroup // background loops and opening journals
+	net       listeners
+	control   *control
+	metrics   *metrics
+	reserve   *reserve
 
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
@@ -71,7 +73,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n := &Node{
 		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS,
-		stopping: make(chan struct{}), owners: map[segments.JournalID]*owner{},
+		stopping: make(chan struct{}), admission: make(chan struct{}), owners: map[segments.JournalID]*owner{},
 		failed: map[segments.JournalID]error{}, unopened: map[segments.JournalID]*unopened{}, tries: map[segments.JournalID]repairLog{},
 		pins: map[segments.JournalID][]snapshots.Pin{}, desk: newDesk(), snapshotWake: make(chan struct{}, 1),
 	}
@@ -82,8 +84,9 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		n.opts.Dialer = &wire.Dialer{}
 	}
 	n.peers = newPeers(n.opts.Dialer, opts.InitialCluster)
+	n.control = newControl(n.log)
 	n.metrics = newMetrics(n)
-	if len(opts.InitialCluster)%2 == 0 {
+	if len(opts.Join) == 0 && len(opts.InitialCluster)%2 == 0 {
 		n.log.Warn("an even number of nodes tolerates no more failures than one node less",
 			"nodes", len(opts.InitialCluster))
 	}
@@ -118,8 +121,13 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.log.Info("node started", "incarnation", n.id.Incarnation, "phase", n.id.Phase,
-		"journals", len(n.manifest), "listen", n.Addr(), "http", n.HTTPAddr())
-	n.work.Go(n.foundCluster)
+		"journals", len(n.manifest.Journals), "listen", n.Addr(), "http", n.HTTPAddr())
+	if len(n.opts.Join) > 0 {
+		n.work.Go(n.joinCluster)
+	} else {
+		n.work.Go(n.foundCluster)
+	}
+	n.work.Go(n.runControl)
 	n.work.Go(n.openRest)
 	n.work.Go(n.repairLoop)
 	n.work.Go(n.scrubLoop)
@@ -172,7 +180,7 @@ func (n *Node) openJournals() error {
 	if err := n.fs.SyncDir(n.opts.DataDir); err != nil {
 		return fmt.Errorf("journalnode: %w", err)
 	}
-	for _, id := range n.manifest {
+	for _, id := range n.manifest.Journals {
 		n.unopened[id] = &unopened{done: make(chan struct{})}
 	}
 	return nil
@@ -212,6 +220,7 @@ func (n *Node) journalDir(id segments.JournalID) string {
 // bounds the draining of connections; the journals are closed in any case.
 func (n *Node) Stop(ctx context.Context) error {
 	n.stopOnce.Do(func() { close(n.stopping) })
+	err := n.control.stop(ctx)
 	n.closeListeners(ctx)
 	n.work.Wait()
 	n.mu.Lock()
@@ -222,7 +231,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	for _, o := range owners {
 		o.close()
 	}
-	err := n.desk.endIdle(0)
+	err = errors.Join(err, n.desk.endIdle(0))
 	err = errors.Join(err, n.peers.close(), n.release())
 	n.log.Info("node stopped")
 	return err
@@ -287,6 +296,7 @@ func (n *Node) foundCluster() {
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		self := n.identity()
 		if self.Phase == rpc.Founded {
+			close(n.admission)
 			return
 		}
 		heard := n.hear()

@@ -256,7 +256,7 @@ func TestStart_LaterFormatVersion(t *testing.T) {
 			path := b.Dir(i) + "/" + name
 			old, err := b.Disks[i].ReadAll(path)
 			require.NoError(b, err)
-			later := durable.Seal([8]byte(old[:8]), 2, old[durable.Overhead:])
+			later := durable.Seal([8]byte(old[:8]), 99, old[durable.Overhead:])
 			require.NoError(b, b.Disks[i].Overwrite(path, 0, later))
 			require.ErrorIs(b, b.TryStartNode(i), durable.ErrUnsupported, name)
 			require.NoError(b, b.Disks[i].Overwrite(path, 0, old))

@@ -13,7 +13,9 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/internal/vfs/osfs"
 	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/journalnode/raftgroup"
 	"github.com/quorumjournal/qjm/journalnode/snapshots"
 )
 
@@ -42,13 +44,14 @@ const (
 	DefaultStallWarnAfter = time.Second
 	DefaultStallAfter     = 5 * time.Second
 	DefaultReserveBytes   = 64 << 20
+	DefaultLeaderWait     = 10 * time.Second
 
 	DefaultWriterGoneAfter = 5 * time.Second
 	DefaultChangePatience  = 10 * time.Minute
 	DefaultMoveTimeout     = 2 * time.Minute
 )
 
-// Options of a node. ID, DataDir and InitialCluster are needed; zero values of the rest are the
+// Options of a node. ID, DataDir and InitialCluster or Join are needed; zero values of the rest are the
 // defaults.
 type Options struct {
 	// ID names the node; it is one of InitialCluster.
@@ -62,8 +65,22 @@ type Options struct {
 	// InitialCluster lists the founding nodes, this one included. Once the cluster is founded it only
 	// tells addresses.
 	InitialCluster []Peer
+	// Join lists nodes of a cluster, host:port, that a node which comes later asks to be let in; instead of
+	// InitialCluster. Once the node is in it is not used.
+	Join []string
 	// Version is what the node says it runs.
 	Version string
+	// Advertise is where others reach the node; empty: its entry in InitialCluster, else what it listens on.
+	Advertise string
+	// Labels tell nodes apart for the placing of journals, by rack for example; nil: as the catalog has them.
+	Labels map[string]string
+
+	// Raft configures the catalog's group; the node fills in who it is and where its store lies: below DataDir.
+	// On another FS than the operating system's that cannot be, and without Stores the store lasts as long as
+	// the node: after a restart the node takes no part in the catalog.
+	Raft raftgroup.Options
+	// LeaderWait is how long a request that needs the catalog's leader waits until there is one.
+	LeaderWait time.Duration
 
 	// QueueBytes bounds the frames that wait for one journal's owner; beyond it, flow control holds the
 	// writer back.
@@ -137,8 +154,12 @@ func (o Options) withDefaults() Options {
 	o.MoveTimeout = cmp.Or(o.MoveTimeout, DefaultMoveTimeout)
 	o.StallWarnAfter = cmp.Or(o.StallWarnAfter, DefaultStallWarnAfter)
 	o.StallAfter = cmp.Or(o.StallAfter, DefaultStallAfter)
+	o.LeaderWait = cmp.Or(o.LeaderWait, DefaultLeaderWait)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if _, real := o.FS.(*osfs.FS); o.FS != nil && !real && o.Raft.Stores == nil {
+		o.Raft.Stores = raftgroup.NewMemStores()
 	}
 	o.InitialCluster = slices.SortedFunc(slices.Values(o.InitialCluster), func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
 	return o
@@ -171,7 +192,12 @@ func (o Options) validate() error {
 			}
 		}
 	}
-	if !own {
+	switch {
+	case len(o.Join) > 0 && len(o.InitialCluster) > 0:
+		bad("a node founds a cluster or joins one: both InitialCluster and Join are given")
+	case len(o.Join) > 0 && o.Advertise == "" && o.Listen == "":
+		bad("a node that joins must say where it is reached (Options.Advertise)")
+	case len(o.Join) == 0 && !own:
 		bad("the initial cluster does not name this node (got %v, want one of them to be %q)", peerIDs(o.InitialCluster), o.ID)
 	}
 	if len(o.InitialCluster) > quorum.MaxMembers {

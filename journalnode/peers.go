@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -12,17 +13,18 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// peers keeps one connection to each peer, made when it is first needed.
+// peers keeps one connection to each address, made when it is first needed.
 type peers struct {
 	dialer rpc.Dialer
 
 	mu    sync.Mutex
-	addrs map[quorum.NodeID]string   // guarded by mu
-	nodes map[quorum.NodeID]rpc.Node // guarded by mu
+	addrs map[quorum.NodeID]string // started with, or remembered by a config; guarded by mu
+	told  map[quorum.NodeID]string // by the catalog, which outranks them; guarded by mu
+	nodes map[string]rpc.Node      // by address; guarded by mu
 }
 
 func newPeers(d rpc.Dialer, cluster []Peer) *peers {
-	p := &peers{dialer: d, addrs: map[quorum.NodeID]string{}, nodes: map[quorum.NodeID]rpc.Node{}}
+	p := &peers{dialer: d, addrs: map[quorum.NodeID]string{}, told: map[quorum.NodeID]string{}, nodes: map[string]rpc.Node{}}
 	for _, c := range cluster {
 		p.addrs[c.ID] = c.Addr
 	}
@@ -41,28 +43,61 @@ func (p *peers) learn(ms []quorum.Member) {
 	}
 }
 
+// tell takes in where the nodes of the catalog listen.
+func (p *peers) tell(addrs map[quorum.NodeID]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = addrs
+}
+
 func (p *peers) addr(id quorum.NodeID) (string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.addrLocked(id)
+}
+
+func (p *peers) addrLocked(id quorum.NodeID) (string, bool) {
+	if a, ok := p.told[id]; ok {
+		return a, true
+	}
 	a, ok := p.addrs[id]
 	return a, ok
 }
 
-func (p *peers) node(id quorum.NodeID) (rpc.Node, error) {
+// all returns every address that is known of a node, the likeliest first. A cluster whose addresses all
+// changed is started with new ones, and its catalog has the old ones until it has a leader.
+func (p *peers) all(id quorum.NodeID) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := p.nodes[id]; n != nil {
-		return n, nil
+	var out []string
+	for _, from := range []map[quorum.NodeID]string{p.told, p.addrs} {
+		if a, ok := from[id]; ok && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
 	}
-	addr, ok := p.addrs[id]
+	return out
+}
+
+func (p *peers) node(id quorum.NodeID) (rpc.Node, error) {
+	addr, ok := p.addr(id)
 	if !ok {
 		return nil, fmt.Errorf("%w: no address is known of node %s", rpc.ErrUnavailable, id)
 	}
+	return p.at(addr)
+}
+
+// at returns the connection to an address.
+func (p *peers) at(addr string) (rpc.Node, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := p.nodes[addr]; n != nil {
+		return n, nil
+	}
 	n, err := p.dialer.Dial(addr)
 	if err != nil {
-		return nil, fmt.Errorf("journalnode: dial %s: %w", id, err)
+		return nil, fmt.Errorf("journalnode: dial %s: %w", addr, err)
 	}
-	p.nodes[id] = n
+	p.nodes[addr] = n
 	return n, nil
 }
 

@@ -136,16 +136,16 @@ func (n *Node) peersFinalized(ctx context.Context, o *owner, own rpc.SegmentsPag
 	lists := map[quorum.NodeID][]rpc.SegmentInfo{n.opts.ID: unpurged(own, own.Purged)}
 	var errs []error
 	cfg := o.j.Summary().Config
-	for _, p := range cfg.Members() {
-		if p.ID == n.opts.ID {
+	for _, m := range cfg.Members() {
+		if _, asked := lists[m.ID]; asked {
 			continue
 		}
-		infos, err := n.listOf(ctx, p.ID, o.j.ID())
+		infos, err := n.listOf(ctx, m.ID, o.j.ID())
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+			errs = append(errs, fmt.Errorf("%s: %w", m.ID, err))
 			continue
 		}
-		lists[p.ID] = unpurged(infos, own.Purged)
+		lists[m.ID] = unpurged(infos, own.Purged)
 	}
 	found := compareFinalized(n.opts.ID, cfg, lists)
 	for i := range found.diverging {

@@ -12,6 +12,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -102,20 +103,23 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 	if err := s.Config.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
 	}
-	if s.Config.IsEmpty() {
-		return fmt.Errorf("%w: the empty config comes with a delete (M8)", rpc.ErrBadRequest)
-	}
-	if err := n.ours(s); err != nil {
+	if err := rpc.CheckJournalName(s.Name); err != nil {
 		return err
 	}
-	n.peers.learn(s.Config.Members())
+	if s.Config.IsEmpty() {
+		return n.installDeleted(ctx, s)
+	}
 	o, err := n.owner(s.ID)
 	if errors.Is(err, rpc.ErrNoJournal) {
-		o, err = n.makeJournal(s)
+		o, err = n.makeJournalOf(s)
 	}
 	if err != nil {
 		return err
 	}
+	if name := o.j.Name(); name != s.Name {
+		return fmt.Errorf("%w: name of journal %s (got %q, want %q)", rpc.ErrBadRequest, s.ID, s.Name, name)
+	}
+	n.peers.learn(s.Config.Members())
 	if s.Learner {
 		o.learnUntil.Store(time.Now().Add(rpc.LearnFor).UnixNano())
 	}
@@ -125,6 +129,50 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 		o.log.Info("config installed", "version", s.Config.Version, "sets", len(s.Config.Sets))
 	}
 	return err
+}
+
+// installDeleted is a delete that the catalog decided on (M8). The data goes, so nobody's word is taken for
+// it: this node's own copy of the catalog says so, which it may have to wait for. The tombstone stays.
+func (n *Node) installDeleted(ctx context.Context, s rpc.JournalSummary) error {
+	if err := n.awaitDeleted(ctx, s); err != nil {
+		return err
+	}
+	o, err := n.owner(s.ID)
+	if errors.Is(err, rpc.ErrNoJournal) {
+		o, err = n.makeJournal(s)
+	}
+	if err != nil {
+		return err
+	}
+	if err = o.do(ctx, func(j *journal.Journal) error { return j.Bury(s.Config) }); err == nil {
+		o.log.Info("journal deleted, as the catalog has it", "version", s.Config.Version)
+	}
+	return err
+}
+
+func (n *Node) awaitDeleted(ctx context.Context, s rpc.JournalSummary) error {
+	over := time.NewTimer(min(n.opts.PeerTimeout, n.patience(ctx)))
+	defer over.Stop()
+	for {
+		_, advance := n.control.machine.applied()
+		var decided bool
+		n.readCatalog(func(c *catalog.Catalog) {
+			j, ok := c.Journal(s.ID)
+			decided = ok && j.Deleted && j.Config.Version == s.Config.Version
+		})
+		if decided {
+			return nil
+		}
+		select {
+		case <-advance:
+		case <-over.C:
+			return fmt.Errorf("%w: journal %q is not deleted by config %d in this node's copy of the catalog (M8)", rpc.ErrBadRequest, s.Name, s.Config.Version)
+		case <-ctx.Done():
+			return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+		case <-n.stopping:
+			return rpc.ErrClosed
+		}
+	}
 }
 
 // LeaveJournal implements rpc.Service (M8).
@@ -144,6 +192,16 @@ func (n *Node) LeaveJournal(ctx context.Context, s rpc.JournalSummary) error {
 		o.log.Info("no member any more: the journal's data was removed", "version", s.Config.Version)
 	}
 	return err
+}
+
+// makeJournalOf makes a journal because of a config. One that does not name this storage may be another
+// cluster's: a client may take this node for one of that. A learner is named by no config yet, and asked for
+// by the leader, who has looked who this is.
+func (n *Node) makeJournalOf(s rpc.JournalSummary) (*owner, error) {
+	if id := n.identity(); !s.Learner && !s.Config.Has(id.ID, id.Incarnation) {
+		return nil, fmt.Errorf("%w: storage %s is no member of journal %q", rpc.ErrWrongNode, id.Incarnation, s.Name)
+	}
+	return n.makeJournal(s)
 }
 
 // makeJournal makes a journal that is not here, with its config, and returns its owner.
@@ -169,22 +227,32 @@ func (n *Node) build(id segments.JournalID, name string, cfg quorum.Config) erro
 	if err := n.fs.SyncDir(path.Dir(dir)); err != nil {
 		return fmt.Errorf("journalnode: %w", err)
 	}
-	n.mu.Lock()
-	next := slices.Clone(n.manifest)
-	n.mu.Unlock()
-	if !next.has(id) {
-		next = append(next, id)
-		if err := next.save(n.fs, n.opts.DataDir); err != nil {
-			return err
+	if err := n.list(func(m *manifest) {
+		if !m.has(id) {
+			m.Journals = append(m.Journals, id)
 		}
-		n.mu.Lock()
-		n.manifest = next
-		n.mu.Unlock()
+	}); err != nil {
+		return err
 	}
 	if err := n.openJournal(id); err != nil {
 		return err
 	}
 	n.log.Info("journal created", "journal", name, "id", id)
+	return nil
+}
+
+// list changes the manifest, on the disk first. The caller holds createMu.
+func (n *Node) list(change func(*manifest)) error {
+	n.mu.Lock()
+	next := n.manifest.clone()
+	n.mu.Unlock()
+	change(&next)
+	if err := next.save(n.fs, n.opts.DataDir); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.manifest = next
+	n.mu.Unlock()
 	return nil
 }
 

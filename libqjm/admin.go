@@ -15,17 +15,6 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// CreateJournal makes a journal on the cluster's nodes. It returns when a majority has it; the others
-// get it when they are met. Errors: ErrJournalExists; ErrJournalDeleted while the tombstone of a journal
-// of that name stands; ErrBadRequest for a name that cannot be one; ErrNoQuorum.
-func (c *Client) CreateJournal(ctx context.Context, name string) error {
-	id, err := c.journalID(name)
-	if err != nil {
-		return err
-	}
-	return c.settle(ctx, func() error { return c.createOnce(ctx, id, name) })
-}
-
 // settle tries f again for a moment while too few nodes answer: the endpoint that was heard first may be
 // ahead of the others, which are still being connected to, or founding the cluster.
 func (c *Client) settle(ctx context.Context, f func() error) error {
@@ -50,44 +39,13 @@ func (c *Client) settle(ctx context.Context, f func() error) error {
 	}
 }
 
-func (c *Client) createOnce(ctx context.Context, id segments.JournalID, name string) error {
-	ids := c.nodeIDs()
-	made, exists := 0, 0
-	nq := &recovery.NoQuorumError{Step: "creating the journal"}
-	var deleted error
-	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) (struct{}, error) {
-		return struct{}{}, n.CreateJournal(ctx, rpc.JournalSummary{ID: id, Name: name})
-	}, func(r reply[struct{}]) bool {
-		switch {
-		case r.err == nil:
-			made++
-		case errors.Is(r.err, ErrJournalExists):
-			exists++
-		case errors.Is(r.err, ErrJournalDeleted):
-			deleted = r.err
-		default:
-			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
-		}
-		return false // all: the more nodes have it from the start the better
-	})
-	switch {
-	case deleted != nil:
-		return fmt.Errorf("%w: %s", ErrJournalDeleted, name)
-	case made+exists <= len(ids)/2:
-		return nq
-	case exists > len(ids)/2:
-		return fmt.Errorf("%w: %s", ErrJournalExists, name)
-	}
-	return nil
-}
-
 // JournalInfo is one line of the list of journals.
 type JournalInfo struct {
 	Name    string
 	ID      string
 	Members []string
 	Version uint64 // of its config
-	Deleted bool   // only the tombstone is left, or will be soon
+	Deleted bool   // only the tombstone is left, or will be soon: such ones are not listed
 	// Deleting: some nodes have a tombstone that is not known to be in force: a delete was cut off. Delete
 	// again to finish it; a writer that is opened instead undoes it.
 	Deleting bool
@@ -96,8 +54,7 @@ type JournalInfo struct {
 // Journals lists the cluster's journals, by name. It returns what the nodes that answer know; an error
 // only where none does.
 func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
-	byName := map[string]JournalInfo{}
-	said := map[string]map[quorum.NodeID]rpc.JournalSummary{}
+	said := map[segments.JournalID]map[quorum.NodeID]rpc.JournalSummary{}
 	answered := false
 	nq := &recovery.NoQuorumError{Step: "the list of journals"}
 	ids := c.nodeIDs()
@@ -110,38 +67,43 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 		}
 		answered = true
 		for _, s := range r.val {
-			if said[s.Name] == nil {
-				said[s.Name] = map[quorum.NodeID]rpc.JournalSummary{}
+			if said[s.ID] == nil {
+				said[s.ID] = map[quorum.NodeID]rpc.JournalSummary{}
 			}
-			said[s.Name][r.node] = s
-			if old, ok := byName[s.Name]; ok && (s.Deleted || old.Version >= s.Config.Version) {
-				continue
-			}
-			info := JournalInfo{Name: s.Name, ID: s.ID.String(), Version: s.Config.Version}
-			for _, m := range s.Config.Members() {
-				info.Members = append(info.Members, string(m.ID))
-			}
-			byName[s.Name] = info
+			said[s.ID][r.node] = s
 		}
 		return false
 	})
-	for name, by := range said {
-		info := byName[name]
-		info.Deleted = rpc.TombstoneInForce(quorum.Config{}, len(ids), by)
-		for _, s := range by {
-			info.Deleting = info.Deleting || !info.Deleted && (s.Deleted || !s.Deleting.IsZero())
-		}
-		byName[name] = info
-	}
 	if !answered {
 		return nil, nq
 	}
 	var out []JournalInfo
-	for _, i := range byName {
-		out = append(out, i)
+	for id, by := range said {
+		if info := journalInfo(id, by, len(ids)); !info.Deleted { // its name is free, or will be soon
+			out = append(out, info)
+		}
 	}
-	slices.SortFunc(out, func(a, b JournalInfo) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b JournalInfo) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return out, nil
+}
+
+// journalInfo is what nodes say of one journal, by the newest config among them.
+func journalInfo(id segments.JournalID, by map[quorum.NodeID]rpc.JournalSummary, nodes int) JournalInfo {
+	info := JournalInfo{ID: id.String(), Deleted: rpc.TombstoneInForce(quorum.Config{}, nodes, by)}
+	var cfg quorum.Config
+	for _, s := range by {
+		info.Name = s.Name
+		info.Deleting = info.Deleting || !info.Deleted && (s.Deleted || !s.Deleting.IsZero())
+		if !s.Deleted && s.Config.Version > cfg.Version {
+			cfg = s.Config
+		}
+	}
+	info.Version = cfg.Version
+	for _, m := range cfg.Members() {
+		info.Members = append(info.Members, string(m.ID))
+	}
+	info.Deleted = info.Deleted || cfg.Majority(func(m quorum.Member) bool { return by[m.ID].Deleted })
+	return info
 }
 
 // Fence takes a higher epoch without becoming the writer (F7): the writer there is, if any, can commit

@@ -83,36 +83,49 @@ func TestDelete_NodeThatNeverHadItLearnsTheTombstone(t *testing.T) {
 	})
 }
 
-func TestDelete_TombstoneKeepsTheName(t *testing.T) {
+// M8: when the empty config is in force the name is free, and the next journal of that name is another one:
+// nobody who held the old one gets into it.
+func TestM8_TheNameIsFree(t *testing.T) {
 	run(t, testcluster.Options{}, func(b *bed) {
 		w := b.writer()
 		b.write(w, 1, 3)
 		b.knows(3)
 		follow, err := b.cl.OpenReader(b.ctx, "j", libqjm.ReaderOptions{Follow: true, From: 4})
 		require.NoError(b, err)
+		other := b.ClientWith(libqjm.Options{}) // it knows the name, and is not told
+		_, err = other.Status(b.ctx, "j")
+		require.NoError(b, err)
 		require.NoError(b, b.cl.DeleteJournal(b.ctx, "j"))
-		require.ErrorIs(b, b.cl.CreateJournal(b.ctx, "j"), libqjm.ErrJournalDeleted)
 		_, err = b.cl.OpenWriter(b.ctx, "j", libqjm.WriterOptions{})
-		require.ErrorIs(b, err, libqjm.ErrJournalDeleted)
+		require.ErrorIs(b, err, libqjm.ErrNoJournal)
 		_, err = b.cl.OpenReader(b.ctx, "j", libqjm.ReaderOptions{})
-		require.ErrorIs(b, err, libqjm.ErrJournalDeleted)
-		_, err = follow.Next(b.within(time.Minute))
-		require.ErrorIs(b, err, libqjm.ErrJournalDeleted, "a reader that follows is told")
-		require.ErrorIs(b, b.cl.DeleteJournal(b.ctx, "j"), libqjm.ErrJournalDeleted)
+		require.ErrorIs(b, err, libqjm.ErrNoJournal)
+		require.ErrorIs(b, b.cl.DeleteJournal(b.ctx, "j"), libqjm.ErrNoJournal)
 		js, err := b.cl.Journals(b.ctx)
 		require.NoError(b, err)
-		require.Len(b, js, 1)
-		require.True(b, js[0].Deleted)
+		require.Empty(b, js)
+
+		require.NoError(b, b.cl.CreateJournal(b.ctx, "j"))
+		next := b.writer()
+		b.writeFinal(next, 1, 2)
+		_, err = follow.Next(b.within(time.Minute))
+		require.ErrorIs(b, err, libqjm.ErrJournalDeleted, "a reader that follows is told")
 		_, err = w.Append(b.within(time.Minute), text(4))
-		require.Error(b, err)
-		// It outlives a restart of all nodes.
+		require.ErrorIs(b, err, libqjm.ErrJournalDeleted)
+		st, err := other.Status(b.ctx, "j")
+		require.NoError(b, err)
+		require.True(b, st.Quorum)
+		require.Equal(b, upTo(1, 2), b.read(libqjm.ReaderOptions{}))
+		// So it is after a restart of all nodes.
+		require.NoError(b, next.Close(b.ctx))
 		for i := range b.Nodes {
 			b.KillNode(i)
 		}
 		for i := range b.Nodes {
 			b.StartNode(i)
 		}
-		require.ErrorIs(b, b.cl.CreateJournal(b.ctx, "j"), libqjm.ErrJournalDeleted)
+		require.ErrorIs(b, b.cl.CreateJournal(b.ctx, "j"), libqjm.ErrJournalExists)
+		require.Equal(b, upTo(1, 2), b.read(libqjm.ReaderOptions{}))
 	})
 }
 

@@ -66,6 +66,7 @@ type Client struct {
 	mu    sync.Mutex
 	addrs map[quorum.NodeID]place // guarded by mu
 	conns map[string]rpc.Node     // by address; guarded by mu
+	names names                   // guarded by mu
 
 	// background work (stragglers of a recovery) ends with the client.
 	ctx    context.Context
@@ -89,6 +90,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 		return nil, fmt.Errorf("%w: no endpoints given", ErrBadRequest)
 	}
 	c := &Client{opts: opts, log: opts.Logger, addrs: map[quorum.NodeID]place{}, conns: map[string]rpc.Node{}}
+	c.names = names{ids: map[string]segments.JournalID{}, dead: map[segments.JournalID]bool{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		done, err := c.discover(ctx)
@@ -312,29 +314,44 @@ func (r journalRef) summary() rpc.JournalSummary {
 	return rpc.JournalSummary{ID: r.id, Name: r.name, Config: r.cfg}
 }
 
-func (c *Client) journalID(name string) (segments.JournalID, error) {
-	if err := rpc.CheckJournalName(name); err != nil {
-		return segments.JournalID{}, err
-	}
-	return rpc.JournalIDOf(c.cluster, name), nil
-}
-
-// states asks all nodes how a journal stands. It returns when a majority of the newest config has
-// answered, or with all set, when every node has answered or failed.
+// states asks the nodes of a journal how it stands. It returns when a majority of the newest config has
+// answered, or with all set, when every node has answered or failed. A name that stands for another journal
+// by now is looked up again: whoever goes on with one that it has asks by id (statesOf).
 func (c *Client) states(ctx context.Context, name string, all bool) (ref journalRef, got []reply[rpc.JournalState], err error) {
-	if _, err := c.journalID(name); err != nil {
+	if err := rpc.CheckJournalName(name); err != nil {
 		return ref, nil, err
 	}
-	err = c.settle(ctx, func() error { ref, got, err = c.statesOnce(ctx, name, all); return err })
+	for {
+		err = c.settle(ctx, func() error {
+			ref, got = journalRef{name: name}, nil
+			var found rpc.JournalSummary
+			if found, err = c.find(ctx, name); err == nil {
+				ref, got, err = c.statesOnce(ctx, journalRef{id: found.ID, name: name}, all)
+			}
+			return err
+		})
+		deleted := errors.Is(err, ErrJournalDeleted)
+		if !deleted && !errors.Is(err, ErrNoJournal) || ref.id.IsZero() || !c.forget(name, ref.id, deleted) {
+			return ref, got, err
+		}
+		if _, gone := c.lookUp(ctx, name); gone != nil {
+			return ref, got, err
+		}
+	}
+}
+
+// statesOf is states for a journal that is known: one of the same name that came later is none of its
+// business.
+func (c *Client) statesOf(ctx context.Context, known journalRef, all bool) (ref journalRef, got []reply[rpc.JournalState], err error) {
+	err = c.settle(ctx, func() error {
+		ref, got, err = c.statesOnce(ctx, journalRef{id: known.id, name: known.name}, all)
+		return err
+	})
 	return ref, got, err
 }
 
-func (c *Client) statesOnce(ctx context.Context, name string, all bool) (journalRef, []reply[rpc.JournalState], error) {
-	ref := journalRef{name: name}
-	var err error
-	if ref.id, err = c.journalID(name); err != nil {
-		return ref, nil, err
-	}
+func (c *Client) statesOnce(ctx context.Context, ref journalRef, all bool) (journalRef, []reply[rpc.JournalState], error) {
+	name := ref.name
 	var got []reply[rpc.JournalState]
 	ids := c.nodeIDs()
 	enough := func() bool {

@@ -1,7 +1,6 @@
 package libqjm_test
 
 import (
-	"sync"
 	"testing"
 	"time"
 
@@ -12,112 +11,114 @@ import (
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
-// cutOff deletes the journal, and lets what goes to all but the first n nodes be lost.
-func (b *bed) cutOff(n int) error {
-	reached := map[string]bool{}
-	for i := range n {
-		reached[b.ID(i)] = true
-	}
-	b.Net.Fault(func(c memnet.Call) memnet.Verdict {
-		if c.Method == "DeleteJournal" && !reached[c.To] {
-			return memnet.Drop
-		}
-		return memnet.Deliver
-	})
-	defer b.Net.Fault(nil)
-	return b.cl.DeleteJournal(b.ctx, "j")
-}
-
-func (b *bed) data(i int) []string {
-	names, err := b.Disks[i].List(b.JournalDir(i) + "/segments")
-	require.NoError(b, err)
-	return names
-}
-
-// M8: a delete that reached one node only takes nothing along. It is shown; a writer that is opened
-// undoes it, and that node comes back by itself, with its data.
-func TestM8_CutOffDelete_WriterGoesOn(t *testing.T) {
-	run(t, testcluster.Options{}, func(b *bed) {
-		w := b.writer()
-		b.writeFinal(w, 1, 3)
-		b.holds(w, "n1", 3)
-		require.NoError(b, w.Close(b.ctx))
-		require.ErrorIs(b, b.cutOff(1), libqjm.ErrNoQuorum)
-		require.NotEmpty(b, b.data(0))
-		require.Equal(b, "deleting", b.stateOf(0, "j"))
-		js, err := b.cl.Journals(b.ctx)
-		require.NoError(b, err)
-		require.True(b, js[0].Deleting)
-		require.False(b, js[0].Deleted)
-		require.Equal(b, upTo(1, 3), b.read(libqjm.ReaderOptions{}), "readers go on")
-
-		w = b.writer()
-		b.writeFinal(w, 4, 6)
-		b.Until(time.Minute, "n1 is back", func() bool { return b.stateOf(0, "j") != "deleting" })
-		require.NoError(b, w.Close(b.ctx))
-		b.StopNode(2)
-		w = b.writer()
-		b.writeFinal(w, 7, 9) // n1 counts again
-		require.Equal(b, upTo(1, 9), b.read(libqjm.ReaderOptions{}))
-		js, err = b.cl.Journals(b.ctx)
-		require.NoError(b, err)
-		require.False(b, js[0].Deleting || js[0].Deleted)
-	})
-}
-
-// M8: deleted again, it is finished; the writer that there was is fenced.
-func TestM8_CutOffDelete_FinishedByAnother(t *testing.T) {
-	run(t, testcluster.Options{Tune: noRepair}, func(b *bed) {
-		w := b.writer()
-		b.writeFinal(w, 1, 3)
-		require.ErrorIs(b, b.cutOff(1), libqjm.ErrNoQuorum)
-		b.StopNode(2) // what is left is no quorum without the tombstone
-		_, err := b.cl.OpenWriter(b.within(10*time.Second), "j", libqjm.WriterOptions{})
-		require.Error(b, err)
-		require.NoError(b, b.cl.DeleteJournal(b.ctx, "j"))
-		require.Empty(b, b.data(0))
-		require.Empty(b, b.data(1))
-		require.ErrorIs(b, b.cl.DeleteJournal(b.ctx, "j"), libqjm.ErrJournalDeleted)
-		_, err = w.Append(b.within(time.Minute), text(4))
-		require.ErrorIs(b, err, libqjm.ErrJournalDeleted)
-	})
-}
-
-// M8: the client dies when a majority has the tombstone, and nobody was told: the delete is in force. Nobody
-// can write, and the nodes find out by themselves.
-func TestM8_InForceAndNobodyWasTold(t *testing.T) {
-	for name, opts := range map[string]testcluster.Options{"by peers": {}, "by a second delete": {Tune: noRepair}} {
+// M2, M8: a delete that is in the catalog is decided. Until a majority of the members has the tombstone the
+// name is taken; who is cut off on the way finds it finished, by the leader or by another delete.
+func TestM8_CutOffDelete(t *testing.T) {
+	for name, again := range map[string]bool{"finished by the leader": false, "by a second delete": true} {
 		t.Run(name, func(t *testing.T) {
-			run(t, opts, func(b *bed) {
+			run(t, testcluster.Options{}, func(b *bed) {
 				w := b.writer()
 				b.writeFinal(w, 1, 3)
-				b.holds(w, "n1", 3)
-				b.holds(w, "n2", 3)
-				var mu sync.Mutex
-				asked := map[string]bool{}
+				for i := range b.Nodes {
+					b.holds(w, b.ID(i), 3)
+				}
 				b.Net.Fault(func(c memnet.Call) memnet.Verdict {
-					mu.Lock()
-					defer mu.Unlock()
-					again := asked[c.To]
-					asked[c.To] = again || c.Method == "DeleteJournal"
-					if c.Method == "DeleteJournal" && (again || c.To == "n3") {
+					if c.Method == "InstallConfig" { // between nodes; each tells itself
 						return memnet.Drop
 					}
 					return memnet.Deliver
 				})
-				require.NoError(b, b.cl.DeleteJournal(b.ctx, "j"), "a majority has the tombstone")
-				b.Net.Fault(nil)
-				require.NotEmpty(b, b.data(0))
-				_, err := b.cl.OpenWriter(b.ctx, "j", libqjm.WriterOptions{})
-				require.ErrorIs(b, err, libqjm.ErrJournalDeleted)
-				if name == "by a second delete" {
-					require.NoError(b, b.cl.DeleteJournal(b.ctx, "j"))
+				if err := b.cl.DeleteJournal(b.within(4*time.Second), "j"); err != nil {
+					require.ErrorIs(b, b.cl.CreateJournal(b.within(4*time.Second), "j"), libqjm.ErrJournalDeleting)
 				}
-				b.Until(time.Minute, "the data is gone", func() bool {
-					return len(b.data(0))+len(b.data(1)) == 0 && (name != "by peers" || len(b.data(2)) == 0)
+				b.Net.Fault(nil)
+				if again {
+					if err := b.cl.DeleteJournal(b.ctx, "j"); err != nil {
+						require.ErrorIs(b, err, libqjm.ErrNoJournal)
+					}
+				}
+				b.Until(time.Minute, "the name is free", func() bool {
+					return b.cl.CreateJournal(b.ctx, "j") == nil
 				})
-				require.ErrorIs(b, b.cl.DeleteJournal(b.ctx, "j"), libqjm.ErrJournalDeleted)
+				_, err := w.Append(b.within(time.Minute), text(4))
+				require.ErrorIs(b, err, libqjm.ErrJournalDeleted)
 			})
 		})
 	}
+}
+
+// The data plane needs no leader: journals are found, written, recovered and read with no majority for the
+// catalog; only what changes it waits.
+func TestCatalog_DataPlaneWithoutALeader(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 5}, func(b *bed) {
+		_, err := b.cl.CreateJournalWith(b.ctx, "three", libqjm.CreateOptions{Replicas: 3})
+		require.NoError(b, err)
+		st, err := b.cl.Status(b.ctx, "three")
+		require.NoError(b, err)
+		members := map[string]bool{}
+		cat, err := b.cl.Catalog(b.ctx, libqjm.Linearizable)
+		require.NoError(b, err)
+		for _, j := range cat.Journals {
+			for _, m := range j.Config.Members() {
+				if j.Name == "three" {
+					members[string(m.ID)] = true
+				}
+			}
+		}
+		require.Len(b, members, 3)
+		require.True(b, st.Quorum)
+		// Two members and nobody else: a majority of the journal, and none of the catalog.
+		left := 2
+		for i := range b.Nodes {
+			if members[b.ID(i)] && left > 0 {
+				left--
+			} else {
+				b.StopNode(i)
+			}
+		}
+		cl := b.ClientWith(libqjm.Options{})
+		for range 3 {
+			w, err := cl.OpenWriter(b.ctx, "three", libqjm.WriterOptions{})
+			require.NoError(b, err)
+			_, err = w.Append(b.ctx, []byte("x"))
+			require.NoError(b, err)
+			require.NoError(b, w.Close(b.ctx))
+		}
+		err = cl.CreateJournal(b.within(30*time.Second), "other")
+		require.ErrorIs(b, err, libqjm.ErrNoLeader)
+		v, err := cl.Catalog(b.ctx, libqjm.Stale)
+		require.NoError(b, err)
+		require.Equal(b, libqjm.Stale, v.Strength)
+		_, err = cl.Catalog(b.within(30*time.Second), libqjm.Linearizable)
+		require.ErrorIs(b, err, libqjm.ErrNoLeader)
+	})
+}
+
+// Appends go on while the catalog's leader is killed again and again.
+func TestCatalog_LeaderKilledUnderLoad(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		w := b.writer()
+		next := libqjm.TxID(1)
+		for range 6 {
+			var leader int
+			b.Until(time.Minute, "a leader", func() bool {
+				for i := range b.Nodes {
+					v, err := b.cl.Catalog(b.ctx, libqjm.LeaseRead)
+					if err == nil && string(v.Leader) == b.ID(i) {
+						leader = i
+						return true
+					}
+				}
+				return false
+			})
+			b.write(w, next, next+4)
+			b.KillNode(leader)
+			b.write(w, next+5, next+9)
+			next += 10
+			b.StartNode(leader)
+			b.inSync(w, b.ID(leader))
+		}
+		require.NoError(b, w.Close(b.ctx))
+		require.Equal(b, upTo(1, next-1), b.read(libqjm.ReaderOptions{}))
+	})
 }

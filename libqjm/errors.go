@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -39,6 +40,13 @@ var (
 	ErrBadRequest = rpc.ErrBadRequest
 	// ErrUnavailable: no endpoint answered.
 	ErrUnavailable = rpc.ErrUnavailable
+	// ErrNoLeader: the catalog has no leader. Writers and readers do not need one.
+	ErrNoLeader = rpc.ErrNoLeader
+	// ErrTooFewNodes: there are not as many nodes as replicas. ErrNoNode: there is no such node. ErrNodeInUse:
+	// a journal needs the node, or it is the last one that votes in the catalog's group.
+	ErrTooFewNodes = catalog.ErrTooFewNodes
+	ErrNoNode      = catalog.ErrNoNode
+	ErrNodeInUse   = catalog.ErrInUse
 	// ErrPastEnd: a reader asked for a txid beyond what is committed.
 	ErrPastEnd = rpc.ErrPastEnd
 	// ErrTooLarge: a transaction over the limit, which the text names.

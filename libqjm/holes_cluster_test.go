@@ -114,8 +114,10 @@ func TestHole_HalfDeletedJournal(t *testing.T) {
 	defer func() { _ = n.Close() }()
 	info, err := n.Info(ctx)
 	require.NoError(t, err)
+	found, err := n.FindJournal(ctx, "a")
+	require.NoError(t, err)
 	require.NoError(t, n.DeleteJournal(ctx, rpc.Header{
-		Journal: rpc.JournalIDOf(info.Cluster, "a"), ConfigVersion: 1, Incarnation: info.Incarnation,
+		Journal: found.ID, ConfigVersion: 1, Incarnation: info.Incarnation,
 		Claim: fencing.Claim{Epoch: 9, Writer: fencing.WriterID{9}},
 	}, false))
 
@@ -144,7 +146,7 @@ func TestHole_HalfDeletedJournal(t *testing.T) {
 		t.Errorf("the delete cannot be finished: %v", err)
 	}
 	_, err = cl.OpenReader(ctx, "a", libqjm.ReaderOptions{})
-	require.ErrorIs(t, err, libqjm.ErrJournalDeleted)
+	require.ErrorIs(t, err, libqjm.ErrNoJournal)
 }
 
 // M0, N1: InstallConfig made whatever journal it was told of. A client that takes this cluster's nodes for
@@ -157,7 +159,8 @@ func TestHole_M0ConfigOfAJournalThatIsNoneHere(t *testing.T) {
 		node := b.Nodes[0]
 		stranger := d.summary()
 		stranger.ID = rpc.JournalIDOf(rpc.ClusterID{9}, "m")
-		require.ErrorIs(b, node.InstallConfig(b.ctx, stranger), rpc.ErrBadRequest)
+		stranger.Config = quorum.NewConfig(1, quorum.Member{ID: quorum.NodeID(b.ID(0)), Incarnation: quorum.Incarnation{9}, Addr: "elsewhere:1"})
+		require.ErrorIs(b, node.InstallConfig(b.ctx, stranger), rpc.ErrWrongNode)
 		renamed := d.summary()
 		renamed.Name = "other"
 		require.ErrorIs(b, node.InstallConfig(b.ctx, renamed), rpc.ErrBadRequest)

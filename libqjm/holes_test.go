@@ -57,6 +57,7 @@ func fakeClient(nodes map[quorum.NodeID]*fakeNode) *Client {
 	c := &Client{
 		opts: Options{}.withDefaults(), log: slog.New(slog.DiscardHandler), cluster: rpc.ClusterID{1},
 		addrs: map[quorum.NodeID]place{}, conns: map[string]rpc.Node{},
+		names: names{ids: map[string]segments.JournalID{"a": {1}}, dead: map[segments.JournalID]bool{}},
 	}
 	c.opts.Patience = 300 * time.Millisecond
 	c.ctx, c.cancel = context.WithCancel(context.Background())

@@ -51,7 +51,7 @@ func (c *Client) linearizableEnd(ctx context.Context, name string) (TxID, error)
 		case <-ctx.Done():
 			return 0, fmt.Errorf("libqjm: %w", context.Cause(ctx))
 		}
-		if _, got, err = c.states(ctx, name, false); err != nil {
+		if _, got, err = c.statesOf(ctx, ref, false); err != nil {
 			return 0, err
 		}
 	}

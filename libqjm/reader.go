@@ -267,7 +267,7 @@ func (r *Reader) receive(ctx context.Context) error {
 // knows most.
 func (r *Reader) afterSilence(ctx context.Context) error {
 	r.drop()
-	_, got, err := r.c.states(ctx, r.ref.name, true)
+	_, got, err := r.c.statesOf(ctx, r.ref, true)
 	if errors.Is(err, ErrJournalDeleted) {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 // a node says is installed there, durably (M0). Whoever goes on with it still needs majorities of it (M7).
 func (c *Client) refresh(ctx context.Context, ref *journalRef) bool {
 	before := ref.cfg.Version
-	newest, _, _ := c.statesOnce(ctx, ref.name, true) // without a quorum, too
+	newest, _, _ := c.statesOnce(ctx, journalRef{id: ref.id, name: ref.name}, true) // without a quorum, too
 	if newest.cfg.Version > before {
 		ref.cfg = newest.cfg
 	}

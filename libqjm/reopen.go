@@ -93,7 +93,7 @@ func (w *Writer) reopen(why error) {
 // would fence the writer of epoch 6, which only ReopenWhenFenced allows (F6).
 func (w *Writer) succeeded() bool {
 	epoch := w.Epoch()
-	_, got, _ := w.c.states(w.ctx, w.ref.name, true) // whoever answers: one node above is enough
+	_, got, _ := w.c.statesOf(w.ctx, w.ref, true) // whoever answers: one node above is enough
 	return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
 		return r.err == nil && r.val.Promised.Epoch > epoch
 	})

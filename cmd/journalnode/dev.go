@@ -18,11 +18,13 @@ import (
 	"github.com/quorumjournal/qjm/internal/cli"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/journalnode"
+	"github.com/quorumjournal/qjm/journalnode/raftgroup"
 )
 
 const (
 	httpOffset   = 100
 	devReserve   = 1 << 20
+	devHeartbeat = 500 * time.Millisecond
 	foundTimeout = 30 * time.Second
 	foundPoll    = 20 * time.Millisecond
 )
@@ -110,6 +112,8 @@ func devOptions(f devFlags, dir string) ([]journalnode.Options, error) {
 		out = append(out, journalnode.Options{
 			ID: p.ID, DataDir: filepath.Join(dir, string(p.ID)), Listen: p.Addr, HTTPListen: https[i], InitialCluster: peers,
 			ReserveBytes: devReserve,
+			// All is in one process, and somebody waits for it.
+			Raft: raftgroup.Options{Heartbeat: devHeartbeat, Election: devHeartbeat, LeaderLease: devHeartbeat},
 		})
 	}
 	return out, nil

@@ -67,6 +67,11 @@ func TestProblems(t *testing.T) {
 	code, _, errs = do(t, "--id", "n1", "--data-dir", "d", "--listen", "a:1", "--initial-cluster", "n2=a:1")
 	require.Equal(t, 2, code)
 	require.Contains(t, errs, `does not name this node, "n1"`)
+	code, _, errs = do(t, "--id", "n4", "--data-dir", "d", "--listen", ":7400", "--initial-cluster", "n4=a:1", "--join", "x")
+	require.Equal(t, 2, code)
+	for _, want := range []string{"both given", `--join "x"`, "--advertise is missing"} {
+		require.Contains(t, errs, want)
+	}
 	for _, args := range [][]string{{"foo"}, {"dev", "foo"}, {"--nope"}, {"dev", "--nodes", "0"}, {"dev", "--base-port", "70000"}, {"dev", "--log-format", "xml"}} {
 		code, _, errs = do(t, args...)
 		require.Equal(t, 2, code, errs)
@@ -208,6 +213,27 @@ func TestDev(t *testing.T) {
 	left, err := os.ReadDir(os.Getenv("TMPDIR"))
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// TestJoin: one command makes a node part of a running cluster, over the one port.
+func TestJoin(t *testing.T) {
+	one, two := testcluster.FreeAddr(t), testcluster.FreeAddr(t)
+	s := start(t, "--id", "n1", "--data-dir", filepath.Join(t.TempDir(), "n1"), "--listen", one, "--initial-cluster", "n1="+one)
+	go func() { _, _ = io.Copy(io.Discard, s.out) }()
+	j := start(t, "--id", "n2", "--data-dir", filepath.Join(t.TempDir(), "n2"), "--listen", two, "--join", one, "--label", "rack=r2")
+	go func() { _, _ = io.Copy(io.Discard, j.out) }()
+	cl, err := libqjm.Dial(t.Context(), libqjm.Options{Endpoints: []string{one}})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		v, err := cl.Catalog(t.Context(), libqjm.Linearizable)
+		return err == nil && len(v.Nodes) == 2 && v.Nodes[1].Voter && v.Nodes[1].Labels["rack"] == "r2"
+	}, 30*time.Second, 50*time.Millisecond)
+	members, err := cl.CreateJournalWith(t.Context(), "a", libqjm.CreateOptions{Replicas: 2})
+	require.NoError(t, err)
+	require.Equal(t, []string{"n1", "n2"}, members)
+	require.NoError(t, cl.Close())
+	require.Equal(t, 0, j.stop(), j.errs.String())
+	require.Equal(t, 0, s.stop(), s.errs.String())
 }
 
 // TestNode: one node, its logs, its refusals.

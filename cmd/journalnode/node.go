@@ -21,7 +21,9 @@ const defaultDrain = 10 * time.Second
 
 type app struct {
 	id, dataDir, listen, httpListen string
-	cluster                         []string
+	cluster, join                   []string
+	advertise                       string
+	labels                          map[string]string
 	logFormat, logLevel             string
 	drain                           time.Duration
 	reserveMiB                      int64
@@ -39,6 +41,7 @@ Every flag can be set by an environment variable: --data-dir by QJM_DATA_DIR, an
 HTTP serves /healthz, /readyz and /metrics. Logs go to stderr.`,
 		Example: `  journalnode --id n1 --data-dir /var/lib/qjm --listen 10.0.0.1:7400 --http-listen 10.0.0.1:7500 \
     --initial-cluster n1=10.0.0.1:7400,n2=10.0.0.2:7400,n3=10.0.0.3:7400
+  journalnode --id n4 --data-dir /var/lib/qjm --listen 10.0.0.4:7400 --join 10.0.0.1:7400
   journalnode dev          # three nodes in one process, to try things out`,
 		Version: cli.VersionString(),
 		Args:    cobra.NoArgs,
@@ -50,6 +53,9 @@ HTTP serves /healthz, /readyz and /metrics. Logs go to stderr.`,
 	f.StringVar(&a.listen, "listen", "", "host:port for clients and other nodes")
 	f.StringVar(&a.httpListen, "http-listen", "", "host:port for health and metrics (default: none)")
 	f.StringSliceVar(&a.cluster, "initial-cluster", nil, "the founding nodes: id=host:port,id=host:port,...")
+	f.StringSliceVar(&a.join, "join", nil, "nodes of a cluster to join instead: host:port,...")
+	f.StringVar(&a.advertise, "advertise", "", "host:port that others reach this node by, if not --listen")
+	f.StringToStringVar(&a.labels, "label", nil, "labels for the placing of journals: rack=r1,zone=a")
 	f.Int64Var(&a.reserveMiB, "reserve-mib", journalnode.DefaultReserveBytes>>20, "MiB of disk kept for promises and recovery; 0: none")
 	pf := root.PersistentFlags()
 	pf.StringVar(&a.logFormat, "log-format", "text", "text or json")
@@ -90,12 +96,16 @@ func (a *app) options(stderr io.Writer) (journalnode.Options, error) {
 			problem("--http-listen %v", err)
 		}
 	}
-	peers, problems := parseCluster(a.cluster)
-	bad = append(bad, problems...)
-	o.InitialCluster = peers
-	if a.id != "" && len(problems) == 0 && !hasPeer(peers, o.ID) {
-		problem("--initial-cluster does not name this node, %q", a.id)
+	if a.advertise != "" {
+		if err := cli.CheckAddress(a.advertise, false); err != nil {
+			problem("--advertise %v", err)
+		}
 	}
+	o.Advertise = a.advertise
+	if len(a.labels) > 0 {
+		o.Labels = a.labels
+	}
+	bad = append(bad, a.origin(&o)...)
 	log, err := a.logger(stderr)
 	if err != nil {
 		problem("%v", err)
@@ -105,6 +115,33 @@ func (a *app) options(stderr io.Writer) (journalnode.Options, error) {
 		return o, cli.Usagef("%s", strings.Join(bad, "\n  "))
 	}
 	return o, nil
+}
+
+// origin: a node founds a cluster or joins one.
+func (a *app) origin(o *journalnode.Options) (bad []string) {
+	if len(a.join) == 0 {
+		peers, problems := parseCluster(a.cluster)
+		o.InitialCluster = peers
+		if a.id != "" && len(problems) == 0 && !hasPeer(peers, o.ID) {
+			problems = append(problems, fmt.Sprintf("--initial-cluster does not name this node, %q", a.id))
+		}
+		return problems
+	}
+	if len(a.cluster) > 0 {
+		bad = append(bad, "--initial-cluster and --join are both given: a node founds a cluster or joins one")
+	}
+	for _, addr := range a.join {
+		if err := cli.CheckAddress(addr, false); err != nil {
+			bad = append(bad, fmt.Sprintf("--join %v", err))
+		}
+	}
+	if host, _, err := net.SplitHostPort(a.listen); a.advertise == "" && err == nil {
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			bad = append(bad, "--advertise is missing: nobody reaches this node by --listen "+a.listen)
+		}
+	}
+	o.Join = a.join
+	return bad
 }
 
 // reserveMiBMax is a terabyte.

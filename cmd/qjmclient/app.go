@@ -50,13 +50,13 @@ Every flag can be set by an environment variable: --endpoints by QJM_ENDPOINTS,
 	pf.VarP(&a.format, "output", "o", "how data is printed")
 	pf.DurationVar(&a.timeout, "timeout", defaultTimeout, "bounds connecting and each command")
 	pf.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does, on stderr")
-	root.AddCommand(a.journalCmd(), a.writerCmd(), a.benchCmd(), a.debugCmd())
+	root.AddCommand(a.journalCmd(), a.writerCmd(), a.clusterCmd(), a.memberCmd(), a.benchCmd(), a.debugCmd())
 	return root
 }
 
 func (a *app) journalCmd() *cobra.Command {
 	c := &cobra.Command{Use: "journal", Short: "Create, write, read and repair journals"}
-	c.AddCommand(a.createCmd(), a.listCmd(), a.statusCmd(), a.segmentsCmd(), a.deleteCmd(), a.appendCmd(), a.tailCmd(), a.recoverCmd())
+	c.AddCommand(a.createCmd(), a.listCmd(), a.describeCmd(), a.policyCmd(), a.quotaCmd(), a.statusCmd(), a.segmentsCmd(), a.deleteCmd(), a.appendCmd(), a.tailCmd(), a.recoverCmd())
 	return c
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -47,9 +48,13 @@ func isOrAre(nodes []string) string {
 	return "they are"
 }
 
-// whoHas sorts the nodes by whether they have answered that they have the journal.
-func whoHas(st libqjm.JournalStatus) (has, missing []string) {
+// whoHas sorts the members by whether they have answered that they have the journal. Who they are is known
+// after create; else it is left out who never had it.
+func whoHas(st libqjm.JournalStatus, members []string) (has, missing []string) {
 	for _, n := range st.Nodes {
+		if members == nil && n.State == "absent" || members != nil && !slices.Contains(members, n.Node) {
+			continue
+		}
 		if n.Err != nil || n.State == "absent" || n.State == "unreachable" {
 			missing = append(missing, n.Node)
 		} else {
@@ -62,21 +67,29 @@ func whoHas(st libqjm.JournalStatus) (has, missing []string) {
 func (a *app) createCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "create NAME", Short: "Create a journal on the cluster's nodes", Args: journalName,
-		Example: "  qjmclient journal create orders",
+		Example: "  qjmclient journal create orders\n  qjmclient journal create orders --replicas 3 --spread rack",
 	}
+	var o libqjm.CreateOptions
+	c.Flags().IntVar(&o.Replicas, "replicas", 0, "how many members (default: every node, up to 5)")
+	c.Flags().StringVar(&o.Spread, "spread", "", "a label of the nodes over whose values the members are spread")
+	c.Flags().Uint64Var(&o.Quota, "quota", 0, "bytes that it may take on each node; 0: no limit")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
 		a.subject.Does = cli.Creates
+		if o.Replicas < 0 || o.Replicas > quorum.MaxMembers {
+			return cli.Usagef("--replicas %d: want 1 to %d", o.Replicas, quorum.MaxMembers)
+		}
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
 			if a.dryRun {
-				return a.planCreate(ctx, cmd, cl, name)
+				return a.planCreate(ctx, cmd, cl, name, o)
 			}
-			if err := cl.CreateJournal(ctx, name); err != nil {
+			members, err := cl.CreateJournalWith(ctx, name, o)
+			if err != nil {
 				return err
 			}
 			var has, missing []string
 			if st, err := cl.Status(ctx, name); err == nil { // it is created, whatever this says
-				has, missing = whoHas(st)
+				has, missing = whoHas(st, members)
 			}
 			later := "it gets the journal"
 			if len(missing) > 1 {
@@ -112,24 +125,20 @@ const (
 	settlePoll = 50 * time.Millisecond
 )
 
-func (a *app) planCreate(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string) error {
-	st, err := settled(ctx, cl, name)
-	switch {
-	case errors.Is(err, libqjm.ErrNoJournal):
-		return a.plan(cmd, "create", name, "create journal %q on %s", name, nodeNames(cl))
-	case err != nil:
+func (a *app) planCreate(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string, o libqjm.CreateOptions) error {
+	o.DryRun = true
+	members, err := cl.CreateJournalWith(ctx, name, o)
+	if err != nil {
 		return err
-	case !st.Quorum:
-		return noQuorum(st, "the journal's state")
 	}
-	return fmt.Errorf("%w: %s", libqjm.ErrJournalExists, name)
+	return a.plan(cmd, "create", name, "create journal %q on %s", name, strings.Join(members, ", "))
 }
 
 func (a *app) deleteCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a journal and all its data, for good", Args: journalName,
-		Long: "Delete a journal and all its data, for good. Its name stays taken: a tombstone keeps a node\n" +
-			"that was away from bringing the journal back. Asks on a terminal, unless with --yes.",
+		Long: "Delete a journal and all its data, for good. A tombstone keeps a node that was away from bringing\n" +
+			"it back; its name is free. Asks on a terminal, unless with --yes.",
 		Example: "  qjmclient journal delete orders --dry-run\n  qjmclient journal delete orders",
 	}
 	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask")
@@ -158,7 +167,7 @@ func (a *app) deleteCmd() *cobra.Command {
 			if err := cl.DeleteJournal(ctx, name); err != nil {
 				return err
 			}
-			has, missing := whoHas(st)
+			has, missing := whoHas(st, nil)
 			return a.printResult(cmd, resultJSON{cli.Schema("journal-delete"), name, "deleted", missing}, has, "the journal is deleted there")
 		})
 	}
@@ -172,7 +181,7 @@ func deletion(st libqjm.JournalStatus) string {
 	for _, n := range st.Nodes {
 		nodes = append(nodes, n.Node)
 	}
-	return fmt.Sprintf("delete journal %q with txids up to %d on %s; its name stays taken", st.Name, st.Committed, strings.Join(nodes, ", "))
+	return fmt.Sprintf("delete journal %q with txids up to %d on %s", st.Name, st.Committed, strings.Join(nodes, ", "))
 }
 
 func confirmed(cmd *cobra.Command, st libqjm.JournalStatus) bool {

@@ -12,6 +12,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/libqjm"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -93,6 +94,9 @@ var exitTable = []exitRow{
 	{"refused by a rule", isA[*RefusedError], ExitRefused},
 	{"no journal", is(libqjm.ErrNoJournal), ExitRefused},
 	{"journal exists", is(libqjm.ErrJournalExists), ExitRefused},
+	{"journal deleting", is(libqjm.ErrJournalDeleting), ExitRefused},
+	{"catalog", is(libqjm.ErrTooFewNodes, libqjm.ErrNoNode, libqjm.ErrNodeInUse, catalog.ErrIncarnation, catalog.ErrVoter, catalog.ErrLimit, catalog.ErrConflict, catalog.ErrChangeUnderWay), ExitRefused},
+	{"no leader", is(libqjm.ErrNoLeader, rpc.ErrCatalogDown), ExitNoQuorum},
 	{"journal deleted", is(libqjm.ErrJournalDeleted), ExitRefused},
 	{"past the end", is(libqjm.ErrPastEnd), ExitRefused},
 	{"too large", is(libqjm.ErrTooLarge, libqjm.ErrEmpty), ExitRefused},

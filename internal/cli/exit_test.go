@@ -17,6 +17,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/libqjm"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -52,6 +53,9 @@ var samples = map[string][]error{
 	"no journal":                     {fmt.Errorf("%w: a", libqjm.ErrNoJournal)},
 	"journal exists":                 {libqjm.ErrJournalExists},
 	"journal deleted":                {libqjm.ErrJournalDeleted},
+	"journal deleting":               {libqjm.ErrJournalDeleting},
+	"catalog":                        {libqjm.ErrTooFewNodes, libqjm.ErrNoNode, libqjm.ErrNodeInUse, catalog.ErrIncarnation},
+	"no leader":                      {libqjm.ErrNoLeader, rpc.ErrCatalogDown},
 	"past the end":                   {libqjm.ErrPastEnd},
 	"too large":                      {libqjm.ErrTooLarge, libqjm.ErrEmpty},
 	"other cluster":                  {libqjm.ErrOtherCluster},

@@ -48,6 +48,12 @@ var (
 	ErrClosed = errors.New("qjm: node is shutting down")
 	// ErrTooLarge: over a named limit.
 	ErrTooLarge = errors.New("qjm: too large")
+	// ErrNoLeader: the catalog has no leader that could be asked. Nothing happened; the data plane does not
+	// need it.
+	ErrNoLeader = errors.New("qjm: the catalog has no leader")
+	// ErrCatalogDown: this node takes no part in the catalog: its raft store is damaged, or its software too
+	// old for the catalog's state. Its journals go on.
+	ErrCatalogDown = errors.New("qjm: the node takes no part in the catalog")
 	// ErrUnavailable: the node could not be reached, or did not answer in time; the outcome is unknown.
 	ErrUnavailable = errors.New("qjm: node unavailable")
 )

@@ -284,6 +284,7 @@ type Node interface {
 	ReadSegment(ctx context.Context, req ReadRequest) (ChunkStream, error)
 	Tail(ctx context.Context, req TailRequest) (ChunkStream, error)
 	Write(ctx context.Context, h Header) (WriteStream, error)
+	Control
 	Snapshots
 	Close() error
 }
@@ -305,6 +306,7 @@ type Service interface {
 	ReadSegment(ctx context.Context, req ReadRequest, send func(Chunk) error) error
 	Tail(ctx context.Context, req TailRequest, send func(Chunk) error) error
 	Write(h Header, stream ServerStream) error
+	ControlService
 	Snapshots
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
 	"github.com/quorumjournal/qjm/journalnode"
+	"github.com/quorumjournal/qjm/journalnode/raftgroup"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -33,6 +35,8 @@ type Cluster struct {
 	// Net and Disks are those of a cluster in memory. A disk is replaced when its node crashes.
 	Net   *memnet.Network
 	Disks []*memfs.FS
+	// Raft are the raft stores of a cluster in memory: what is in them counts as synced.
+	Raft []*raftgroup.MemStores
 }
 
 // Options of a cluster. Zero values are the defaults.
@@ -72,6 +76,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 		if opts.Mem {
 			p.Addr = string(p.ID)
 			c.Disks = append(c.Disks, memfs.New())
+			c.Raft = append(c.Raft, raftgroup.NewMemStores())
 		} else {
 			p.Addr = FreeAddr(t)
 		}
@@ -92,8 +97,20 @@ func Start(t testing.TB, opts Options) *Cluster {
 
 // FreeAddr returns a loopback address that nobody listens on. Test programs run side by side, and one's
 // stopped node must not find another's cluster at its old port: each process has a loopback address of its
-// own, where the system has more than one.
+// own, where the system has more than one, and gives no port twice.
 func FreeAddr(t testing.TB) string {
+	t.Helper()
+	for {
+		addr := freeAddr(t)
+		if _, given := givenAddrs.LoadOrStore(addr, true); !given {
+			return addr
+		}
+	}
+}
+
+var givenAddrs sync.Map
+
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	pid := os.Getpid()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid/62500%250, 1+pid/250%250, 1+pid%250))
@@ -130,12 +147,21 @@ func (c *Cluster) NodeOptions(i int) journalnode.Options {
 		ID: c.peers[i].ID, DataDir: c.Dir(i), Listen: c.peers[i].Addr, InitialCluster: c.peers,
 		RepairEvery: 50 * time.Millisecond, CompareEvery: 500 * time.Millisecond,
 		ReserveBytes: 64 << 10, SnapshotEvery: 200 * time.Millisecond,
+		Raft: raftgroup.Options{
+			Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond, LeaderLease: 200 * time.Millisecond,
+			Commit: 10 * time.Millisecond, EnqueueTimeout: 200 * time.Millisecond,
+		},
 	}
 	if c.opts.Log {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	if c.opts.Mem {
 		o.Listen, o.Dialer, o.FS = "", c.Net.Dialer(string(o.ID)), c.Disks[i]
+		// Fake time costs nothing to wait for; each heartbeat does, and some tests let days pass.
+		o.Raft = raftgroup.Options{Commit: time.Second}
+		if c.Raft[i] != nil {
+			o.Raft.Stores = c.Raft[i]
+		}
 		if c.opts.FS != nil {
 			o.FS = c.opts.FS(i, c.Disks[i])
 		}
@@ -189,7 +215,7 @@ func (c *Cluster) CrashNode(i int, opts memfs.CrashOptions) {
 // WipeNode stops a node in memory and gives it an empty disk.
 func (c *Cluster) WipeNode(i int) {
 	c.StopNode(i)
-	c.Disks[i] = memfs.New()
+	c.Disks[i], c.Raft[i] = memfs.New(), raftgroup.NewMemStores()
 }
 
 // KillNode ends a node in memory as kill -9 does: what was written is there, synced or not.

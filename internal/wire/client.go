@@ -43,7 +43,7 @@ func (d Dialer) Dial(addr string) (rpc.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wire: dial %s: %w", addr, err)
 	}
-	return &node{addr: addr, conn: conn, c: qjmv1.NewDataPlaneClient(conn)}, nil
+	return &node{addr: addr, conn: conn, c: qjmv1.NewDataPlaneClient(conn), cc: qjmv1.NewControlPlaneClient(conn)}, nil
 }
 
 func (d Dialer) options() []grpc.DialOption {

@@ -19,6 +19,7 @@ type node struct {
 	addr string
 	conn *grpc.ClientConn
 	c    qjmv1.DataPlaneClient
+	cc   qjmv1.ControlPlaneClient
 }
 
 var _ rpc.Node = (*node)(nil)

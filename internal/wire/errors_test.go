@@ -23,6 +23,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -49,13 +50,30 @@ var classNames = map[string]error{
 	"rpc.ErrNotFounded": rpc.ErrNotFounded, "rpc.ErrPoisoned": rpc.ErrPoisoned, "rpc.ErrStalled": rpc.ErrStalled,
 	"rpc.ErrNoSource": rpc.ErrNoSource, "rpc.ErrOutOfSync": rpc.ErrOutOfSync, "rpc.ErrNotFound": rpc.ErrNotFound,
 	"rpc.ErrPastEnd": rpc.ErrPastEnd, "rpc.ErrClosed": rpc.ErrClosed, "rpc.ErrTooLarge": rpc.ErrTooLarge,
-	"rpc.ErrUnavailable": rpc.ErrUnavailable,
-
 	"rpc.ErrPurged": rpc.ErrPurged, "rpc.ErrNoSnapshot": rpc.ErrNoSnapshot, "rpc.ErrSnapshotExists": rpc.ErrSnapshotExists,
 	"rpc.ErrSnapshotNotHeld": rpc.ErrSnapshotNotHeld, "rpc.ErrSnapshotDiverges": rpc.ErrSnapshotDiverges,
 	"rpc.ErrSnapshotChunk": rpc.ErrSnapshotChunk, "rpc.ErrSnapshotChecksum": rpc.ErrSnapshotChecksum,
 	"rpc.ErrSnapshotBusy": rpc.ErrSnapshotBusy, "rpc.ErrSnapshotQuota": rpc.ErrSnapshotQuota,
 	"rpc.ErrSnapshotDamaged": rpc.ErrSnapshotDamaged,
+	"rpc.ErrUnavailable":     rpc.ErrUnavailable, "rpc.ErrNoLeader": rpc.ErrNoLeader, "rpc.ErrCatalogDown": rpc.ErrCatalogDown,
+
+	"catalog.ErrNotFounded": catalog.ErrNotFounded, "catalog.ErrCluster": catalog.ErrCluster, "catalog.ErrIndex": catalog.ErrIndex,
+	"catalog.ErrLevel": catalog.ErrLevel, "catalog.ErrInvalid": catalog.ErrInvalid, "catalog.ErrLimit": catalog.ErrLimit,
+	"catalog.ErrConflict": catalog.ErrConflict, "catalog.ErrNoNode": catalog.ErrNoNode, "catalog.ErrIncarnation": catalog.ErrIncarnation,
+	"catalog.ErrReplaceUnderWay": catalog.ErrReplaceUnderWay, "catalog.ErrLeaving": catalog.ErrLeaving, "catalog.ErrVoter": catalog.ErrVoter,
+	"catalog.ErrInUse": catalog.ErrInUse, "catalog.ErrTooFewNodes": catalog.ErrTooFewNodes, "catalog.ErrNoJournal": catalog.ErrNoJournal,
+	"catalog.ErrJournalExists": catalog.ErrJournalExists, "catalog.ErrNameTaken": catalog.ErrNameTaken, "catalog.ErrDeleted": catalog.ErrDeleted,
+	"catalog.ErrNotDeleted": catalog.ErrNotDeleted, "catalog.ErrChangeUnderWay": catalog.ErrChangeUnderWay, "catalog.ErrNoChange": catalog.ErrNoChange,
+	"catalog.ErrStage": catalog.ErrStage, "catalog.ErrSeal": catalog.ErrSeal, "catalog.ErrNotInForce": catalog.ErrNotInForce,
+	"catalog.ErrSameMembers": catalog.ErrSameMembers, "catalog.ErrDivergence": catalog.ErrDivergence, "catalog.ErrNoMajority": catalog.ErrNoMajority,
+	"catalog.ErrOldSnapshot": catalog.ErrOldSnapshot, "catalog.ErrHeld": catalog.ErrHeld, "catalog.ErrStale": catalog.ErrStale,
+	"catalog.ErrBadCommand": catalog.ErrBadCommand, "catalog.ErrUnsupported": catalog.ErrUnsupported, "catalog.ErrCorrupt": catalog.ErrCorrupt,
+}
+
+// travelsAs: what the nodes have a class for, too, arrives as theirs.
+var travelsAs = map[error]error{
+	catalog.ErrNoJournal: rpc.ErrNoJournal, catalog.ErrJournalExists: rpc.ErrJournalExists,
+	catalog.ErrDeleted: rpc.ErrJournalDeleted, catalog.ErrNotFounded: rpc.ErrNotFounded,
 }
 
 // structs holds a filled value of every exported error type of those packages.
@@ -88,6 +106,14 @@ var structs = map[string]error{
 	"rpc.PurgedError": &rpc.PurgedError{PurgedTo: at, Snapshot: snap}, "rpc.SnapshotExistsError": &rpc.SnapshotExistsError{Have: snap},
 	"rpc.WrongNodeError": &rpc.WrongNodeError{Node: "n1", Got: quorum.Incarnation{1}, Want: quorum.Incarnation{2}},
 	"rpc.ConfigError":    &rpc.ConfigError{Journal: header.Journal, Got: 3, Want: 1<<64 - 1},
+
+	"catalog.Refusal":       &catalog.Refusal{Class: catalog.ErrLevel, What: "node n1", Got: "1", Want: "2", Cause: &segments.GapError{Got: 5, Want: 7}},
+	"catalog.ConflictError": &catalog.ConflictError{Journal: header.Journal, Of: "change", Got: 3, Want: 1<<64 - 1},
+	"catalog.InUseError":    &catalog.InUseError{Node: members[0], Journals: []string{"a", "b"}, More: 3},
+	"catalog.HeldError":     &catalog.HeldError{Journal: header.Journal, Holder: "h", Addr: "a:1", Reserved: true, Revision: 1<<64 - 1},
+	"catalog.ChangeUnderWayError": &catalog.ChangeUnderWayError{
+		Journal: header.Journal, Name: "a", Stage: catalog.StageSealed, Change: 1<<64 - 1, To: members,
+	},
 }
 
 // exported lists what the packages declare: variables named Err*, and types with an Error method.
@@ -95,6 +121,7 @@ func exported(t *testing.T) (vars, types []string) {
 	t.Helper()
 	for pkg, dir := range map[string]string{
 		"fencing": "../../fencing", "recovery": "../../recovery", "segments": "../../segments", "rpc": "../rpc",
+		"catalog": "../../journalnode/catalog",
 	} {
 		files, err := filepath.Glob(dir + "/*.go")
 		require.NoError(t, err)
@@ -163,7 +190,7 @@ func TestEveryExportedErrorTravels(t *testing.T) {
 func TestTableIsUnambiguous(t *testing.T) {
 	reasons, classes := map[string]bool{}, map[error]bool{}
 	for _, r := range table {
-		require.False(t, reasons[r.reason], r.reason)
+		require.Equal(t, travelsAs[r.class] != nil, reasons[r.reason], r.reason)
 		require.False(t, classes[r.class], r.reason)
 		require.NotEqual(t, codes.OK, r.code)
 		require.Regexp(t, `^[A-Z][A-Z0-9_]{0,62}$`, r.reason)
@@ -197,6 +224,12 @@ func requireSameClasses(t *testing.T, want, got error) {
 func TestEveryRowRoundTrips(t *testing.T) {
 	for _, r := range table {
 		t.Run(r.reason, func(t *testing.T) {
+			if as := travelsAs[r.class]; as != nil {
+				got := travel(t, fmt.Errorf("wrapped: %w", r.class))
+				require.ErrorIs(t, got, as)
+				require.ErrorContains(t, got, "wrapped: "+r.class.Error())
+				return
+			}
 			got := travel(t, r.class)
 			require.ErrorIs(t, got, r.class)
 			if !isContextError(r.class) {

@@ -8,6 +8,7 @@ import (
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -60,6 +61,43 @@ func rows() []row {
 		{"NOT_FOUND", codes.NotFound, rpc.ErrNotFound, nil},
 		{"PAST_END", codes.OutOfRange, rpc.ErrPastEnd, nil},
 		{"TOO_LARGE", codes.ResourceExhausted, rpc.ErrTooLarge, nil},
+
+		// The catalog. What it refuses for a reason that the nodes have, too, travels as theirs.
+		{"NO_LEADER", codes.Unavailable, rpc.ErrNoLeader, nil},
+		{"CATALOG_DOWN", codes.FailedPrecondition, rpc.ErrCatalogDown, nil},
+		{"NO_JOURNAL", codes.NotFound, catalog.ErrNoJournal, nil},
+		{"JOURNAL_EXISTS", codes.AlreadyExists, catalog.ErrJournalExists, nil},
+		{"JOURNAL_DELETED", codes.FailedPrecondition, catalog.ErrDeleted, nil},
+		{"NOT_FOUNDED", codes.FailedPrecondition, catalog.ErrNotFounded, nil},
+		{"CATALOG_CONFLICT", codes.Aborted, catalog.ErrConflict, []shape{conflictShape}},
+		{"CHANGE_UNDER_WAY", codes.FailedPrecondition, catalog.ErrChangeUnderWay, []shape{underWayShape, refusalShape}},
+		{"NODE_IN_USE", codes.FailedPrecondition, catalog.ErrInUse, []shape{inUseShape}},
+		{"LEASE_HELD", codes.FailedPrecondition, catalog.ErrHeld, []shape{heldShape}},
+		{"CATALOG_CLUSTER", codes.FailedPrecondition, catalog.ErrCluster, []shape{refusalShape}},
+		{"CATALOG_INDEX", codes.Internal, catalog.ErrIndex, []shape{refusalShape}},
+		{"CATALOG_LEVEL", codes.FailedPrecondition, catalog.ErrLevel, []shape{refusalShape}},
+		{"CATALOG_INVALID", codes.InvalidArgument, catalog.ErrInvalid, []shape{refusalShape}},
+		{"CATALOG_LIMIT", codes.ResourceExhausted, catalog.ErrLimit, []shape{refusalShape}},
+		{"NO_NODE", codes.NotFound, catalog.ErrNoNode, []shape{refusalShape}},
+		{"NODE_INCARNATION", codes.FailedPrecondition, catalog.ErrIncarnation, []shape{refusalShape}},
+		{"REPLACE_UNDER_WAY", codes.FailedPrecondition, catalog.ErrReplaceUnderWay, []shape{refusalShape}},
+		{"NODE_LEAVING", codes.FailedPrecondition, catalog.ErrLeaving, []shape{refusalShape}},
+		{"NODE_VOTER", codes.FailedPrecondition, catalog.ErrVoter, []shape{refusalShape}},
+		{"TOO_FEW_NODES", codes.FailedPrecondition, catalog.ErrTooFewNodes, []shape{refusalShape}},
+		{"NAME_TAKEN", codes.AlreadyExists, catalog.ErrNameTaken, []shape{refusalShape}},
+		{"NOT_DELETED", codes.FailedPrecondition, catalog.ErrNotDeleted, []shape{refusalShape}},
+		{"NO_CHANGE", codes.FailedPrecondition, catalog.ErrNoChange, []shape{refusalShape}},
+		{"CHANGE_STAGE", codes.Aborted, catalog.ErrStage, []shape{refusalShape}},
+		{"CHANGE_SEAL", codes.Aborted, catalog.ErrSeal, []shape{refusalShape}},
+		{"NOT_IN_FORCE", codes.FailedPrecondition, catalog.ErrNotInForce, []shape{refusalShape}},
+		{"SAME_MEMBERS", codes.FailedPrecondition, catalog.ErrSameMembers, []shape{refusalShape}},
+		{"CATALOG_DIVERGENCE", codes.DataLoss, catalog.ErrDivergence, []shape{refusalShape}},
+		{"SNAPSHOT_NO_MAJORITY", codes.FailedPrecondition, catalog.ErrNoMajority, []shape{refusalShape}},
+		{"SNAPSHOT_OLD", codes.FailedPrecondition, catalog.ErrOldSnapshot, []shape{refusalShape}},
+		{"LEASE_STALE", codes.Aborted, catalog.ErrStale, []shape{refusalShape}},
+		{"BAD_COMMAND", codes.InvalidArgument, catalog.ErrBadCommand, []shape{refusalShape}},
+		{"CATALOG_UNSUPPORTED", codes.Unimplemented, catalog.ErrUnsupported, nil},
+		{"CATALOG_CORRUPT", codes.DataLoss, catalog.ErrCorrupt, nil},
 
 		// What recovery found.
 		{"DIVERGENCE", codes.DataLoss, recovery.ErrDivergence, []shape{divergenceShape}},

@@ -14,6 +14,7 @@ import (
 // Register makes s serve svc. Every error of svc goes out through the error table.
 func Register(s grpc.ServiceRegistrar, svc rpc.Service) {
 	qjmv1.RegisterDataPlaneServer(s, &server{svc: svc})
+	qjmv1.RegisterControlPlaneServer(s, &controlServer{svc: svc})
 }
 
 // server decodes, calls, encodes. The Unsafe embedding makes a method that is missing here a compile

@@ -105,9 +105,10 @@ type fakeService struct {
 	accept   func(ctx context.Context, relay rpc.ChunkStream) error
 	chunks   func(ctx context.Context, send func(rpc.Chunk) error) error
 	write    func(h rpc.Header, s rpc.ServerStream) error
-	offset   int64
-	list     rpc.SnapshotList
-	chunk    rpc.SnapshotChunk
+	control
+	offset int64
+	list   rpc.SnapshotList
+	chunk  rpc.SnapshotChunk
 }
 
 func (f *fakeService) called(method string, args ...any) {

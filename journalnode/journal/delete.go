@@ -44,12 +44,12 @@ func (j *Journal) Reclaim(h rpc.Header) error {
 	if _, err := j.fence.Admit(h.Claim); err != nil {
 		return err
 	}
-	return j.Bury()
+	return j.Bury(quorum.Config{Version: j.config.Version + 1})
 }
 
-// Bury installs the empty config and removes the data: the caller knows that the delete is in force. Again,
+// Bury installs the empty config and removes the data: the caller knows that the delete is decided. Again,
 // it removes what is left. Owner only.
-func (j *Journal) Bury() error {
+func (j *Journal) Bury(empty quorum.Config) error {
 	switch {
 	case j.unknown != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
@@ -57,11 +57,13 @@ func (j *Journal) Bury() error {
 		return fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)
 	}
 	if !j.config.IsEmpty() {
-		next := quorum.Config{Version: j.config.Version + 1}
-		if err := j.save(func() error { return j.files.saveConfig(next) }); err != nil {
+		if empty.Version <= j.config.Version {
+			return &rpc.ConfigError{Journal: j.id, Got: empty.Version, Want: j.config.Version}
+		}
+		if err := j.save(func() error { return j.files.saveConfig(empty) }); err != nil {
 			return err
 		}
-		j.config = next
+		j.config = empty
 	}
 	err := j.reclaim()
 	j.structureChanged()

@@ -41,7 +41,7 @@ func (c *cluster) repairTombstone(id quorum.NodeID) {
 	m := c.nodes[id]
 	switch claim := m.Summary().Deleting; {
 	case c.inForce():
-		require.NoError(c, m.Bury())
+		require.NoError(c, m.Bury(quorum.Config{Version: m.Summary().Config.Version + 1}))
 	case !claim.IsZero() && rpc.TombstoneVoid(c.cfg, claim, c.states(id)):
 		require.NoError(c, m.Lift(claim))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/osfs"
 	"github.com/quorumjournal/qjm/journalnode"
+	"github.com/quorumjournal/qjm/journalnode/raftgroup"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -47,6 +48,7 @@ func TestCloseLeavesNoHealthyNodeBehind(t *testing.T) {
 		o.CompareEvery = time.Hour
 		if i == 2 {
 			o.FS, o.QueueBytes = slowFS{osfs.New(""), 20 * time.Millisecond}, 1 // what waits, waits in the stream
+			o.Raft.Stores = raftgroup.NewMemStores()
 		}
 	}})
 	cl := c.Client()

@@ -26,7 +26,9 @@ func promiseTo(t *testing.T, c *testcluster.Cluster, node int, journal string, c
 	defer func() { require.NoError(t, n.Close()) }()
 	info, err := n.Info(t.Context())
 	require.NoError(t, err)
-	h := rpc.Header{Journal: rpc.JournalIDOf(info.Cluster, journal), ConfigVersion: 1, Incarnation: info.Incarnation, Claim: claim}
+	found, err := n.FindJournal(t.Context(), journal)
+	require.NoError(t, err)
+	h := rpc.Header{Journal: found.ID, ConfigVersion: 1, Incarnation: info.Incarnation, Claim: claim}
 	require.Eventually(t, func() bool { _, err = n.NewEpoch(t.Context(), h); return err == nil }, 10*time.Second, 20*time.Millisecond)
 }
 

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/internal/testcluster"
+)
+
+// TestCluster: who is in the cluster and who leads it, and handing that over.
+func TestCluster(t *testing.T) {
+	c := clientOf(t, testcluster.Start(t, testcluster.Options{}))
+	c.ok("journal", "create", "a", "--replicas", "1")
+	for _, args := range [][]string{{"cluster", "status"}, {"member", "list"}, {"member", "list", "--consistency", "lease"}, {"cluster", "status", "--consistency", "stale"}} {
+		var v clusterJSON
+		require.NoError(t, json.Unmarshal([]byte(c.ok(append(args, "-o", "json")...)), &v))
+		require.Equal(t, args[0]+"-"+args[1], v.Schema[len("qjm.v1/"):])
+		want := "linearizable"
+		if len(args) > 2 {
+			want = args[3]
+		}
+		require.Equal(t, want, v.Consistency)
+		require.Len(t, v.Nodes, 3)
+		require.NotEmpty(t, c.ok(args...))
+	}
+	var before, after clusterJSON
+	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "list", "-o", "json")), &before))
+	var m memberJSON
+	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "transfer-leader", "-o", "json")), &m))
+	require.Equal(t, "leads", m.Result)
+	require.NotEqual(t, before.Leader, m.Node)
+	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "snapshot", "n1", "-o", "json")), &m))
+	require.NotEqual(t, "0", m.Index)
+	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "remove", "n3", "-o", "json")), &m))
+	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "list", "-o", "json")), &after))
+	require.Len(t, after.Nodes, 2)
+	r := c.do(nil, "member", "list", "--consistency", "loud")
+	require.Equal(t, 2, r.code)
+}

@@ -1,0 +1,192 @@
+package rpc
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// ReadStrength says what a read of the catalog rests on.
+type ReadStrength uint8
+
+// The strengths.
+const (
+	Linearizable ReadStrength = iota // an entry of the group's log: all that was answered before it is seen
+	LeaseRead                        // what the leader has; one that was deposed and does not know it answers, too
+	Stale                            // what the asked node has
+)
+
+// String returns the word used in flags and JSON.
+func (r ReadStrength) String() string {
+	switch r {
+	case Linearizable:
+		return "linearizable"
+	case LeaseRead:
+		return "lease"
+	case Stale:
+		return "stale"
+	}
+	return "unknown"
+}
+
+// CommandResult is what a command of the catalog came to.
+type CommandResult struct {
+	Index    uint64
+	Again    bool
+	Version  uint64
+	Change   uint64
+	Revision uint64
+	Kept     []error // one per lease of a keep-alive; nil: it was kept
+}
+
+// CatalogNode is a node as the catalog knows it.
+type CatalogNode struct {
+	ID             quorum.NodeID
+	Incarnation    quorum.Incarnation
+	Addr, HTTPAddr string
+	Labels         map[string]string
+	Version        string
+	Level          uint16
+	Voter, Leaving bool
+}
+
+// JournalPolicy says when snapshots are due and what is kept. Zero switches a line off.
+type JournalPolicy struct {
+	SnapshotBytes          uint64
+	SnapshotTxns           uint64
+	SnapshotIntervalMillis uint64
+	SnapshotGrowthPercent  uint32
+	RetainTxns             uint64
+	RetainBytes            uint64
+	Replicas               uint8
+	AutoReadmit            bool
+}
+
+// CatalogJournal is a journal as the catalog knows it.
+type CatalogJournal struct {
+	ID      segments.JournalID
+	Name    string
+	Config  quorum.Config
+	InForce uint64
+	Stage   string // of the change under way; empty: none
+	Policy  JournalPolicy
+	Quota   uint64
+	Deleted bool
+}
+
+// CatalogView is the catalog as of one index.
+type CatalogView struct {
+	Strength   ReadStrength
+	Index      uint64
+	Cluster    ClusterID     // zero: the catalog was not founded yet
+	Leader     quorum.NodeID // as far as the answering node knows
+	AnsweredBy quorum.NodeID
+	Nodes      []CatalogNode
+	Journals   []CatalogJournal
+}
+
+// PlaceRequest creates a journal under an id that was made anew for it: the same again is answered again.
+type PlaceRequest struct {
+	ID       segments.JournalID
+	Name     string
+	Replicas int    // 0: every node, up to DefaultReplicasMax
+	Spread   string // a label over whose values the members are spread
+	Policy   JournalPolicy
+	Quota    uint64
+	DryRun   bool
+}
+
+// ConfigureRequest sets what is not nil.
+type ConfigureRequest struct {
+	Name   string
+	Policy *JournalPolicy
+	Quota  *uint64
+}
+
+// JoinRequest is a blank node's wish to be part of the cluster.
+type JoinRequest struct {
+	Node   CatalogNode
+	DryRun bool
+}
+
+// JoinReply is what the node needs to write down.
+type JoinReply struct {
+	Cluster  ClusterID
+	Founders []quorum.Member
+	Nodes    []CatalogNode
+}
+
+// RemoveRequest takes a node out of the cluster. A zero Incarnation is the one that is not leaving.
+type RemoveRequest struct {
+	Node        quorum.NodeID
+	Incarnation quorum.Incarnation
+	DryRun      bool
+	Forwarded   bool // by a node: only the leader may answer
+}
+
+// TransferRequest hands the leadership of the catalog's group over, to any other voter where To is empty.
+type TransferRequest struct {
+	To        quorum.NodeID
+	Forwarded bool // by a node: only the leader may answer
+}
+
+// RaftConn is one end of a stream of bytes. It is a net.Conn less the addresses, which mean nothing here,
+// and whose package the cores must not depend on.
+type RaftConn interface {
+	io.ReadWriteCloser
+	SetDeadline(time.Time) error
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// Control is what a node answers for the catalog, as seen by a client or a peer.
+type Control interface {
+	// RaftStream opens a stream for the catalog's group. ctx bounds the opening only. The first bytes of the
+	// dialling side name cluster, sender and receiver (N4).
+	RaftStream(ctx context.Context) (RaftConn, error)
+	ControlCalls
+}
+
+// ControlService is what a node serves of the catalog.
+type ControlService interface {
+	// RaftStream takes the other end. On an error the stream is closed; else it belongs to the service, and
+	// lasts until one side closes it.
+	RaftStream(conn RaftConn) error
+	ControlCalls
+}
+
+// ControlCalls are the calls with one answer. What only the leader can do is passed on to it.
+type ControlCalls interface {
+	// ForwardCommand applies a command on the leader, which the node must be: else ErrNoLeader.
+	ForwardCommand(ctx context.Context, command []byte) (CommandResult, error)
+	// ReadIndex is how far a linearizable read must go; the node must be the leader.
+	ReadIndex(ctx context.Context) (uint64, error)
+	Catalog(ctx context.Context, strength ReadStrength) (CatalogView, error)
+	// FindJournal resolves a name by what the node has: its journals, else its copy of the catalog.
+	FindJournal(ctx context.Context, name string) (JournalSummary, error)
+	// PlaceJournal returns when a majority of the members has the journal.
+	PlaceJournal(ctx context.Context, req PlaceRequest) (quorum.Config, error)
+	// DropJournal returns when a majority of the members has the tombstone and the name is free (M2, M8).
+	DropJournal(ctx context.Context, name string) (segments.JournalID, error)
+	ConfigureJournal(ctx context.Context, req ConfigureRequest) error
+	Join(ctx context.Context, req JoinRequest) (JoinReply, error)
+	RemoveNode(ctx context.Context, req RemoveRequest) error
+	// TransferLeader returns who leads next.
+	TransferLeader(ctx context.Context, req TransferRequest) (quorum.NodeID, error)
+	// RaftSnapshot makes this very node take a raft snapshot, and returns the index that it reaches.
+	RaftSnapshot(ctx context.Context) (uint64, error)
+}
+
+// Bounds of the control plane.
+const (
+	RaftMessageBytes   = 64 << 10  // one piece of a raft stream
+	CommandBytesMax    = 512 << 10 // one command of the catalog
+	CatalogNodesMax    = 512       // nodes in one answer; an id may have two incarnations
+	CatalogJournalsMax = 20_000    // journals in one answer
+	LabelsMax          = 16
+	DefaultReplicasMax = 5 // members of a journal that was created without saying how many
+	KeptMax            = 1024
+)
