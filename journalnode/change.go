@@ -35,10 +35,11 @@ type driver struct {
 	id  segments.JournalID
 	log *slog.Logger
 
-	stage string // what the change was at in the last round
-	since time.Time
-	note  string
-	moved rpc.Seal // what this driver sealed itself: nodes may have forgotten it
+	stage  string // what the change was at in the last round
+	since  time.Time
+	note   string
+	warned string
+	moved  rpc.Seal // what this driver sealed itself: nodes may have forgotten it
 }
 
 func (n *Node) newDriver(ctl decider, id segments.JournalID) *driver {
@@ -68,7 +69,9 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 	case membership.Nothing:
 		return false, nil
 	case membership.Wait:
-		return false, d.setNote(ctx, j, a.Why)
+		s.Learner = true
+		err := d.each(ctx, a.Learners, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
+		return false, errors.Join(err, d.setNote(ctx, j, a.Why))
 	case membership.Install:
 		s.Config, s.Learner = a.Config, j.Change != nil && j.Change.Stage == catalog.StageLearning
 		return true, d.each(ctx, a.On, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
@@ -94,6 +97,14 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 		return false, a.Err
 	}
 	return false, fmt.Errorf("journalnode: unknown action %T", action)
+}
+
+// warn says why a round failed: the same reason once.
+func (d *driver) warn(err error) {
+	if why := err.Error(); why != d.warned {
+		d.warned = why
+		d.log.Warn("a journal's members cannot be seen to now; tried again soon", "stage", d.stage, "err", err)
+	}
 }
 
 func (d *driver) setNote(ctx context.Context, j catalog.Journal, why string) error {
@@ -252,7 +263,7 @@ func (t told) report(j catalog.Journal, before segments.End, known bool, gone ti
 	st := t.state
 	r := membership.Report{
 		Heard: true, Config: st.Summary.Config, Promised: st.Promised, DataKnown: st.DataKnown, HasData: len(t.list) > 0,
-		WriterHeard: st.SinceWriter > 0 && st.SinceWriter <= gone,
+		WriterHeard: st.SinceWriter > 0 && st.SinceWriter <= gone || st.SinceWriter == 0 && st.Up <= gone,
 	}
 	if st.Poisoned != "" {
 		r.Err = "it takes no writes: " + st.Poisoned

@@ -31,6 +31,7 @@ type Node struct {
 	lock  io.Closer
 	peers *peers
 
+	startedAt time.Time
 	stopping  chan struct{}
 	admission chan struct{} // closed when this storage belongs to its cluster (N4)
 	stopOnce  sync.Once
@@ -72,7 +73,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS,
+		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS, startedAt: time.Now(),
 		stopping: make(chan struct{}), admission: make(chan struct{}), owners: map[segments.JournalID]*owner{},
 		failed: map[segments.JournalID]error{}, unopened: map[segments.JournalID]*unopened{}, tries: map[segments.JournalID]repairLog{},
 		pins: map[segments.JournalID][]snapshots.Pin{}, desk: newDesk(), snapshotWake: make(chan struct{}, 1),
@@ -321,6 +322,9 @@ func (n *Node) foundCluster() {
 			n.out = err
 		}
 		n.idMu.Unlock()
+		if errors.Is(err, ErrNotAdmitted) && !errors.Is(err, ErrTwoClusters) {
+			n.readmission()
+		}
 		select {
 		case <-time.After(wait):
 		case <-n.stopping:

@@ -23,6 +23,7 @@ type control struct {
 	result  rpc.CommandResult
 	view    rpc.CatalogView
 	joined  rpc.JoinReply
+	changed rpc.ChangeReply
 	stream  func(rpc.RaftConn) error
 }
 
@@ -59,6 +60,21 @@ func (c *control) DropJournal(_ context.Context, name string) (segments.JournalI
 func (c *control) ConfigureJournal(_ context.Context, r rpc.ConfigureRequest) error {
 	c.said("ConfigureJournal", r)
 	return c.failure
+}
+
+func (c *control) ChangeMembers(_ context.Context, r rpc.ChangeRequest) (rpc.ChangeReply, error) {
+	c.said("ChangeMembers", r)
+	return c.changed, c.failure
+}
+
+func (c *control) AbortChange(_ context.Context, r rpc.AbortRequest) (uint64, error) {
+	c.said("AbortChange", r)
+	return 7, c.failure
+}
+
+func (c *control) Readmit(_ context.Context, r rpc.ReadmitRequest) (rpc.ReadmitReply, error) {
+	c.said("Readmit", r)
+	return rpc.ReadmitReply{Old: members[0], New: members[1]}, c.failure
 }
 
 func (c *control) Join(_ context.Context, r rpc.JoinRequest) (rpc.JoinReply, error) {
