@@ -27,6 +27,7 @@ func (n *Node) Info(context.Context) (rpc.NodeInfo, error) {
 	return rpc.NodeInfo{
 		ID: id.ID, Incarnation: id.Incarnation, Cluster: id.Cluster, Phase: id.Phase,
 		Founders: n.withAddrs(id.Founders), Version: n.opts.Version,
+		Full: n.reserve.Low(),
 	}, nil
 }
 

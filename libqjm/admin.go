@@ -160,7 +160,7 @@ func (c *Client) Recover(ctx context.Context, name string) (Recovery, error) {
 // NodeStatus is how one node stands in a journal.
 type NodeStatus struct {
 	Node        string
-	State       string // in-sync, behind, unknown, damaged, poisoned, deleting, deleted, absent, unreachable
+	State       string // in-sync, behind, unknown, damaged, poisoned, deleting, deleted, absent, unreachable, learner
 	Incarnation string
 	Promised    Epoch
 	Newest      TxID // first txid of its newest segment
@@ -189,7 +189,7 @@ type JournalStatus struct {
 
 // Degraded reports whether anything is less than it should be.
 func (s JournalStatus) Degraded() bool {
-	return slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State != "in-sync" })
+	return slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State != "in-sync" && n.State != "learner" })
 }
 
 // Status asks all nodes how a journal stands. A quorum that is missing is told in the status, not as an
@@ -200,6 +200,7 @@ func (c *Client) Status(ctx context.Context, name string) (JournalStatus, error)
 		return JournalStatus{}, err
 	}
 	st := JournalStatus{Name: name, ID: ref.id.String(), Version: ref.cfg.Version, Quorum: err == nil}
+	got = slices.DeleteFunc(got, func(r reply[rpc.JournalState]) bool { return !concerned(ref.cfg, r) })
 	var claim fencing.Claim
 	for _, r := range got {
 		if r.err != nil {
@@ -217,9 +218,23 @@ func (c *Client) Status(ctx context.Context, name string) (JournalStatus, error)
 		st.Epoch, st.Writer = claim.Epoch, claim.Writer.String()
 	}
 	for _, r := range got {
-		st.Nodes = append(st.Nodes, nodeStatus(r, st))
+		n := nodeStatus(r, st)
+		if r.err == nil && !isMember(ref.cfg, r.node) {
+			n.State = "learner"
+		}
+		st.Nodes = append(st.Nodes, n)
 	}
 	return st, nil
+}
+
+func isMember(cfg quorum.Config, id quorum.NodeID) bool {
+	return slices.ContainsFunc(cfg.Members(), func(m quorum.Member) bool { return m.ID == id })
+}
+
+// concerned: a node that is no member has to do with the journal only while it copies it. Where nobody knows
+// who the members are, all nodes are told of.
+func concerned(cfg quorum.Config, r reply[rpc.JournalState]) bool {
+	return cfg.IsZero() || isMember(cfg, r.node) || r.err == nil && !r.val.Summary.Deleted && r.val.Answer.Newest > 0
 }
 
 // committedBy is the highest txid that one node's answer proves committed.
@@ -296,7 +311,11 @@ func (c *Client) Segments(ctx context.Context, name string) ([]SegmentInfo, erro
 	}
 	var out []SegmentInfo
 	answered := false
-	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) ([]rpc.SegmentInfo, error) {
+	ids := c.nodeIDs()
+	if !ref.cfg.IsZero() {
+		ids = slices.DeleteFunc(ids, func(id quorum.NodeID) bool { return !isMember(ref.cfg, id) })
+	}
+	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) ([]rpc.SegmentInfo, error) {
 		return rpc.AllSegments(ctx, ref.id, n.Segments)
 	}, func(r reply[[]rpc.SegmentInfo]) bool {
 		answered = answered || r.err == nil

@@ -95,7 +95,7 @@ var exitTable = []exitRow{
 	{"no journal", is(libqjm.ErrNoJournal), ExitRefused},
 	{"journal exists", is(libqjm.ErrJournalExists), ExitRefused},
 	{"journal deleting", is(libqjm.ErrJournalDeleting), ExitRefused},
-	{"catalog", is(libqjm.ErrTooFewNodes, libqjm.ErrNoNode, libqjm.ErrNodeInUse, catalog.ErrIncarnation, catalog.ErrVoter, catalog.ErrLimit, catalog.ErrConflict, catalog.ErrChangeUnderWay), ExitRefused},
+	{"catalog", is(libqjm.ErrTooFewNodes, libqjm.ErrNoNode, libqjm.ErrNodeInUse, catalog.ErrIncarnation, catalog.ErrVoter, catalog.ErrLimit, catalog.ErrConflict, catalog.ErrChangeUnderWay, catalog.ErrStage, catalog.ErrNoChange, libqjm.ErrChangeAborted), ExitRefused},
 	{"no leader", is(libqjm.ErrNoLeader, rpc.ErrCatalogDown), ExitNoQuorum},
 	{"journal deleted", is(libqjm.ErrJournalDeleted), ExitRefused},
 	{"past the end", is(libqjm.ErrPastEnd), ExitRefused},

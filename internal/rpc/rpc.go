@@ -58,6 +58,7 @@ type NodeInfo struct {
 	Phase       Phase
 	Founders    []quorum.Member
 	Version     string
+	Full        bool // the disk is full: the node lives on its reserve
 }
 
 // JournalSummary is one line of a node's list of journals.
@@ -96,8 +97,8 @@ type JournalState struct {
 	// started.
 	SinceWriter time.Duration
 	// Up is how long the node has been up: one that is not up for long cannot say that there is no writer.
-	Up time.Duration
-	Seal        Seal // what that writer told of the open segment (M4)
+	Up   time.Duration
+	Seal Seal // what that writer told of the open segment (M4)
 }
 
 // Damage names one segment that a node cannot read in full.

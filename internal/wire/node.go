@@ -18,6 +18,7 @@ func infoToProto(n rpc.NodeInfo) *qjmv1.GetInfoResponse {
 		Phase:       qjmv1.Phase(n.Phase) + qjmv1.Phase_PHASE_BLANK,
 		Founders:    membersToProto(n.Founders),
 		Version:     text(n.Version),
+		Full:        n.Full,
 	}
 }
 
@@ -33,6 +34,7 @@ func infoFromProto(p *qjmv1.GetInfoResponse) (rpc.NodeInfo, error) {
 		Phase:       rpc.Phase(p.Phase - qjmv1.Phase_PHASE_BLANK),
 		Founders:    d.members("founders", p.Founders, foundersMax),
 		Version:     p.Version,
+		Full:        p.Full,
 	}, d.done()
 }
 

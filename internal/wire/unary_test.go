@@ -35,7 +35,7 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 	}
 	for _, s := range []*fakeService{
 		{
-			info: rpc.NodeInfo{
+			info: rpc.NodeInfo{Full: true,
 				ID: "n1", Incarnation: quorum.Incarnation{9}, Cluster: rpc.ClusterID{8}, Phase: rpc.Founding,
 				Founders: members, Version: "v0.1",
 			},

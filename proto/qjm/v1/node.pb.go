@@ -129,7 +129,9 @@ type GetInfoResponse struct {
 	// The genesis record: the founding nodes. Empty while blank.
 	Founders []*Member `protobuf:"bytes,5,rep,name=founders,proto3" json:"founders,omitempty"`
 	// Version of the node's program, for people.
-	Version       string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// The disk is full: the node lives on its reserve.
+	Full          bool `protobuf:"varint,7,opt,name=full,proto3" json:"full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -204,6 +206,13 @@ func (x *GetInfoResponse) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *GetInfoResponse) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
 }
 
 // Journal is one line of a node's list of journals.
@@ -1247,7 +1256,7 @@ var File_qjm_v1_node_proto protoreflect.FileDescriptor
 const file_qjm_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"\x11qjm/v1/node.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/recovery.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xd6\x01\n" +
+	"\x0eGetInfoRequest\"\xea\x01\n" +
 	"\x0fGetInfoResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1d\n" +
@@ -1255,7 +1264,8 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"cluster_id\x18\x03 \x01(\fR\tclusterId\x12#\n" +
 	"\x05phase\x18\x04 \x01(\x0e2\r.qjm.v1.PhaseR\x05phase\x12*\n" +
 	"\bfounders\x18\x05 \x03(\v2\x0e.qjm.v1.MemberR\bfounders\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"\xc3\x01\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
+	"\x04full\x18\a \x01(\bR\x04full\"\xc3\x01\n" +
 	"\aJournal\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x12\n" +
