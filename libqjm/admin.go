@@ -46,8 +46,7 @@ type JournalInfo struct {
 	Members []string
 	Version uint64 // of its config
 	Deleted bool   // only the tombstone is left, or will be soon: such ones are not listed
-	// Deleting: some nodes have a tombstone that is not known to be in force: a delete was cut off. Delete
-	// again to finish it; a writer that is opened instead undoes it.
+	// Deleting: some nodes have the tombstone, not a majority yet: the delete is decided, and will be finished.
 	Deleting bool
 }
 
@@ -89,11 +88,11 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 
 // journalInfo is what nodes say of one journal, by the newest config among them.
 func journalInfo(id segments.JournalID, by map[quorum.NodeID]rpc.JournalSummary, nodes int) JournalInfo {
-	info := JournalInfo{ID: id.String(), Deleted: rpc.TombstoneInForce(quorum.Config{}, nodes, by)}
+	info := JournalInfo{ID: id.String(), Deleted: rpc.DeleteInForce(quorum.Config{}, nodes, by)}
 	var cfg quorum.Config
 	for _, s := range by {
 		info.Name = s.Name
-		info.Deleting = info.Deleting || !info.Deleted && (s.Deleted || !s.Deleting.IsZero())
+		info.Deleting = info.Deleting || !info.Deleted && s.Deleted
 		if !s.Deleted && s.Config.Version > cfg.Version {
 			cfg = s.Config
 		}
@@ -160,7 +159,7 @@ func (c *Client) Recover(ctx context.Context, name string) (Recovery, error) {
 // NodeStatus is how one node stands in a journal.
 type NodeStatus struct {
 	Node        string
-	State       string // in-sync, behind, unknown, damaged, poisoned, deleting, deleted, absent, unreachable, learner
+	State       string // in-sync, behind, unknown, damaged, poisoned, deleted, absent, unreachable, learner
 	Incarnation string
 	Promised    Epoch
 	Newest      TxID // first txid of its newest segment
@@ -273,9 +272,6 @@ func nodeStatus(r reply[rpc.JournalState], st JournalStatus) NodeStatus {
 	switch {
 	case s.Summary.Deleted:
 		n.State = "deleted"
-	case !s.Summary.Deleting.IsZero():
-		n.State = "deleting"
-		n.Problems = append(n.Problems, fmt.Sprintf("tombstone of epoch %d, not known to be in force; the data is kept", s.Summary.Deleting.Epoch))
 	case !s.Member:
 		n.State = "unknown"
 	case s.Poisoned != "":
