@@ -235,7 +235,11 @@ func (j *Journal) Purge(req PurgeRequest) (PurgeResult, error) {
 		return res, err
 	}
 	cover, _ := snapshots.Cover(listed, held)
-	if own := j.digestAt(segs, cover.At.TxID); !own.IsZero() && own != cover.At.Digest {
+	own, here, err := j.digestAt(segs, cover.At.TxID)
+	if err != nil {
+		return res, err
+	}
+	if here && own != cover.At.Digest {
 		return res, &snapshots.DivergenceError{Segment: plan.Remove[0], Own: segments.Position{TxID: cover.At.TxID, Digest: own}, Snapshot: cover.ID()}
 	}
 	if req.Max > 0 && len(plan.Remove) > req.Max {
@@ -292,17 +296,22 @@ func (j *Journal) removeSegments(firsts []segments.TxID) error {
 	return err
 }
 
-// digestAt returns the digest at a txid in the own log; zero where no frame is known to end there.
-func (j *Journal) digestAt(segs []snapshots.Segment, t segments.TxID) segments.Digest {
-	for _, s := range segs {
-		if s.End.First > t || s.End.Last < t || s.Damaged {
-			continue
-		}
-		if d, found, err := j.store.DigestAt(s.End.First, t); err == nil && found {
-			return d
+// digestAt returns the digest at a txid in the own log, and whether the log holds that txid in a copy that can be
+// read; the digest is zero then where no frame ends there. A finalized copy outdoes one in progress, which may be
+// a leftover. An error: it could not be read now, which says nothing about what is in it (N2).
+func (j *Journal) digestAt(segs []snapshots.Segment, t segments.TxID) (d segments.Digest, here bool, err error) {
+	for _, finalized := range []bool{true, false} {
+		for _, s := range segs {
+			if s.Finalized != finalized || s.End.First > t || s.End.Last < t || s.Damaged {
+				continue
+			}
+			if d, _, err = j.store.DigestAt(s.End.First, t); err != nil {
+				return d, true, fmt.Errorf("journal: %w", err)
+			}
+			return d, true, nil
 		}
 	}
-	return segments.Digest{}
+	return d, false, nil
 }
 
 // Install makes a snapshot the start of the log here (C3): what the peers have purged cannot be had any more.
@@ -321,9 +330,11 @@ func (j *Journal) Install(snap snapshots.Snapshot, behind segments.TxID) (snapsh
 		return snapshots.InstallPlan{}, fmt.Errorf("%w: %s is not listed, held and verified here", rpc.ErrNoSnapshot, snap.ID())
 	}
 	segs := j.described()
-	plan, err := snapshots.InstallDecision(snapshots.InstallInput{
-		Snapshot: snap, Segments: segs, OwnAt: j.digestAt(segs, snap.At.TxID), Purged: j.purged,
-	})
+	own, _, err := j.digestAt(segs, snap.At.TxID)
+	if err != nil {
+		return snapshots.InstallPlan{}, err
+	}
+	plan, err := snapshots.InstallDecision(snapshots.InstallInput{Snapshot: snap, Segments: segs, OwnAt: own, Purged: j.purged})
 	if err != nil {
 		return plan, err
 	}
