@@ -41,6 +41,8 @@ type driver struct {
 	since time.Time
 	note  string
 	moved rpc.Seal // what this driver sealed itself: nodes may have forgotten it
+
+	taught time.Time // when the learners were last asked to go on copying
 }
 
 func (n *Node) newDriver(ctl decider, id segments.JournalID) *driver {
@@ -70,7 +72,7 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 	case membership.Nothing:
 		return false, nil
 	case membership.Wait:
-		return false, d.setNote(ctx, j, a.Why)
+		return false, errors.Join(d.teach(ctx, j, s), d.setNote(ctx, j, a.Why))
 	case membership.Install:
 		s.Config, s.Learner = a.Config, j.Change != nil && j.Change.Stage == catalog.StageLearning
 		return true, d.each(ctx, a.On, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
@@ -96,6 +98,21 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 		return false, a.Err
 	}
 	return false, fmt.Errorf("journalnode: unknown action %T", action)
+}
+
+// teachEvery is how often learners are asked again: a node copies a journal that it is no member of for
+// rpc.LearnFor only, and forgets that it does when it restarts.
+const teachEvery = rpc.LearnFor / 5
+
+// teach keeps the learners copying while the change waits for them. One that was a member before has the config
+// already, so that nothing else would tell it (M6, M8).
+func (d *driver) teach(ctx context.Context, j catalog.Journal, s rpc.JournalSummary) error {
+	if j.Change == nil || j.Change.Stage != catalog.StageLearning || time.Since(d.taught) < teachEvery {
+		return nil
+	}
+	d.taught = time.Now()
+	s.Learner = true
+	return d.each(ctx, j.Change.Learners(), func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
 }
 
 func (d *driver) setNote(ctx context.Context, j catalog.Journal, why string) error {
@@ -155,7 +172,7 @@ func (d *driver) view(ctx context.Context, j catalog.Journal) membership.View {
 		stage = fmt.Sprintf("%s of change %d, config %d", j.Change.Stage, j.Change.StartedIndex, j.Config.Version)
 	}
 	if stage != d.stage {
-		d.stage, d.since, d.note = stage, time.Now(), ""
+		d.stage, d.since, d.note, d.taught = stage, time.Now(), "", time.Time{}
 	}
 	v := membership.View{Journal: j, Reports: map[quorum.Key]membership.Report{}}
 	v.Expired = time.Since(d.since) > d.n.opts.ChangePatience

@@ -191,6 +191,50 @@ func TestM4_PurgedJournal(t *testing.T) {
 	}
 }
 
+// M8, C5: nodes that left a purged journal keep nothing of it, its snapshot included, though they go on hearing
+// what is listed; and come back as if they had never been there.
+func TestM8_LeavesAPurgedJournalAndComesBack(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 6, Tune: noMargin}, func(b *bed) {
+		d := b.newDesk("m", 0, 1, 2)
+		cl := b.Client()
+		w := d.segments(cl, 6)
+		d.purgedAt(cl, 60, 50, 0, 1, 2)
+		d.begin(3, 4, 5)
+		d.until("members 3, 4, 5", 0, func(j catalog.Journal) bool { d.apply(); return over(j) })
+		kept := func(i int) (n int) {
+			l, err := d.Nodes[i].Snapshots(d.ctx, d.id)
+			require.NoError(b, err)
+			return len(l.Held)
+		}
+		gone := func(catalog.Journal) bool {
+			d.apply()
+			for i := range 3 {
+				if d.bytesOn(i) > 0 || kept(i) > 0 {
+					return false
+				}
+			}
+			return true
+		}
+		d.until("clean-up", 3, gone)
+		b.wait(10 * time.Second)
+		require.True(b, gone(catalog.Journal{}), "what is listed is not fetched again")
+
+		_, err := w.Append(b.ctx, []byte("x"))
+		require.NoError(b, err)
+		d.begin(0, 1, 2)
+		d.until("members 0, 1, 2", 3, func(j catalog.Journal) bool { d.apply(); return over(j) })
+		for i := 3; i < 6; i++ {
+			b.StopNode(i)
+		}
+		_, err = w.Append(b.ctx, []byte("x"))
+		require.NoError(b, err)
+		for i := range 3 {
+			require.Equal(b, 1, kept(i))
+		}
+		require.NoError(b, w.Close(b.ctx))
+	})
+}
+
 // segments writes n finalized segments of ten txns, and one more that stays open.
 func (d *desk) segments(cl *libqjm.Client, n int) *libqjm.Writer {
 	d.Helper()

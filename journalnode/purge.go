@@ -66,7 +66,7 @@ func (n *Node) snapshotLoop() {
 // keepSnapshots looks after one journal. Each step goes on without the one before.
 func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 	listed := o.j.Listed()
-	if len(listed) == 0 || o.j.Usable() != nil || o.j.Summary().Deleted {
+	if len(listed) == 0 || o.j.Usable() != nil || !n.keepsData(o) {
 		return nil
 	}
 	ctx, cancel := n.context(n.opts.ScrubEvery)
@@ -86,6 +86,12 @@ func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 		WrittenBefore: time.Now().Add(-n.opts.UploadKeep).UnixMilli(), Below: newest.TxID,
 	}))
 	return errors.Join(errs...)
+}
+
+// keepsData: the node is a member, or a learner under way. One that has left goes on hearing what is listed, and
+// keeps nothing but config and promise (M8).
+func (n *Node) keepsData(o *owner) bool {
+	return o.j.Summary().Config.Has(n.opts.ID, o.j.Self().Incarnation) || time.Now().UnixNano() <= o.learnUntil.Load()
 }
 
 func heldAs(store *snapshots.Store, txid segments.TxID) (snapshots.Info, bool) {
@@ -135,7 +141,7 @@ func (n *Node) fetchSnapshot(ctx context.Context, o *owner, store *snapshots.Sto
 	}
 	defer func() { _ = u.Close() }() // what is there is resumed, or was finished
 	errs := []error{rpc.ErrNoSource}
-	for _, p := range n.opts.InitialCluster {
+	for _, p := range o.j.Summary().Config.Members() {
 		if p.ID == n.opts.ID {
 			continue
 		}
@@ -250,7 +256,7 @@ func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
 	need := o.j.Needs()
 	lists := map[quorum.NodeID]rpc.SegmentsPage{}
 	var errs []error
-	for _, p := range n.opts.InitialCluster {
+	for _, p := range o.j.Summary().Config.Members() {
 		if p.ID == n.opts.ID {
 			continue
 		}

@@ -60,10 +60,14 @@ func (j *Journal) verified() ([]snapshots.Snapshot, error) {
 	return out, err
 }
 
-// dropSnapshots removes the data of a journal that is deleted. Uploads and readers under way fail, or end.
+// dropSnapshots removes the snapshots of a journal that is deleted, or that this node has left. Uploads and
+// readers under way fail, or end.
 func (j *Journal) dropSnapshots() error {
 	j.snapMu.Lock()
 	defer j.snapMu.Unlock()
+	if j.snaps != nil {
+		j.snaps.Retire() // an upload under way must not give a name to what a later store has begun
+	}
 	j.snaps, j.snapsGone = nil, true
 	dir := j.files.path(snapshotsDir)
 	names, err := j.files.fs.List(dir)
@@ -71,9 +75,18 @@ func (j *Journal) dropSnapshots() error {
 		return nil
 	}
 	for _, n := range names {
-		err = errors.Join(err, j.files.fs.Remove(path.Join(dir, n)))
+		if rerr := j.files.fs.Remove(path.Join(dir, n)); !errors.Is(rerr, fs.ErrNotExist) { // an upload may end meanwhile
+			err = errors.Join(err, rerr)
+		}
 	}
 	return errors.Join(err, j.files.fs.SyncDir(dir))
+}
+
+// mayHoldSnapshots lets snapshots be kept again, where the journal lives on without this node: it may come back.
+func (j *Journal) mayHoldSnapshots() {
+	j.snapMu.Lock()
+	defer j.snapMu.Unlock()
+	j.snapsGone = false
 }
 
 // SetListed says which snapshots are listed. They come from the applied catalog, and from nowhere else (C2).
@@ -280,6 +293,18 @@ func (j *Journal) raisePurged(p segments.Position) error {
 	}
 	j.purged = p
 	j.publish()
+	return nil
+}
+
+// dropPurged forgets the purge point, durably: the data that it is about goes next (M8).
+func (j *Journal) dropPurged() error {
+	if j.purged.TxID == 0 {
+		return nil
+	}
+	if err := j.save(j.files.removePurged); err != nil {
+		return err
+	}
+	j.purged = segments.Position{}
 	return nil
 }
 
