@@ -10,6 +10,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments/store"
 )
 
 // M8: a member keeps its data whoever asks it to leave; one that the config names no more drops it, and keeps
@@ -142,4 +143,31 @@ func TestM0_MemberAgainCutOffAtEveryOperation(t *testing.T) {
 			return
 		}
 	}
+}
+
+// M8: a segment that is being pulled when the node leaves is nobody's business any more: it is refused, and the
+// journal can be copied again when the node comes back.
+func TestM8_PullUnderWayWhenLeaving(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	finalSegments(c, w, 1)
+	m := c.nodes[nodeC]
+	info, err := c.nodes[nodeA].store.Info(1)
+	require.NoError(t, err)
+	pulled := func() *store.Incoming {
+		inc, err := m.NewIncoming(info.Prev, info.Epoch)
+		require.NoError(t, err)
+		require.NoError(t, c.nodes[nodeA].store.CopyPrefix(1, info.Last, inc))
+		return inc
+	}
+	before, thrown := pulled(), pulled()
+	rest := slices.DeleteFunc(c.cfg.Members(), func(x quorum.Member) bool { return x.ID == nodeC })
+	require.NoError(t, m.InstallConfig(quorum.NewConfig(2, rest...)))
+	require.NoError(t, m.Leave())
+	require.ErrorIs(t, m.InstallFinalized(before, info.End()), store.ErrClosed)
+	require.NoError(t, thrown.Abort())
+	require.Empty(t, m.State().Poisoned)
+	require.NoError(t, m.InstallConfig(quorum.NewConfig(3, c.cfg.Members()...)))
+	require.NoError(t, m.InstallFinalized(pulled(), info.End()))
+	require.Len(t, m.Segments(), 1)
 }
