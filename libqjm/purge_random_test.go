@@ -98,7 +98,9 @@ func (p *purging) idle() {
 	}
 }
 
-func stateAt(txid libqjm.TxID) []byte { return bytes.Repeat(fmt.Appendf(nil, "state at %d\n", txid), 500) }
+func stateAt(txid libqjm.TxID) []byte {
+	return bytes.Repeat(fmt.Appendf(nil, "state at %d\n", txid), 500)
+}
 
 // finish: all run; then one is away, and the other two are all there is.
 func (p *purging) finish(away int) {
