@@ -25,6 +25,8 @@ const purgeStep = 8
 type snapshotLog struct {
 	compared time.Time // with the peers' purge points
 	said     string    // the last error: said once, not with each try
+	// scrubbed is when each snapshot here was last read in full.
+	scrubbed map[segments.TxID]time.Time
 }
 
 // snapshotLoop keeps what is listed: it gets and verifies the newest listed snapshot, starts from it where
@@ -66,7 +68,7 @@ func (n *Node) snapshotLoop() {
 // keepSnapshots looks after one journal. Each step goes on without the one before.
 func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 	listed := o.j.Listed()
-	if len(listed) == 0 || o.j.Usable() != nil || o.j.Summary().Deleted {
+	if len(listed) == 0 || o.j.Usable() != nil || !n.keepsData(o) {
 		return nil
 	}
 	ctx, cancel := n.context(n.opts.ScrubEvery)
@@ -76,7 +78,7 @@ func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 		return err
 	}
 	newest := listed[len(listed)-1]
-	errs := []error{n.getSnapshot(ctx, o, store, newest), n.verifyOne(store, listed)}
+	errs := []error{n.getSnapshot(ctx, o, store, newest), n.verifyOne(store, listed), n.scrubSnapshots(store, listed, log)}
 	if time.Since(log.compared) >= n.opts.CompareEvery || o.j.Incomplete() {
 		errs = append(errs, n.installIfBehind(ctx, o))
 		log.compared = time.Now()
@@ -86,6 +88,12 @@ func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 		WrittenBefore: time.Now().Add(-n.opts.UploadKeep).UnixMilli(), Below: newest.TxID,
 	}))
 	return errors.Join(errs...)
+}
+
+// keepsData: the node is a member, or a learner under way. One that has left goes on hearing what is listed, and
+// keeps nothing but config and promise (M8).
+func (n *Node) keepsData(o *owner) bool {
+	return o.j.Summary().Config.Has(n.opts.ID, o.j.Self().Incarnation) || time.Now().UnixNano() <= o.learnUntil.Load()
 }
 
 func heldAs(store *snapshots.Store, txid segments.TxID) (snapshots.Info, bool) {
@@ -135,7 +143,7 @@ func (n *Node) fetchSnapshot(ctx context.Context, o *owner, store *snapshots.Sto
 	}
 	defer func() { _ = u.Close() }() // what is there is resumed, or was finished
 	errs := []error{rpc.ErrNoSource}
-	for _, p := range n.opts.InitialCluster {
+	for _, p := range o.j.Summary().Config.Members() {
 		if p.ID == n.opts.ID {
 			continue
 		}
@@ -203,6 +211,29 @@ func (n *Node) verifyOne(store *snapshots.Store, listed []snapshots.Snapshot) er
 	return nil
 }
 
+// scrubSnapshots reads listed snapshots again, each every ScrubEvery (A2): the log before them is gone, or about
+// to go. A bad one is unknown from then on, and is copied from a peer.
+func (n *Node) scrubSnapshots(store *snapshots.Store, listed []snapshots.Snapshot, log *snapshotLog) error {
+	next := map[segments.TxID]time.Time{}
+	var errs []error
+	for _, snap := range listed {
+		h, ok := heldAs(store, snap.TxID)
+		if !ok || h.Snapshot != snap || !h.Verified {
+			continue
+		}
+		at, seen := log.scrubbed[snap.TxID]
+		if !seen {
+			at = time.Now() // it was verified a moment ago
+		} else if time.Since(at) >= n.opts.ScrubEvery {
+			errs = append(errs, store.Verify(snap.TxID, n.slowly))
+			at = time.Now()
+		}
+		next[snap.TxID] = at
+	}
+	log.scrubbed = next
+	return errors.Join(errs...)
+}
+
 // purge removes what may go, a few segments at a time.
 func (n *Node) purge(ctx context.Context, o *owner) error {
 	o.j.LoadInfos()
@@ -250,7 +281,7 @@ func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
 	need := o.j.Needs()
 	lists := map[quorum.NodeID]rpc.SegmentsPage{}
 	var errs []error
-	for _, p := range n.opts.InitialCluster {
+	for _, p := range o.j.Summary().Config.Members() {
 		if p.ID == n.opts.ID {
 			continue
 		}

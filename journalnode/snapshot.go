@@ -224,6 +224,9 @@ func (n *Node) PutSnapshot(_ context.Context, p rpc.SnapshotPiece) (int64, error
 	if err := n.admitted(); err != nil {
 		return 0, err
 	}
+	if len(p.Bytes) > rpc.SnapshotChunkMax {
+		return 0, fmt.Errorf("%w: a piece of %d bytes (want at most %d)", rpc.ErrBadRequest, len(p.Bytes), rpc.SnapshotChunkMax)
+	}
 	if got := crc32.Checksum(p.Bytes, castagnoli); got != p.CRC {
 		return 0, fmt.Errorf("%w: crc (got %08x, want %08x)", rpc.ErrSnapshotChunk, got, p.CRC)
 	}
@@ -266,8 +269,11 @@ func (n *Node) FinishSnapshot(ctx context.Context, req rpc.SnapshotEnd) error {
 	if err := o.j.CheckSnapshot(req.Snapshot.ID()); err != nil {
 		return err
 	}
-	if held, err := n.holdsSnapshot(o, req.Snapshot); err != nil || held {
+	switch held, err := n.holdsSnapshot(o, req.Snapshot); {
+	case err != nil:
 		return err
+	case held:
+		return gate() // to verify it may have taken long
 	}
 	k := uploadKey{req.Header.Journal, req.Snapshot.ID()}
 	u := n.desk.find(k)
@@ -318,7 +324,18 @@ func (n *Node) holdsSnapshot(o *owner, snap snapshots.Snapshot) (bool, error) {
 }
 
 func (n *Node) slowly(r io.ReaderAt) io.ReaderAt {
-	return &slowReader{r: r, rate: n.opts.ScrubRate, stop: n.stopping}
+	return brokenOff{&slowReader{r: r, rate: n.opts.ScrubRate, stop: n.stopping}}
+}
+
+// brokenOff tells a store of snapshots that the node stops, which is no damage.
+type brokenOff struct{ io.ReaderAt }
+
+func (b brokenOff) ReadAt(p []byte, off int64) (int, error) {
+	k, err := b.ReaderAt.ReadAt(p, off)
+	if errors.Is(err, rpc.ErrClosed) {
+		err = snapshots.ErrClosed
+	}
+	return k, err
 }
 
 // Snapshots implements rpc.Service.

@@ -19,6 +19,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/memnet"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
@@ -530,8 +531,48 @@ func TestC1_NodeVouches(t *testing.T) {
 
 		_, err = n.PutSnapshot(c.ctx, rpc.SnapshotPiece{Journal: c.id, ID: snap.ID(), Bytes: []byte("x"), CRC: 1})
 		require.ErrorIs(c, err, rpc.ErrSnapshotChunk)
+		piece := rpc.SnapshotPiece{Journal: c.id, ID: snap.ID(), Bytes: make([]byte, rpc.SnapshotChunkMax+1)}
+		_, err = n.PutSnapshot(c.ctx, piece)
+		require.ErrorIs(c, err, rpc.ErrBadRequest, "too large a piece")
 		_, err = n.ReadSnapshot(c.ctx, rpc.SnapshotRead{Journal: c.id, Snapshot: wrong, Length: 1})
 		require.ErrorIs(c, err, rpc.ErrNoSnapshot)
+	})
+}
+
+// C1, F3: a node that holds the snapshot already, and has to verify it first, vouches for it as it stands when it
+// answers: it has promised another writer meanwhile.
+func TestC1_GateIsPassedWithTheAnswer(t *testing.T) {
+	tune := func(i int, o *journalnode.Options) {
+		noMargin(i, o)
+		o.ScrubRate = 1 << 10
+	}
+	runSnapshots(t, testcluster.Options{Tune: tune}, func(c *catalog) {
+		w := c.writer()
+		c.segmentsTo(w, 20)
+		c.everywhere(20)
+		var snap libqjm.Snapshot
+		c.cl.SetLister(func(_ context.Context, _ segments.JournalID, _ uint64, s libqjm.Snapshot) error {
+			snap = s
+			return errors.New("by this test")
+		})
+		_, err := w.SaveSnapshot(c.ctx, 20, bytes.NewReader(state(10<<10)))
+		require.Error(c, err)
+		c.Until(time.Minute, "n1 holds it", func() bool { return len(c.list1(0).Held) == 1 })
+		st, err := c.Nodes[0].State(c.ctx, c.id)
+		require.NoError(c, err)
+		c.StopNode(0)
+		c.StartNode(0)
+		c.Until(time.Minute, "n1 runs", func() bool { return c.Nodes[0].Ready() == nil })
+
+		h := rpc.Header{Journal: c.id, ConfigVersion: 1, Incarnation: st.Incarnation, Claim: st.Promised}
+		vouched := make(chan error, 1)
+		go func() { vouched <- c.Nodes[0].FinishSnapshot(c.ctx, rpc.SnapshotEnd{Header: h, Snapshot: snap}) }()
+		pass(time.Second) // of ten
+		later := h
+		later.Claim = fencing.Claim{Epoch: h.Claim.Epoch + 1, Writer: fencing.WriterID{7}}
+		_, err = c.Nodes[0].NewEpoch(c.ctx, later)
+		require.NoError(c, err)
+		require.ErrorIs(c, <-vouched, libqjm.ErrFenced)
 	})
 }
 
@@ -633,6 +674,31 @@ func TestC2_DamagedSnapshotIsReplaced(t *testing.T) {
 	})
 }
 
+// A2, C2: a snapshot that rots while its node runs is found by the scrub and replaced: what was purged rests on it.
+func TestA2_RottenSnapshotIsFoundAndReplaced(t *testing.T) {
+	tune := func(i int, o *journalnode.Options) {
+		noMargin(i, o)
+		o.ScrubEvery = time.Minute
+	}
+	runSnapshots(t, testcluster.Options{Tune: tune}, func(c *catalog) {
+		w := c.writer()
+		c.segmentsTo(w, 40)
+		c.save(35, state(2<<20))
+		c.untilPurged(30, 0, 1, 2)
+		dir := filepath.Join(c.JournalDir(0), "snapshots")
+		require.NoError(c, c.Disks[0].FlipBit(filepath.Join(dir, pad(35)+".snap"), 1<<20+1000, 3))
+		c.Until(3*time.Minute, "it was put aside", func() bool {
+			names, err := c.Disks[0].List(dir)
+			require.NoError(c, err)
+			return slices.Contains(names, pad(35)+".snap.damaged-1")
+		})
+		c.Until(time.Minute, "it is whole again", func() bool {
+			l := c.list1(0).Held
+			return len(l) == 1 && l[0].Verified && l[0].Problem == ""
+		})
+	})
+}
+
 // C2: a learner under way pins what it needs.
 func TestC2_PinsHoldThePurgeBack(t *testing.T) {
 	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
@@ -677,13 +743,13 @@ func TestSnapshotPolicyAsks(t *testing.T) {
 		pass(10 * time.Second)
 		require.Empty(c, asked)
 		c.write(w, 10, 10)
-		require.Equal(c, snapshots.ReasonTxns, <-asked)
+		require.Equal(c, snapshot.ReasonTxns, <-asked)
 		pass(10 * time.Second)
 		require.Empty(c, asked, "once")
 		_, err := w.SaveSnapshot(c.ctx, 10, bytes.NewReader(nil))
 		require.NoError(c, err)
 		c.write(w, 11, 15)
-		require.Equal(c, snapshots.ReasonInterval, <-asked)
+		require.Equal(c, snapshot.ReasonInterval, <-asked)
 		_, err = c.cl.OpenWriter(c.ctx, "j", libqjm.WriterOptions{SnapshotPolicy: libqjm.SnapshotPolicy{Bytes: -1}})
 		require.ErrorIs(c, err, libqjm.ErrBadRequest)
 		require.NoError(c, w.Close(c.ctx))
