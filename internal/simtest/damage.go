@@ -15,7 +15,7 @@ import (
 )
 
 // Damage is what disks do to what they had synced. The rules promise safety while at most a minority of
-// the nodes is damaged at once: mayDamage keeps to that. A full disk, a failed sync and a crash lose
+// every member set in force is damaged at once: mayDamage keeps to that. A full disk, a failed sync and a crash lose
 // nothing that was synced; they may strike any node.
 
 // Harm is a fault of disks.

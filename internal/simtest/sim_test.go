@@ -30,19 +30,7 @@ func TestSimulation(t *testing.T) {
 				if s >= *seed+uint64(*seeds) || t.Failed() {
 					return
 				}
-				cfg := Config{Seed: s}
-				if s%5 == 0 {
-					cfg.Nodes = 5
-				}
-				if s%3 == 0 {
-					cfg.Writers = 3
-				}
-				if s%4 == 1 {
-					cfg.Nodes, cfg.Changes = 0, true
-				}
-				if s%40 == 1 {
-					cfg.Members = 5
-				}
+				cfg := configOf(s)
 				r := Run(cfg)
 				if r.Err != nil {
 					cfg.Trace = true
@@ -66,6 +54,24 @@ func TestSimulation(t *testing.T) {
 		}
 		require.Less(t, sum.Residues, *seeds/20, "runs that N2a's residue ends early")
 	}
+}
+
+// configOf is what make sim runs with a seed.
+func configOf(s uint64) Config {
+	cfg := Config{Seed: s}
+	if s%5 == 0 {
+		cfg.Nodes = 5
+	}
+	if s%3 == 0 {
+		cfg.Writers = 3
+	}
+	if s%4 == 1 {
+		cfg.Nodes, cfg.Changes = 0, true
+	}
+	if s%40 == 1 {
+		cfg.Members = 5
+	}
+	return cfg
 }
 
 // total adds runs up.

@@ -1,0 +1,39 @@
+package simtest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
+)
+
+// TestDamageIsBoundedInEverySet: a member whose disk was taken away is lost to the old set of a joint config,
+// though the machine is whole again as a member of the new set: nobody else of the old set may be damaged.
+// Seed 20297 damaged n2 then, and the journal could go on with neither set.
+func TestDamageIsBoundedInEverySet(t *testing.T) {
+	w := newWorld(Config{Seed: 1, Changes: true, Nodes: 6})
+	n1, n2, n3, n4 := w.nodes[0], w.nodes[1], w.nodes[2], w.nodes[3]
+	require.True(t, n2.mayDamage())
+	n1.newDisk()
+	n1.start()
+	require.NoError(t, n1.install(w.members)) // it is there, and holds all that was acknowledged: nothing
+	begin := func(ns ...*simNode) {
+		var to []quorum.Member
+		for _, n := range ns {
+			to = append(to, w.member(n))
+		}
+		require.NoError(t, w.propose(&catalog.BeginChange{Target: target(w.group.now()), To: to}))
+	}
+	begin(n1, n2, n3)
+	require.False(t, n2.mayDamage(), "n1's old disk and n2 would be a majority of the old set")
+	require.NoError(t, w.propose(&catalog.Joint{Step: step(w.group.now())}))
+	require.False(t, n2.mayDamage())
+	require.False(t, n4.mayDamage(), "it is not in use")
+	require.NoError(t, w.propose(&catalog.Abort{Step: step(w.group.now())}))
+	require.True(t, w.bears(w.members.Sets[0]))
+	require.False(t, w.bears(w.members.Sets[0], n3))
+
+	require.NoError(t, Run(configOf(20297)).Err)
+}
