@@ -239,7 +239,9 @@ func (c *client) recount(cfg quorum.Config) error {
 }
 
 // goOn is RuleM7Counts: the attempt goes on under the newer config, and what it gathered under the older
-// one counts.
+// one counts. That takes the same epoch: a promise counts for none other. So what it costs is R2a's: a second
+// choice in one epoch. An attempt that had not chosen yet would lose nothing: what it was promised binds a
+// node under any config, and what a node told before is no less than it had when it promised.
 func (c *client) goOn(cfg quorum.Config) {
 	claim, kept := c.as(c.co.Claim()), c.kept
 	c.cfg, c.reuse = cfg, claim

@@ -171,6 +171,7 @@ func (c *client) do(e recovery.Effect) {
 		if !c.chose {
 			c.chose = true
 			w.oracle.chosen(c, e.Accept.End)
+			w.overtake(c, e.Accept.Sources)
 		}
 		h := c.header(e.Node, e.Accept.Claim)
 		ask(c, e.Node, "accept", func(j *journal.Journal, reply func(struct{}, error)) { n.accept(j, h, e.Accept, reply) },
@@ -253,6 +254,7 @@ func (c *client) won(r recovery.Result) {
 		c.left = 0 // it starts the segment, and writes nothing
 	}
 	c.link()
+	w.strand(c)
 	c.append(c.life)
 }
 
@@ -306,6 +308,7 @@ func (c *client) append(life int) {
 		if end, done := c.core.Finished(); done {
 			c.core.OpenNext()
 			c.frames, c.prev = nil, end
+			w.strand(c)
 		}
 	}
 	c.pump()

@@ -26,7 +26,10 @@ const (
 	HarmWipe Harm = "wipe"
 	HarmRot  Harm = "rot"
 	HarmSync Harm = "sync" // that fails
-	HarmAway Harm = "away" // no harm to disks: writers are cut off for long
+	// No harm to disks:
+	HarmAway   Harm = "away"   // writers are cut off for long
+	HarmNews   Harm = "news"   // attempts hear of newer configs in their middle (overtake)
+	HarmStrand Harm = "strand" // writers are cut off with one node while members change (strand)
 )
 
 // harm is one fault of a disk.
@@ -43,6 +46,7 @@ func (w *world) harm() {
 		n.failSync()
 	case w.cfg.Harm == HarmAway:
 		w.sendAway()
+	case w.cfg.Harm == HarmNews, w.cfg.Harm == HarmStrand:
 	case k < 2:
 		n.fill()
 	case k < 4:
@@ -106,7 +110,7 @@ func (n *simNode) mayDamage() bool {
 	}
 	damaged := 0
 	for i, x := range w.nodes {
-		if x.damaged && !x.wiped && !x.latent && w.oracle.whole(i) {
+		if x.damaged && !x.wiped && !x.latent && x.j != nil && w.oracle.whole(i) { // up: what it had not synced counts, too
 			x.damaged, x.owes = false, nil
 			w.note("n%d is whole again", i+1)
 		}

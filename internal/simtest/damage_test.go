@@ -37,3 +37,17 @@ func TestDamageIsBoundedInEverySet(t *testing.T) {
 
 	require.NoError(t, Run(configOf(20297)).Err)
 }
+
+// TestNodeThatIsDownIsNotWholeYet: what it had not synced may be back when it starts, rot and all. Seed 92 took
+// n2 for whole without the file that had rotted, and damaged another.
+func TestNodeThatIsDownIsNotWholeYet(t *testing.T) {
+	require.NoError(t, Run(Config{Seed: 92, Writers: 3, Harm: HarmRot}).Err)
+}
+
+// TestResidueMayBeOverruledByALongerCopy: what rot took above the last mark (N2a) need not be behind the end that
+// is chosen without it. Seed 363 chose a longer copy of a lower epoch.
+func TestResidueMayBeOverruledByALongerCopy(t *testing.T) {
+	r := Run(Config{Seed: 363, Writers: 3, Harm: HarmRot})
+	require.NoError(t, r.Err)
+	require.True(t, r.Residue)
+}

@@ -148,7 +148,7 @@ func (c *client) outdated(n *simNode) {
 				c.failed(rpc.ErrUnavailable)
 				return
 			}
-			c.w.note("writer %d hears of config %d in its attempt", c.at, cfg.Version)
+			c.w.note("writer %d hears of config %d in its attempt, chose: %t", c.at, cfg.Version, c.chose)
 			c.startOver(cfg)
 		})
 }
@@ -378,6 +378,8 @@ func (w *world) operate(stuck bool) {
 	j := w.group.now()
 	learning := j.Change != nil && j.Change.Stage == catalog.StageLearning
 	switch {
+	case w.stranded != nil: // it has its own plans
+		return
 	case learning && (stuck || w.lostMembers(j.Change.New)), j.Change != nil && !w.calm && w.rng.IntN(40) == 0:
 		err := w.propose(&catalog.Abort{Step: step(j), Reason: "asked for"})
 		w.note("operator aborts: %v", err)

@@ -86,10 +86,13 @@ func (o *oracle) ack(core *replication.Core) {
 		o.decide(end)
 	}
 	if p.TxID <= o.acked.TxID {
-		if p.TxID == o.acked.TxID && p != o.acked {
+		if !o.contains(o.acked, p) {
 			o.w.fail(fmt.Errorf("two contents acknowledged: %s and %s", o.acked, p))
 		}
 		return
+	}
+	if !o.contains(p, o.acked) {
+		o.w.fail(fmt.Errorf("two histories acknowledged: %s and %s", o.acked, p))
 	}
 	o.w.note("acked %s by epoch %d", p, core.Claim().Epoch)
 	o.acked, o.ackedBy = p, core.Claim().Epoch
@@ -316,7 +319,7 @@ func (o *oracle) chosen(c *client, end segments.End) {
 	lost, cutAt := false, false
 	for _, a := range c.heard {
 		r := o.residue[o.w.node(a.Node.ID).at]
-		if r != nil && a.Copy.State == recovery.InProgress && r.last.TxID > end.Last && o.mayBeAcked(r.last) {
+		if r != nil && a.Copy.State == recovery.InProgress && !o.contains(end.Position(), r.last) && o.mayBeAcked(r.last) {
 			lost = true
 			cutAt = cutAt || a.Copy.CutAt != nil
 		}

@@ -68,8 +68,13 @@ func configOf(s uint64) Config {
 	if s%4 == 1 {
 		cfg.Nodes, cfg.Changes = 0, true
 	}
-	if s%40 == 1 {
+	switch {
+	case s%40 == 1:
 		cfg.Members = 5
+	case s%16 == 5:
+		cfg.Harm = HarmNews
+	case s%16 == 13:
+		cfg.Harm, cfg.Slow, cfg.Writers = HarmStrand, true, 2
 	}
 	return cfg
 }

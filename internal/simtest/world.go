@@ -79,7 +79,7 @@ type world struct {
 	nodes   []*simNode
 	clients []*client
 	cut     map[[2]int]bool // from, to: nothing passes
-	away    map[int]int64   // until when somebody is cut off from all
+	walls   map[int]wall    // around whom
 	calm    bool            // no more faults: everybody heals
 	wipes   bool            // disks may be taken away
 	rots    bool            // disks may rot
@@ -88,6 +88,8 @@ type world struct {
 	drivers []*driver
 	disks   int  // how many were new since the beginning
 	rested  bool // the last change is over
+
+	stranded *strand // the writer that is
 
 	oracle oracle
 	log    hash.Hash
@@ -131,7 +133,7 @@ func Run(cfg Config) Result {
 
 func newWorld(cfg Config) *world {
 	w := &world{
-		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x716a6d)), cut: map[[2]int]bool{}, away: map[int]int64{},
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x716a6d)), cut: map[[2]int]bool{}, walls: map[int]wall{},
 		log: sha256.New(), journal: segments.JournalID{1},
 	}
 	if w.cfg.Nodes == 0 {
@@ -250,19 +252,6 @@ func (w *world) send(from, to int, f func()) {
 	}
 }
 
-func (w *world) isCut(a, b int) bool {
-	return w.cut[[2]int{a, b}] || w.now < max(w.away[a], w.away[b]) && !w.calm
-}
-
-// sendAway cuts a writer off for so long that the world goes on without it.
-func (w *world) sendAway() {
-	c := w.clients[w.rng.IntN(len(w.clients))]
-	if c.core != nil && w.away[c.at] < w.now {
-		w.away[c.at] = w.now + 300 + w.rng.Int64N(1500)
-		w.note("writer %d is cut off", c.at)
-	}
-}
-
 // disturb injects one fault now and then.
 func (w *world) disturb() {
 	if w.calm {
@@ -292,7 +281,9 @@ func (w *world) disturb() {
 			n.buryIfDead()
 		}
 	case k < 10:
-		w.clients[w.rng.IntN(len(w.clients))].die()
+		if c := w.clients[w.rng.IntN(len(w.clients))]; w.stranded == nil || w.stranded.c != c {
+			c.die()
+		}
 	case k < 11 && w.cfg.Changes:
 		w.sendAway()
 	default:
