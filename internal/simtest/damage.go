@@ -202,15 +202,20 @@ func (n *simNode) rot() {
 func (n *simNode) rotting() (string, []byte) {
 	w := n.w
 	sub, small := dir, w.rng.IntN(4) == 0
-	if !small {
+	if w.cfg.Snapshots && w.rng.IntN(5) == 0 {
+		sub = path.Join(dir, "snapshots")
+		if _, err := n.disk.List(sub); err != nil {
+			return "", nil // there never were any
+		}
+	} else if !small {
 		sub = path.Join(dir, "segments")
 	}
 	names, err := n.disk.List(sub)
 	w.try(err)
 	var from []string
 	for _, x := range names {
-		forGood := x == "fence" || x == "config" || x == "VERSION"
-		if x == "segments" || forGood && w.rng.IntN(6) != 0 {
+		forGood := x == "fence" || x == "config" || x == "VERSION" || x == "purged"
+		if x == "segments" || x == "snapshots" || forGood && w.rng.IntN(6) != 0 {
 			continue
 		}
 		from = append(from, path.Join(sub, x))

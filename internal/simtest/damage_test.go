@@ -1,12 +1,16 @@
 package simtest
 
 import (
+	"container/heap"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/replication"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/segments"
 )
 
 // TestDamageIsBoundedInEverySet: a member whose disk was taken away is lost to the old set of a joint config,
@@ -50,4 +54,34 @@ func TestResidueMayBeOverruledByALongerCopy(t *testing.T) {
 	r := Run(Config{Seed: 363, Writers: 3, Harm: HarmRot})
 	require.NoError(t, r.Err)
 	require.True(t, r.Residue)
+}
+
+// TestC3_NoLeftoverStopsPurging: what a node holds of a segment that all peers have purged, a copy that was never
+// finalized (seed 1001) or one that rotted (1032, 1058), goes when it starts from a snapshot.
+func TestC3_NoLeftoverStopsPurging(t *testing.T) {
+	for _, s := range []uint64{1001, 1032, 1058} {
+		require.NoError(t, Run(Config{Seed: s, Writers: 3, Harm: HarmRot, Snapshots: true}).Err)
+	}
+}
+
+// TestAnswersToAFormerLifeAreNotHeard: a stream belongs to one life of its writer.
+func TestAnswersToAFormerLifeAreNotHeard(t *testing.T) {
+	w := newWorld(Config{Seed: 1})
+	c := w.clients[0]
+	c.core = replication.New(w.members, fencing.Claim{Epoch: 1, Writer: w.writerID()}, segments.End{}, replication.Options{})
+	l := &link{c: c, life: c.life, n: w.nodes[0], member: w.members.Members()[0]}
+	heard := 0
+	l.toWriter(l.gen, l.n.life, func() { heard++ })
+	c.life++
+	l.toWriter(l.gen, l.n.life, func() { heard++ })
+	l.connect()
+	require.Zero(t, l.gen, "it is not linked anew")
+	for len(w.events) > 0 && w.now < timeout {
+		e := heap.Pop(&w.events).(event)
+		w.now = e.at
+		if c.core != nil {
+			e.run()
+		}
+	}
+	require.Zero(t, heard)
 }

@@ -24,19 +24,24 @@ func TestDroppedRulesAreCaught(t *testing.T) {
 		"N2_DamageIsAbsence":         {RuleN2, 7, Config{Harm: HarmRot}},
 		"N2a_CutBelowTheMark":        {RuleN2a, 7, Config{Harm: HarmRot}},
 		"F1_PromiseIsNotDurable":     {RuleF1, 2, Config{Harm: HarmSync}},
-		"R2_AcceptedRaisesNoBallot":  {RuleR2, 4, Config{}},
+		"R2_AcceptedRaisesNoBallot":  {RuleR2, 29, Config{}},
 		"R2a_EpochIsUsedAgain":       {RuleR2a, 124, Config{}},
 		"R3_FloorsIgnored":           {RuleR3, 544, Config{Harm: HarmRot}},
-		"R4_ContentWithoutTheRecord": {RuleR4, 23, Config{}},
+		"R4_ContentWithoutTheRecord": {RuleR4, 29, Config{}},
 		"W2a_TailIsNotWrittenAgain":  {RuleW2a, 1, Config{Harm: HarmSync}},
+		// With snapshots, and what they cover purged:
+		"C2_PeersPurgePointRaisesItsOwn": {RuleC2Peer, 20, Config{Snapshots: true}},
+		"C2_PurgedWithoutTheSnapshot":    {RuleC2Held, 7, Config{Snapshots: true}},
+		"C5_NewestFinalizedIsPurged":     {RuleC5Newest, 11, Config{Snapshots: true}},
+		"C5_PurgePointIsNotDurable":      {RuleC5Point, 2, Config{Snapshots: true}},
 		// With members changing:
 		"M3_AllMembersAreOneSet":             {RuleM3Union, 4, Config{Changes: true, Slow: true, Writers: 1, Events: 6000}},
 		"M3_OldAcksCountByTheNewestConfig":   {RuleM3Newest, 3, Config{Changes: true, Slow: true, Writers: 2, Harm: HarmStrand}},
 		"M4_FinalWithoutASeal":               {RuleM4, 1, Config{Changes: true}},
 		"M4_SealedAndNotFinalizedOnTheNew":   {RuleM4Held, 7, Config{Changes: true}},
-		"M7_StartsOverInTheSameEpoch":        {RuleM7Epoch, 29, Config{Changes: true, Harm: HarmNews}},
+		"M7_StartsOverInTheSameEpoch":        {RuleM7Epoch, 501, Config{Changes: true, Harm: HarmNews}},
 		"M7_WhatWasGatheredCounts":           {RuleM7Counts, 27, Config{Changes: true, Harm: HarmNews}},
-		"M8_WhoLeavesForgets":                {RuleM8, 1, Config{Changes: true}},
+		"M8_WhoLeavesForgets":                {RuleM8, 8, Config{Changes: true}},
 		"N1_WipedMemberCounts_MembersChange": {RuleN1, 3, Config{Changes: true, Harm: HarmWipe}},
 	} {
 		t.Run(name, func(t *testing.T) {

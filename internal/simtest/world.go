@@ -22,6 +22,8 @@ type Config struct {
 	Events  int // faults stop after so many events; default 1500
 	// Changes has members changed, all the time (members.go).
 	Changes bool
+	// Snapshots are saved and listed, and what they cover is purged (snaps.go).
+	Snapshots bool
 	// Slow writers take their time, and so live to see the members change.
 	Slow bool
 	// Members at the beginning, with Changes: default 3.
@@ -45,6 +47,7 @@ type Result struct {
 	Wipes, Rots, Fulls, FailedSyncs       int
 	TornTails                             int // starts that found a cut
 	LostRenames                           int // power losses after which other names were there
+	Listed, Purges, Installs              int // of snapshots
 	Joints, Finals, Aborts, Movers, Moves int // of membership changes; writers that went over
 
 	// Residue: a choice went without frames that rotted above their node's last mark, while the other
@@ -168,8 +171,10 @@ func newWorld(cfg Config) *world {
 	for i, m := range ms {
 		w.nodes = append(w.nodes, newSimNode(w, i, m))
 	}
-	if w.cfg.Changes {
+	if w.cfg.Changes || w.cfg.Snapshots {
 		w.found()
+	}
+	if w.cfg.Changes {
 		for i := range drivers {
 			d := &driver{w: w, at: w.firstDriver() + i}
 			w.drivers = append(w.drivers, d)
@@ -180,6 +185,9 @@ func newWorld(cfg Config) *world {
 		c := &client{w: w, at: w.cfg.Nodes + i}
 		w.clients = append(w.clients, c)
 		w.after(w.rng.Int64N(200), c.begin)
+	}
+	if w.cfg.Snapshots {
+		w.after(200, w.save)
 	}
 	w.after(50, w.disturb)
 	return w
