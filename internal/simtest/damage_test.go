@@ -56,6 +56,12 @@ func TestResidueMayBeOverruledByALongerCopy(t *testing.T) {
 	require.True(t, r.Residue)
 }
 
+// TestResidueIsJudgedUnderTheNewestConfig: the other holder of what rotted (N2a) may have a newer config. Seed
+// 2000113 had an attempt under the older one choose without it, though it would have heard of the newer.
+func TestResidueIsJudgedUnderTheNewestConfig(t *testing.T) {
+	require.NoError(t, Run(configOf(2000113)).Err)
+}
+
 // TestC3_NoLeftoverStopsPurging: what a node holds of a segment that all peers have purged, a copy that was never
 // finalized (seed 1001) or one that rotted (1032, 1058), goes when it starts from a snapshot.
 func TestC3_NoLeftoverStopsPurging(t *testing.T) {
