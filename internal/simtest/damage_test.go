@@ -68,6 +68,7 @@ func TestC3_NoLeftoverStopsPurging(t *testing.T) {
 	for _, s := range []uint64{1001, 1032, 1058} {
 		require.NoError(t, Run(Config{Seed: s, Writers: 3, Harm: HarmRot, Snapshots: true}).Err)
 	}
+	require.NoError(t, Run(configOf(3000458)).Err)
 }
 
 // TestAnswersToAFormerLifeAreNotHeard: a stream belongs to one life of its writer.

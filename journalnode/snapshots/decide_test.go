@@ -471,6 +471,11 @@ func TestC3_InstallSetsDamageBelowAside(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, firsts(101), plan.SetAside)
 	require.Equal(t, at(200), plan.Point)
+	leftover := Segment{End: segments.End{First: 121}, Damaged: true}
+	plan, err = InstallDecision(InstallInput{Snapshot: snap(250), OwnAt: digestAt(250),
+		Segments: []Segment{seg(1, 100), damaged, leftover, seg(201, 300)}})
+	require.NoError(t, err)
+	require.Equal(t, firsts(101, 121), plan.SetAside)
 	for _, next := range []Segment{open(201, 210), {End: segments.End{First: 201}, Damaged: true}} {
 		plan, err := InstallDecision(InstallInput{Snapshot: snap(150), Segments: []Segment{seg(1, 100), damaged, next}})
 		require.NoError(t, err)

@@ -62,8 +62,9 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 	var bad []segments.End // ends that disagree
 	holder := -1           // a segment that holds the snapshot stays
 	for i, s := range segs {
-		if s.Damaged && s.End.Last == 0 && i+1 < len(segs) && segs[i+1].Finalized && !segs[i+1].Damaged {
-			s.End.Last = segs[i+1].End.First - 1 // no further: the next one was started behind its end
+		whole := slices.IndexFunc(segs[i+1:], func(o Segment) bool { return o.Finalized && !o.Damaged })
+		if s.Damaged && s.End.Last == 0 && whole >= 0 {
+			s.End.Last = segs[i+1+whole].End.First - 1 // no further: that one was started behind its end
 		}
 		fates[i] = fateOf(s, in, bad)
 		if fates[i] == fateAside && s.Finalized && !s.End.Digest.IsZero() {
