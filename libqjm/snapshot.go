@@ -16,13 +16,13 @@ import (
 	"github.com/quorumjournal/qjm/internal/opening"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
 // Snapshot names the user's state after a transaction, as it is kept by the journal's nodes.
-type Snapshot = snapshots.Snapshot
+type Snapshot = snapshot.Snapshot
 
 // PurgedError says that what a reader asks for is gone, and which snapshot to start from (D5).
 type PurgedError = rpc.PurgedError
@@ -222,7 +222,7 @@ func (e *sourceError) Error() string {
 
 func (e *sourceError) Unwrap() error { return e.err }
 
-func (s *source) measure(ctx context.Context) (size int64, sum snapshots.Checksum, err error) {
+func (s *source) measure(ctx context.Context) (size int64, sum snapshot.Checksum, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err := s.r.Seek(0, io.SeekStart); err != nil {
@@ -233,7 +233,7 @@ func (s *source) measure(ctx context.Context) (size int64, sum snapshots.Checksu
 		n, err := io.CopyN(h, s.r, snapshotPiece)
 		size += n
 		if errors.Is(err, io.EOF) {
-			return size, snapshots.Checksum(h.Sum(nil)), nil
+			return size, snapshot.Checksum(h.Sum(nil)), nil
 		}
 		if err != nil {
 			return 0, sum, &sourceError{err}

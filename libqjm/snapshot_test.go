@@ -19,6 +19,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/memnet"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
@@ -677,13 +678,13 @@ func TestSnapshotPolicyAsks(t *testing.T) {
 		pass(10 * time.Second)
 		require.Empty(c, asked)
 		c.write(w, 10, 10)
-		require.Equal(c, snapshots.ReasonTxns, <-asked)
+		require.Equal(c, snapshot.ReasonTxns, <-asked)
 		pass(10 * time.Second)
 		require.Empty(c, asked, "once")
 		_, err := w.SaveSnapshot(c.ctx, 10, bytes.NewReader(nil))
 		require.NoError(c, err)
 		c.write(w, 11, 15)
-		require.Equal(c, snapshots.ReasonInterval, <-asked)
+		require.Equal(c, snapshot.ReasonInterval, <-asked)
 		_, err = c.cl.OpenWriter(c.ctx, "j", libqjm.WriterOptions{SnapshotPolicy: libqjm.SnapshotPolicy{Bytes: -1}})
 		require.ErrorIs(c, err, libqjm.ErrBadRequest)
 		require.NoError(c, w.Close(c.ctx))

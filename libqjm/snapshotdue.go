@@ -3,14 +3,14 @@ package libqjm
 import (
 	"time"
 
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 )
 
 // SnapshotPolicy says when a writer's program is asked for a snapshot.
-type SnapshotPolicy = snapshots.Policy
+type SnapshotPolicy = snapshot.Policy
 
 // SnapshotReason says which condition of a policy was met.
-type SnapshotReason = snapshots.Reason
+type SnapshotReason = snapshot.Reason
 
 // snapshotTick is how often a writer looks whether a snapshot is due.
 const snapshotTick = time.Second
@@ -47,7 +47,7 @@ func (w *Writer) snapshotDue() (SnapshotReason, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	committed := w.core.Committed().TxID
-	due, reason := snapshots.Due(w.opts.SnapshotPolicy, snapshots.Progress{
+	due, reason := snapshot.Due(w.opts.SnapshotPolicy, snapshot.Progress{
 		Bytes: w.appended - w.since.bytes, Txns: int64(committed) - int64(w.since.txid),
 		Millis: time.Since(w.since.when).Milliseconds(), LastSize: w.since.size,
 	})

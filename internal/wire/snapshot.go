@@ -5,35 +5,35 @@ import (
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
 	"github.com/quorumjournal/qjm/segments"
 )
 
-func snapshotIDToProto(id snapshots.ID) *qjmv1.SnapshotId {
+func snapshotIDToProto(id snapshot.ID) *qjmv1.SnapshotId {
 	return &qjmv1.SnapshotId{Txid: uint64(id.TxID), At: positionToProto(id.At), Epoch: uint64(id.Epoch)}
 }
 
-func (d *decoder) snapshotID(p *qjmv1.SnapshotId) snapshots.ID {
-	id := snapshots.ID{TxID: segments.TxID(p.GetTxid()), At: d.position(p.GetAt()), Epoch: fencing.Epoch(p.GetEpoch())}
+func (d *decoder) snapshotID(p *qjmv1.SnapshotId) snapshot.ID {
+	id := snapshot.ID{TxID: segments.TxID(p.GetTxid()), At: d.position(p.GetAt()), Epoch: fencing.Epoch(p.GetEpoch())}
 	d.check("snapshot", id.Validate())
 	return id
 }
 
-func snapshotToProto(s snapshots.Snapshot) *qjmv1.Snapshot {
+func snapshotToProto(s snapshot.Snapshot) *qjmv1.Snapshot {
 	return &qjmv1.Snapshot{Id: snapshotIDToProto(s.ID()), Size: uint64(max(s.Size, 0)), Checksum: s.Checksum[:]}
 }
 
-func (d *decoder) snapshot(p *qjmv1.Snapshot) snapshots.Snapshot {
+func (d *decoder) snapshot(p *qjmv1.Snapshot) snapshot.Snapshot {
 	s := d.namedSnapshot(p)
 	d.check("snapshot", s.Validate())
 	return s
 }
 
 // namedSnapshot reads one that may be damaged, so that only its txid is known.
-func (d *decoder) namedSnapshot(p *qjmv1.Snapshot) snapshots.Snapshot {
+func (d *decoder) namedSnapshot(p *qjmv1.Snapshot) snapshot.Snapshot {
 	id := p.GetId()
-	s := snapshots.Snapshot{
+	s := snapshot.Snapshot{
 		TxID: segments.TxID(id.GetTxid()), At: d.position(id.GetAt()), Epoch: fencing.Epoch(id.GetEpoch()),
 		Size: d.int64("size of a snapshot", p.GetSize()),
 	}
@@ -41,7 +41,7 @@ func (d *decoder) namedSnapshot(p *qjmv1.Snapshot) snapshots.Snapshot {
 		d.fail("checksum has a wrong length (got %d, want %d)", len(p.GetChecksum()), len(s.Checksum))
 		return s
 	}
-	s.Checksum = snapshots.Checksum(p.GetChecksum())
+	s.Checksum = snapshot.Checksum(p.GetChecksum())
 	return s
 }
 

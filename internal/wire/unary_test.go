@@ -20,7 +20,7 @@ import (
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -104,8 +104,8 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 
 func TestEveryFieldOfSnapshotCallsArrives(t *testing.T) {
 	s := &fakeService{offset: 1 << 40, chunk: rpc.SnapshotChunk{Bytes: []byte("piece"), CRC: 1<<32 - 1}, list: rpc.SnapshotList{
-		Listed: []snapshots.Snapshot{snap}, Purged: at,
-		Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 1 << 41, Verified: true}, {Snapshot: snapshots.Snapshot{TxID: 9}, Problem: "rotten"}},
+		Listed: []snapshot.Snapshot{snap}, Purged: at,
+		Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 1 << 41, Verified: true}, {Snapshot: snapshot.Snapshot{TxID: 9}, Problem: "rotten"}},
 	}}
 	n, ctx := connect(t, s), within(t)
 
