@@ -33,6 +33,7 @@ type owner struct {
 	lastAt     atomic.Int64 // unix nanoseconds when it ended
 	learnUntil atomic.Int64 // unix nanoseconds until which a node that is no member copies what is finalized (M6)
 	writerAt   atomic.Int64 // unix nanoseconds when a write stream was last heard
+	kept       keptBy       // what the applied catalog says of its log and snapshots
 	metrics    *metrics
 }
 

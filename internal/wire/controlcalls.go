@@ -52,6 +52,11 @@ func (n *node) ConfigureJournal(ctx context.Context, req rpc.ConfigureRequest) e
 	return n.fail(err)
 }
 
+func (n *node) ListSnapshot(ctx context.Context, req rpc.ListRequest) error {
+	_, err := n.cc.ListSnapshot(ctx, listToProto(req))
+	return n.fail(err)
+}
+
 func (n *node) Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, error) {
 	p, err := n.cc.JoinCluster(ctx, &qjmv1.JoinClusterRequest{Node: catalogNodeToProto(req.Node), DryRun: req.DryRun})
 	return reply(n, p, err, joinReplyFromProto)
@@ -125,6 +130,14 @@ func (s *controlServer) ConfigureJournal(ctx context.Context, p *qjmv1.Configure
 		err = s.svc.ConfigureJournal(ctx, r)
 	}
 	return &qjmv1.ConfigureJournalResponse{}, toStatus(err)
+}
+
+func (s *controlServer) ListSnapshot(ctx context.Context, p *qjmv1.ListSnapshotRequest) (*qjmv1.ListSnapshotResponse, error) {
+	r, err := listFromProto(p)
+	if err == nil {
+		err = s.svc.ListSnapshot(ctx, r)
+	}
+	return &qjmv1.ListSnapshotResponse{}, toStatus(err)
 }
 
 func (s *controlServer) JoinCluster(ctx context.Context, p *qjmv1.JoinClusterRequest) (*qjmv1.JoinClusterResponse, error) {

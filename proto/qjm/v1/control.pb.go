@@ -820,7 +820,8 @@ type JournalPolicy struct {
 	SnapshotIntervalMillis uint64 `protobuf:"varint,3,opt,name=snapshot_interval_millis,json=snapshotIntervalMillis,proto3" json:"snapshot_interval_millis,omitempty"`
 	// Or when the log is so many percent of the last snapshot's size.
 	SnapshotGrowthPercent uint32 `protobuf:"varint,4,opt,name=snapshot_growth_percent,json=snapshotGrowthPercent,proto3" json:"snapshot_growth_percent,omitempty"`
-	// Transactions that are kept before the newest snapshot.
+	// Transactions that are kept before the newest snapshot. Where neither this nor the next line is given, the
+	// nodes keep what they were started with.
 	RetainTxns uint64 `protobuf:"varint,5,opt,name=retain_txns,json=retainTxns,proto3" json:"retain_txns,omitempty"`
 	// Bytes that are kept before it.
 	RetainBytes uint64 `protobuf:"varint,6,opt,name=retain_bytes,json=retainBytes,proto3" json:"retain_bytes,omitempty"`
@@ -1367,6 +1368,117 @@ func (*ConfigureJournalResponse) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
+// ListSnapshotRequest asks for a snapshot to be listed that a majority of every member set holds. The same
+// again is answered again.
+type ListSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The config under which its holders were counted: refused unless it is the current one.
+	ConfigVersion uint64 `protobuf:"varint,2,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	// The snapshot.
+	Snapshot *Snapshot `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Epoch and writer id of the writer that saved it; none: saved without one.
+	Claim         *Claim `protobuf:"bytes,4,opt,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotRequest) Reset() {
+	*x = ListSnapshotRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotRequest) ProtoMessage() {}
+
+func (x *ListSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*ListSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListSnapshotRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *ListSnapshotRequest) GetConfigVersion() uint64 {
+	if x != nil {
+		return x.ConfigVersion
+	}
+	return 0
+}
+
+func (x *ListSnapshotRequest) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *ListSnapshotRequest) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+// ListSnapshotResponse: it is listed.
+type ListSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotResponse) Reset() {
+	*x = ListSnapshotResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotResponse) ProtoMessage() {}
+
+func (x *ListSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*ListSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
 // JoinClusterRequest is a blank node's wish to be part of the cluster.
 type JoinClusterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1380,7 +1492,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[20]
+	mi := &file_qjm_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1504,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[20]
+	mi := &file_qjm_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1517,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JoinClusterRequest) GetNode() *CatalogNode {
@@ -1437,7 +1549,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[21]
+	mi := &file_qjm_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1561,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[21]
+	mi := &file_qjm_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1574,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JoinClusterResponse) GetClusterId() []byte {
@@ -1503,7 +1615,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[22]
+	mi := &file_qjm_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1627,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[22]
+	mi := &file_qjm_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1640,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -1568,7 +1680,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[23]
+	mi := &file_qjm_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1692,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[23]
+	mi := &file_qjm_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1705,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 // TransferLeaderRequest hands leadership over.
@@ -1609,7 +1721,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[24]
+	mi := &file_qjm_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1733,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[24]
+	mi := &file_qjm_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1746,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TransferLeaderRequest) GetNodeId() string {
@@ -1662,7 +1774,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[25]
+	mi := &file_qjm_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1786,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[25]
+	mi := &file_qjm_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1799,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TransferLeaderResponse) GetNodeId() string {
@@ -1706,7 +1818,7 @@ type TakeRaftSnapshotRequest struct {
 
 func (x *TakeRaftSnapshotRequest) Reset() {
 	*x = TakeRaftSnapshotRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[26]
+	mi := &file_qjm_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1830,7 @@ func (x *TakeRaftSnapshotRequest) String() string {
 func (*TakeRaftSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[26]
+	mi := &file_qjm_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1843,7 @@ func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 // TakeRaftSnapshotResponse: it is durable, or there was nothing new.
@@ -1745,7 +1857,7 @@ type TakeRaftSnapshotResponse struct {
 
 func (x *TakeRaftSnapshotResponse) Reset() {
 	*x = TakeRaftSnapshotResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[27]
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1869,7 @@ func (x *TakeRaftSnapshotResponse) String() string {
 func (*TakeRaftSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[27]
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1882,7 @@ func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TakeRaftSnapshotResponse) GetIndex() uint64 {
@@ -1784,7 +1896,7 @@ var File_qjm_v1_control_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\"'\n" +
+	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/snapshot.proto\"'\n" +
 	"\x11RaftStreamRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"(\n" +
 	"\x12RaftStreamResponse\x12\x12\n" +
@@ -1875,7 +1987,14 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x06policy\x18\x02 \x01(\v2\x15.qjm.v1.JournalPolicyR\x06policy\x12\x14\n" +
 	"\x05quota\x18\x03 \x01(\x04R\x05quota\x12\x1b\n" +
 	"\tset_quota\x18\x04 \x01(\bR\bsetQuota\"\x1a\n" +
-	"\x18ConfigureJournalResponse\"V\n" +
+	"\x18ConfigureJournalResponse\"\xae\x01\n" +
+	"\x13ListSnapshotRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12%\n" +
+	"\x0econfig_version\x18\x02 \x01(\x04R\rconfigVersion\x12,\n" +
+	"\bsnapshot\x18\x03 \x01(\v2\x10.qjm.v1.SnapshotR\bsnapshot\x12#\n" +
+	"\x05claim\x18\x04 \x01(\v2\r.qjm.v1.ClaimR\x05claim\"\x16\n" +
+	"\x14ListSnapshotResponse\"V\n" +
 	"\x12JoinClusterRequest\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.qjm.v1.CatalogNodeR\x04node\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x8b\x01\n" +
@@ -1902,7 +2021,7 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x19READ_STRENGTH_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREAD_STRENGTH_LINEARIZABLE\x10\x01\x12\x17\n" +
 	"\x13READ_STRENGTH_LEASE\x10\x02\x12\x17\n" +
-	"\x13READ_STRENGTH_STALE\x10\x032\x9f\a\n" +
+	"\x13READ_STRENGTH_STALE\x10\x032\xea\a\n" +
 	"\fControlPlane\x12G\n" +
 	"\n" +
 	"RaftStream\x12\x19.qjm.v1.RaftStreamRequest\x1a\x1a.qjm.v1.RaftStreamResponse(\x010\x01\x12O\n" +
@@ -1913,7 +2032,8 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\vFindJournal\x12\x1a.qjm.v1.FindJournalRequest\x1a\x1b.qjm.v1.FindJournalResponse\x12I\n" +
 	"\fPlaceJournal\x12\x1b.qjm.v1.PlaceJournalRequest\x1a\x1c.qjm.v1.PlaceJournalResponse\x12F\n" +
 	"\vDropJournal\x12\x1a.qjm.v1.DropJournalRequest\x1a\x1b.qjm.v1.DropJournalResponse\x12U\n" +
-	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12F\n" +
+	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12I\n" +
+	"\fListSnapshot\x12\x1b.qjm.v1.ListSnapshotRequest\x1a\x1c.qjm.v1.ListSnapshotResponse\x12F\n" +
 	"\vJoinCluster\x12\x1a.qjm.v1.JoinClusterRequest\x1a\x1b.qjm.v1.JoinClusterResponse\x12C\n" +
 	"\n" +
 	"RemoveNode\x12\x19.qjm.v1.RemoveNodeRequest\x1a\x1a.qjm.v1.RemoveNodeResponse\x12O\n" +
@@ -1933,7 +2053,7 @@ func file_qjm_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_qjm_v1_control_proto_goTypes = []any{
 	(ReadStrength)(0),                // 0: qjm.v1.ReadStrength
 	(*RaftStreamRequest)(nil),        // 1: qjm.v1.RaftStreamRequest
@@ -1956,17 +2076,21 @@ var file_qjm_v1_control_proto_goTypes = []any{
 	(*DropJournalResponse)(nil),      // 18: qjm.v1.DropJournalResponse
 	(*ConfigureJournalRequest)(nil),  // 19: qjm.v1.ConfigureJournalRequest
 	(*ConfigureJournalResponse)(nil), // 20: qjm.v1.ConfigureJournalResponse
-	(*JoinClusterRequest)(nil),       // 21: qjm.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),      // 22: qjm.v1.JoinClusterResponse
-	(*RemoveNodeRequest)(nil),        // 23: qjm.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),       // 24: qjm.v1.RemoveNodeResponse
-	(*TransferLeaderRequest)(nil),    // 25: qjm.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),   // 26: qjm.v1.TransferLeaderResponse
-	(*TakeRaftSnapshotRequest)(nil),  // 27: qjm.v1.TakeRaftSnapshotRequest
-	(*TakeRaftSnapshotResponse)(nil), // 28: qjm.v1.TakeRaftSnapshotResponse
-	nil,                              // 29: qjm.v1.CatalogNode.LabelsEntry
-	(*Config)(nil),                   // 30: qjm.v1.Config
-	(*Member)(nil),                   // 31: qjm.v1.Member
+	(*ListSnapshotRequest)(nil),      // 21: qjm.v1.ListSnapshotRequest
+	(*ListSnapshotResponse)(nil),     // 22: qjm.v1.ListSnapshotResponse
+	(*JoinClusterRequest)(nil),       // 23: qjm.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),      // 24: qjm.v1.JoinClusterResponse
+	(*RemoveNodeRequest)(nil),        // 25: qjm.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 26: qjm.v1.RemoveNodeResponse
+	(*TransferLeaderRequest)(nil),    // 27: qjm.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),   // 28: qjm.v1.TransferLeaderResponse
+	(*TakeRaftSnapshotRequest)(nil),  // 29: qjm.v1.TakeRaftSnapshotRequest
+	(*TakeRaftSnapshotResponse)(nil), // 30: qjm.v1.TakeRaftSnapshotResponse
+	nil,                              // 31: qjm.v1.CatalogNode.LabelsEntry
+	(*Config)(nil),                   // 32: qjm.v1.Config
+	(*Snapshot)(nil),                 // 33: qjm.v1.Snapshot
+	(*Claim)(nil),                    // 34: qjm.v1.Claim
+	(*Member)(nil),                   // 35: qjm.v1.Member
 }
 var file_qjm_v1_control_proto_depIdxs = []int32{
 	5,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
@@ -1974,45 +2098,49 @@ var file_qjm_v1_control_proto_depIdxs = []int32{
 	0,  // 2: qjm.v1.GetCatalogResponse.strength:type_name -> qjm.v1.ReadStrength
 	10, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
 	11, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
-	29, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
-	30, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
+	31, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
+	32, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
 	12, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
-	30, // 8: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
+	32, // 8: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
 	12, // 9: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	30, // 10: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
+	32, // 10: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
 	12, // 11: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	10, // 12: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
-	31, // 13: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
-	10, // 14: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
-	1,  // 15: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
-	3,  // 16: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
-	6,  // 17: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
-	8,  // 18: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
-	13, // 19: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
-	15, // 20: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
-	17, // 21: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
-	19, // 22: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
-	21, // 23: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
-	23, // 24: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
-	25, // 25: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
-	27, // 26: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
-	2,  // 27: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
-	4,  // 28: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
-	7,  // 29: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
-	9,  // 30: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
-	14, // 31: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
-	16, // 32: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
-	18, // 33: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
-	20, // 34: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
-	22, // 35: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
-	24, // 36: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
-	26, // 37: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
-	28, // 38: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
-	27, // [27:39] is the sub-list for method output_type
-	15, // [15:27] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	33, // 12: qjm.v1.ListSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
+	34, // 13: qjm.v1.ListSnapshotRequest.claim:type_name -> qjm.v1.Claim
+	10, // 14: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
+	35, // 15: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
+	10, // 16: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
+	1,  // 17: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
+	3,  // 18: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
+	6,  // 19: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
+	8,  // 20: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
+	13, // 21: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
+	15, // 22: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
+	17, // 23: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
+	19, // 24: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
+	21, // 25: qjm.v1.ControlPlane.ListSnapshot:input_type -> qjm.v1.ListSnapshotRequest
+	23, // 26: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
+	25, // 27: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
+	27, // 28: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
+	29, // 29: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
+	2,  // 30: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
+	4,  // 31: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
+	7,  // 32: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
+	9,  // 33: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
+	14, // 34: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
+	16, // 35: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
+	18, // 36: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
+	20, // 37: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
+	22, // 38: qjm.v1.ControlPlane.ListSnapshot:output_type -> qjm.v1.ListSnapshotResponse
+	24, // 39: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
+	26, // 40: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
+	28, // 41: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
+	30, // 42: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
+	30, // [30:43] is the sub-list for method output_type
+	17, // [17:30] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_control_proto_init() }
@@ -2021,13 +2149,14 @@ func file_qjm_v1_control_proto_init() {
 		return
 	}
 	file_qjm_v1_ids_proto_init()
+	file_qjm_v1_snapshot_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_control_proto_rawDesc), len(file_qjm_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

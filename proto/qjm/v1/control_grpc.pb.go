@@ -27,6 +27,7 @@ const (
 	ControlPlane_PlaceJournal_FullMethodName     = "/qjm.v1.ControlPlane/PlaceJournal"
 	ControlPlane_DropJournal_FullMethodName      = "/qjm.v1.ControlPlane/DropJournal"
 	ControlPlane_ConfigureJournal_FullMethodName = "/qjm.v1.ControlPlane/ConfigureJournal"
+	ControlPlane_ListSnapshot_FullMethodName     = "/qjm.v1.ControlPlane/ListSnapshot"
 	ControlPlane_JoinCluster_FullMethodName      = "/qjm.v1.ControlPlane/JoinCluster"
 	ControlPlane_RemoveNode_FullMethodName       = "/qjm.v1.ControlPlane/RemoveNode"
 	ControlPlane_TransferLeader_FullMethodName   = "/qjm.v1.ControlPlane/TransferLeader"
@@ -58,6 +59,8 @@ type ControlPlaneClient interface {
 	DropJournal(ctx context.Context, in *DropJournalRequest, opts ...grpc.CallOption) (*DropJournalResponse, error)
 	// ConfigureJournal sets policy or quota of a journal.
 	ConfigureJournal(ctx context.Context, in *ConfigureJournalRequest, opts ...grpc.CallOption) (*ConfigureJournalResponse, error)
+	// ListSnapshot enters a user's snapshot in the catalog, after the node has asked its holders itself (C1).
+	ListSnapshot(ctx context.Context, in *ListSnapshotRequest, opts ...grpc.CallOption) (*ListSnapshotResponse, error)
 	// JoinCluster registers a node that is not part of the cluster yet.
 	JoinCluster(ctx context.Context, in *JoinClusterRequest, opts ...grpc.CallOption) (*JoinClusterResponse, error)
 	// RemoveNode takes a node out of the cluster.
@@ -159,6 +162,16 @@ func (c *controlPlaneClient) ConfigureJournal(ctx context.Context, in *Configure
 	return out, nil
 }
 
+func (c *controlPlaneClient) ListSnapshot(ctx context.Context, in *ListSnapshotRequest, opts ...grpc.CallOption) (*ListSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSnapshotResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_ListSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlPlaneClient) JoinCluster(ctx context.Context, in *JoinClusterRequest, opts ...grpc.CallOption) (*JoinClusterResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(JoinClusterResponse)
@@ -224,6 +237,8 @@ type ControlPlaneServer interface {
 	DropJournal(context.Context, *DropJournalRequest) (*DropJournalResponse, error)
 	// ConfigureJournal sets policy or quota of a journal.
 	ConfigureJournal(context.Context, *ConfigureJournalRequest) (*ConfigureJournalResponse, error)
+	// ListSnapshot enters a user's snapshot in the catalog, after the node has asked its holders itself (C1).
+	ListSnapshot(context.Context, *ListSnapshotRequest) (*ListSnapshotResponse, error)
 	// JoinCluster registers a node that is not part of the cluster yet.
 	JoinCluster(context.Context, *JoinClusterRequest) (*JoinClusterResponse, error)
 	// RemoveNode takes a node out of the cluster.
@@ -265,6 +280,9 @@ func (UnimplementedControlPlaneServer) DropJournal(context.Context, *DropJournal
 }
 func (UnimplementedControlPlaneServer) ConfigureJournal(context.Context, *ConfigureJournalRequest) (*ConfigureJournalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ConfigureJournal not implemented")
+}
+func (UnimplementedControlPlaneServer) ListSnapshot(context.Context, *ListSnapshotRequest) (*ListSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSnapshot not implemented")
 }
 func (UnimplementedControlPlaneServer) JoinCluster(context.Context, *JoinClusterRequest) (*JoinClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method JoinCluster not implemented")
@@ -432,6 +450,24 @@ func _ControlPlane_ConfigureJournal_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlPlane_ListSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).ListSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_ListSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).ListSnapshot(ctx, req.(*ListSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlPlane_JoinCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(JoinClusterRequest)
 	if err := dec(in); err != nil {
@@ -538,6 +574,10 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ConfigureJournal",
 			Handler:    _ControlPlane_ConfigureJournal_Handler,
+		},
+		{
+			MethodName: "ListSnapshot",
+			Handler:    _ControlPlane_ListSnapshot_Handler,
 		},
 		{
 			MethodName: "JoinCluster",
