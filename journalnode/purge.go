@@ -114,7 +114,7 @@ func (n *Node) snapshotsStale(o *owner, log snapshotLog, round uint64) bool {
 // keepSnapshots looks after one journal. Each step goes on without the one before.
 func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 	listed := o.j.Listed()
-	if len(listed) == 0 || o.j.Usable() != nil || o.j.Summary().Deleted {
+	if len(listed) == 0 || o.j.Usable() != nil || !n.keepsData(o) {
 		return nil
 	}
 	ctx, cancel := n.context(n.opts.ScrubEvery)
@@ -134,6 +134,12 @@ func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 		WrittenBefore: time.Now().Add(-n.opts.UploadKeep).UnixMilli(), Below: newest.TxID,
 	}))
 	return errors.Join(errs...)
+}
+
+// keepsData: the node is a member, or a learner under way. One that has left goes on hearing what is listed, and
+// keeps nothing but config and promise (M8).
+func (n *Node) keepsData(o *owner) bool {
+	return o.j.Summary().Config.Has(n.opts.ID, o.j.Self().Incarnation) || time.Now().UnixNano() <= o.learnUntil.Load()
 }
 
 func heldAs(store *snapshots.Store, txid segments.TxID) (snapshots.Info, bool) {

@@ -201,6 +201,9 @@ func (n *Node) PutSnapshot(_ context.Context, p rpc.SnapshotPiece) (int64, error
 	if err := n.admitted(); err != nil {
 		return 0, err
 	}
+	if len(p.Bytes) > rpc.SnapshotChunkMax {
+		return 0, fmt.Errorf("%w: a piece of %d bytes (want at most %d)", rpc.ErrBadRequest, len(p.Bytes), rpc.SnapshotChunkMax)
+	}
 	if got := crc32.Checksum(p.Bytes, castagnoli); got != p.CRC {
 		return 0, fmt.Errorf("%w: crc (got %08x, want %08x)", rpc.ErrSnapshotChunk, got, p.CRC)
 	}
@@ -247,7 +250,7 @@ func (n *Node) FinishSnapshot(ctx context.Context, req rpc.SnapshotEnd) error {
 	case err != nil:
 		return err
 	case held:
-		return gate()
+		return gate() // to verify it may have taken long
 	case req.HeldOnly:
 		return fmt.Errorf("%w: %s", rpc.ErrNoSnapshot, req.Snapshot.ID())
 	}

@@ -531,8 +531,48 @@ func TestC1_NodeVouches(t *testing.T) {
 
 		_, err = n.PutSnapshot(c.ctx, rpc.SnapshotPiece{Journal: c.id, ID: snap.ID(), Bytes: []byte("x"), CRC: 1})
 		require.ErrorIs(c, err, rpc.ErrSnapshotChunk)
+		piece := rpc.SnapshotPiece{Journal: c.id, ID: snap.ID(), Bytes: make([]byte, rpc.SnapshotChunkMax+1)}
+		_, err = n.PutSnapshot(c.ctx, piece)
+		require.ErrorIs(c, err, rpc.ErrBadRequest, "too large a piece")
 		_, err = n.ReadSnapshot(c.ctx, rpc.SnapshotRead{Journal: c.id, Snapshot: wrong, Length: 1})
 		require.ErrorIs(c, err, rpc.ErrNoSnapshot)
+	})
+}
+
+// C1, F3: a node that holds the snapshot already, and has to verify it first, vouches for it as it stands when it
+// answers: it has promised another writer meanwhile.
+func TestC1_GateIsPassedWithTheAnswer(t *testing.T) {
+	tune := func(i int, o *journalnode.Options) {
+		noMargin(i, o)
+		o.ScrubRate = 1 << 10
+	}
+	runSnapshots(t, testcluster.Options{Tune: tune}, func(c *catalog) {
+		w := c.writer()
+		c.segmentsTo(w, 20)
+		c.everywhere(20)
+		var snap libqjm.Snapshot
+		c.cl.SetLister(func(_ context.Context, _ segments.JournalID, _ uint64, s libqjm.Snapshot) error {
+			snap = s
+			return errors.New("by this test")
+		})
+		_, err := w.SaveSnapshot(c.ctx, 20, bytes.NewReader(state(10<<10)))
+		require.Error(c, err)
+		c.Until(time.Minute, "n1 holds it", func() bool { return len(c.list1(0).Held) == 1 })
+		st, err := c.Nodes[0].State(c.ctx, c.id)
+		require.NoError(c, err)
+		c.StopNode(0)
+		c.StartNode(0)
+		c.Until(time.Minute, "n1 runs", func() bool { return c.Nodes[0].Ready() == nil })
+
+		h := rpc.Header{Journal: c.id, ConfigVersion: 1, Incarnation: st.Incarnation, Claim: st.Promised}
+		vouched := make(chan error, 1)
+		go func() { vouched <- c.Nodes[0].FinishSnapshot(c.ctx, rpc.SnapshotEnd{Header: h, Snapshot: snap}) }()
+		pass(time.Second) // of ten
+		later := h
+		later.Claim = fencing.Claim{Epoch: h.Claim.Epoch + 1, Writer: fencing.WriterID{7}}
+		_, err = c.Nodes[0].NewEpoch(c.ctx, later)
+		require.NoError(c, err)
+		require.ErrorIs(c, <-vouched, libqjm.ErrFenced)
 	})
 }
 

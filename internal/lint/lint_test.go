@@ -72,7 +72,7 @@ var layers = map[string][]string{
 	"journalnode/catalog":    {"fencing", "segments", "internal/quorum"},
 	"journalnode/membership": {"fencing", "segments", "internal/quorum", "journalnode/catalog"},
 	"journalnode/snapshots":  {"fencing", "segments", "internal/snapshot", "internal/vfs", "internal/durable"},
-	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/membership", "journalnode/snapshots"},
+	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/membership", "journalnode/snapshots"},
 	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "journalnode/catalog", "internal/snapshot"},
 	"internal/model":         {},
 	// The catalog is above it; the group itself knows bytes only.

@@ -112,6 +112,9 @@ func (j *Journal) Leave() error {
 		return fmt.Errorf("%w: node %s is a member by config %d, and keeps its data", rpc.ErrBadRequest, j.self.ID, j.config.Version)
 	}
 	err := j.reclaim()
+	if err == nil {
+		j.mayHoldSnapshots()
+	}
 	j.structureChanged()
 	return err
 }

@@ -88,8 +88,13 @@ func (j *Journal) Lift(claim fencing.Claim) error {
 	return nil
 }
 
-// reclaim removes the data of a journal that this node is no member of, and the mark of a delete after that.
+// reclaim removes the data of a journal that this node is no member of, and the mark of a delete after that. The
+// purge point goes first: of a node that comes back as a member it would say that all below is covered by a
+// snapshot here, and nothing of that would be brought to it.
 func (j *Journal) reclaim() error {
+	if err := j.dropPurged(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
 	for _, s := range sortedKeys(j.tails) {
 		_ = j.tails[s].w.Close() // its file is removed next
 		delete(j.tails, s)

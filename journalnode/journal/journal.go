@@ -99,7 +99,7 @@ type Journal struct {
 	snapMu   sync.Mutex       // guards what follows; held while the store is opened
 	snaps    *snapshots.Store // nil until it is needed
 	snapOpts snapshots.Options
-	// snapsGone: the journal is deleted, and so are they.
+	// snapsGone: the journal is deleted, or being left, and so are they.
 	snapsGone bool
 }
 

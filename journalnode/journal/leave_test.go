@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,4 +48,50 @@ func TestM8_EmptyConfigIsNotInstalled(t *testing.T) {
 	require.Equal(t, recovery.InProgress, c.copyAt(nodeA, 1).State)
 	require.Equal(t, one, c.copyAt(nodeA, 1).Last)
 	require.EqualValues(t, 1, c.nodes[nodeA].Config().Version)
+}
+
+// M8, C5: leaving, cut off at each operation: while the purge point stands all that it speaks of is there, so
+// that a node that comes back never says that something is covered here which is not. The same call removes the
+// rest; and the snapshots of a later time can be kept.
+func TestM8_LeaveCutOffAtEveryOperation(t *testing.T) {
+	for k := int64(1); ; k++ {
+		c := newCluster(t)
+		w := c.mustRecover()
+		ends := finalSegments(c, w, 4)
+		m := c.nodes[nodeC]
+		snap := m.give(t, ends[2])
+		_, err := m.Purge(everything)
+		require.NoError(t, err)
+		rest := slices.DeleteFunc(c.cfg.Members(), func(x quorum.Member) bool { return x.ID == nodeC })
+		without := quorum.NewConfig(2, rest...)
+		require.NoError(t, m.InstallConfig(without))
+		m.fs.CrashAt(m.fs.Mutations() + k)
+		err = m.Leave()
+		done := !m.fs.Crashed()
+		for _, percent := range []int{0, 40, 100} {
+			old := m.disk
+			m = c.restart(nodeC, percent)
+			if m.Purged().TxID != 0 {
+				m.again(t, snap)
+				m.whole(t, snap, "the purge point stands")
+			}
+			require.Equal(t, without.Digest(), m.Config().Digest())
+			if done {
+				require.NoError(t, err)
+				require.Zero(t, m.Purged())
+				require.Empty(t, m.Segments())
+			}
+			require.NoError(t, m.Leave())
+			require.Zero(t, m.Purged())
+			held, herr := m.HeldSnapshots()
+			require.NoError(t, herr)
+			require.Empty(t, held)
+			m.give(t, ends[2])
+			m.disk = old
+		}
+		if done {
+			require.Greater(t, k, int64(5))
+			return
+		}
+	}
 }

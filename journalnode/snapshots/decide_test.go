@@ -218,7 +218,7 @@ func randomPurge(rng *rand.Rand) (in PurgeInput) {
 func TestC3_InstallNeedsTheRestOfTheFrame(t *testing.T) {
 	inFrame := snap(250) // its frame ends at 255
 	inFrame.At = at(255)
-	for _, segs := range [][]Segment{nil, {seg(1, 100), seg(101, 200), open(201, 260)}, {seg(1, 200), open(201, 252)}} {
+	for _, segs := range [][]Segment{nil, {seg(1, 100), seg(101, 200), open(201, 260)}, {seg(1, 200), open(201, 252)}, {seg(301, 400)}} {
 		plan, err := InstallDecision(InstallInput{Snapshot: inFrame, Segments: segs})
 		require.ErrorIs(t, err, ErrHolderMissing)
 		require.Equal(t, InstallPlan{}, plan)
@@ -244,8 +244,10 @@ func TestC3_Install(t *testing.T) {
 		keep, aside, remove []segments.TxID
 		point               segments.Position
 		divergences         int
+		err                 error
 	}{
-		"blank": {snap: snap(250), point: at(250)},
+		"blank: nothing to go on from (C5)": {snap: snap(250), err: ErrHolderMissing},
+		"nothing finalized to go on from":   {snap: snap(250), segs: []Segment{open(251, 260)}, err: ErrHolderMissing},
 		"holder agrees": {
 			snap: snap(250), segs: []Segment{seg(101, 200), seg(1, 100), seg(201, 300), open(301, 310)}, ownAt: digestAt(250),
 			keep: firsts(201, 301), remove: firsts(1, 101), point: at(200),
@@ -255,8 +257,8 @@ func TestC3_Install(t *testing.T) {
 			keep: firsts(101, 201), remove: firsts(1), point: at(100),
 		},
 		"holder in progress disagrees": {
-			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), stale}, ownAt: digestAt(251),
-			keep: firsts(101), remove: firsts(1), aside: firsts(201), point: at(250),
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), stale, seg(301, 400)}, ownAt: digestAt(251),
+			keep: firsts(301), remove: firsts(1, 101), aside: firsts(201), point: at(250),
 		},
 		"a hole before the holder: it begins there": {
 			snap: inFrame, segs: []Segment{seg(201, 300), open(301, 310)}, ownAt: digestAt(255),
@@ -267,16 +269,16 @@ func TestC3_Install(t *testing.T) {
 			keep: firsts(201), aside: firsts(1), remove: firsts(101), point: at(200),
 		},
 		"in progress, ends below": {
-			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), open(201, 240)},
-			keep: firsts(101), remove: firsts(1), aside: firsts(201), point: at(250),
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), open(201, 240), seg(301, 400)},
+			keep: firsts(301), remove: firsts(1, 101), aside: firsts(201), point: at(250),
 		},
 		"finalized holder disagrees": {
-			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), seg(201, 300)}, ownAt: digestAt(251),
-			keep: firsts(1, 101), aside: firsts(201), point: at(250), divergences: 1,
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), seg(201, 300), seg(401, 500)}, ownAt: digestAt(251),
+			keep: firsts(1, 101, 401), aside: firsts(201), point: at(250), divergences: 1,
 		},
 		"what is chained to it disagrees, too": {
 			snap: snap(250), ownAt: digestAt(251),
-			segs: []Segment{seg(201, 300), {End: endOf(301, 400), Prev: endOf(201, 300), Finalized: true}, {End: endOf(401, 410), Prev: endOf(301, 400)}, open(411, 420)},
+			segs: []Segment{seg(201, 300), {End: endOf(301, 400), Prev: endOf(201, 300), Finalized: true}, {End: endOf(401, 410), Prev: endOf(301, 400)}, seg(411, 420)},
 			keep: firsts(411), aside: firsts(201, 301, 401), point: at(250), divergences: 2,
 		},
 		"right behind, agrees": {
@@ -284,16 +286,23 @@ func TestC3_Install(t *testing.T) {
 			keep: firsts(301, 351), point: at(300),
 		},
 		"right behind, disagrees": {
-			snap: snap(300), segs: []Segment{seg(1, 100), beyondOther},
-			keep: firsts(1), aside: firsts(301), point: at(300), divergences: 1,
+			snap: snap(300), segs: []Segment{seg(1, 100), beyondOther, seg(401, 500)},
+			keep: firsts(1, 401), aside: firsts(301), point: at(300), divergences: 1,
 		},
 		"beyond a hole: cannot be compared, stays": {
 			snap: snap(300), segs: []Segment{seg(1, 100), seg(400, 500)},
 			keep: firsts(400), remove: firsts(1), point: at(300),
 		},
 		"newest finalized stays (C5)": {
-			snap: snap(300), segs: []Segment{seg(1, 100), seg(101, 200)},
-			keep: firsts(101), remove: firsts(1), point: at(300),
+			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), stale}, ownAt: digestAt(250),
+			keep: firsts(101, 201), remove: firsts(1), point: at(100),
+		},
+		"ends below the snapshot, whole from the start: nothing to gain": {
+			snap: snap(300), segs: []Segment{seg(1, 100), seg(101, 200)}, err: ErrHolderMissing,
+		},
+		"ends below the snapshot, a hole: what is held stays, and begins behind it": {
+			snap: snap(300), segs: []Segment{seg(1, 50), seg(101, 150), seg(151, 200), open(201, 210)},
+			keep: firsts(1, 101, 151, 201), point: at(100),
 		},
 		"damaged holder is unknown": {
 			snap: snap(250), segs: []Segment{seg(1, 100), seg(101, 200), damaged(seg(201, 300))},
@@ -309,7 +318,7 @@ func TestC3_Install(t *testing.T) {
 		},
 	} {
 		plan, err := InstallDecision(InstallInput{Snapshot: test.snap, Segments: test.segs, OwnAt: test.ownAt, Purged: test.purged})
-		require.NoError(t, err, name)
+		require.ErrorIs(t, err, test.err, name)
 		require.Equal(t, test.keep, plan.Keep, name)
 		require.Equal(t, test.aside, plan.SetAside, name)
 		require.Equal(t, test.remove, plan.Remove, name)

@@ -93,6 +93,10 @@ func (s *Store) OpenReader(txid segments.TxID) (*Reader, error) { return s.openR
 
 func (s *Store) openReader(txid segments.TxID, wrap func(io.ReaderAt) io.ReaderAt) (*Reader, error) {
 	s.mu.Lock()
+	if s.retired {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
 	h := s.held[txid]
 	if h == nil {
 		s.mu.Unlock()
