@@ -21,15 +21,10 @@ type keeping struct {
 	quota  uint64
 }
 
-// keptBy is the node's copy of it, the last one that was applied; zero before.
+// keptBy is the last one that was applied; never nil.
 type keptBy struct{ p atomic.Pointer[keeping] }
 
-func (k *keptBy) get() keeping {
-	if p := k.p.Load(); p != nil {
-		return *p
-	}
-	return keeping{}
-}
+func (k *keptBy) get() keeping { return *k.p.Load() }
 
 // keepingOf reads a journal of the catalog. Where its policy says nothing of what is retained, the node's own
 // margin holds.

@@ -53,6 +53,7 @@ func newOwner(j *journal.Journal, opts Options, log *slog.Logger, m *metrics) *o
 		tasks: make(chan task, tasksMax), bytes: semaphore.NewWeighted(opts.QueueBytes),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	o.kept.p.Store(&keeping{margin: opts.Retain}) // until the catalog says otherwise
 	go o.run()
 	return o
 }
