@@ -37,12 +37,11 @@ type driver struct {
 	id  segments.JournalID
 	log *slog.Logger
 
-	stage string // what the change was at in the last round
-	since time.Time
-	note  string
-	moved rpc.Seal // what this driver sealed itself: nodes may have forgotten it
-
-	taught time.Time // when the learners were last asked to go on copying
+	stage  string // what the change was at in the last round
+	since  time.Time
+	note   string
+	warned string
+	moved  rpc.Seal // what this driver sealed itself: nodes may have forgotten it
 }
 
 func (n *Node) newDriver(ctl decider, id segments.JournalID) *driver {
@@ -72,7 +71,9 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 	case membership.Nothing:
 		return false, nil
 	case membership.Wait:
-		return false, errors.Join(d.teach(ctx, j, s), d.setNote(ctx, j, a.Why))
+		s.Learner = true
+		err := d.each(ctx, a.Learners, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
+		return false, errors.Join(err, d.setNote(ctx, j, a.Why))
 	case membership.Install:
 		s.Config, s.Learner = a.Config, j.Change != nil && j.Change.Stage == catalog.StageLearning
 		return true, d.each(ctx, a.On, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
@@ -100,19 +101,12 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 	return false, fmt.Errorf("journalnode: unknown action %T", action)
 }
 
-// teachEvery is how often learners are asked again: a node copies a journal that it is no member of for
-// rpc.LearnFor only, and forgets that it does when it restarts.
-const teachEvery = rpc.LearnFor / 5
-
-// teach keeps the learners copying while the change waits for them. One that was a member before has the config
-// already, so that nothing else would tell it (M6, M8).
-func (d *driver) teach(ctx context.Context, j catalog.Journal, s rpc.JournalSummary) error {
-	if j.Change == nil || j.Change.Stage != catalog.StageLearning || time.Since(d.taught) < teachEvery {
-		return nil
+// warn says why a round failed: the same reason once.
+func (d *driver) warn(err error) {
+	if why := err.Error(); why != d.warned {
+		d.warned = why
+		d.log.Warn("a journal's members cannot be seen to now; tried again soon", "stage", d.stage, "err", err)
 	}
-	d.taught = time.Now()
-	s.Learner = true
-	return d.each(ctx, j.Change.Learners(), func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
 }
 
 func (d *driver) setNote(ctx context.Context, j catalog.Journal, why string) error {
@@ -172,7 +166,7 @@ func (d *driver) view(ctx context.Context, j catalog.Journal) membership.View {
 		stage = fmt.Sprintf("%s of change %d, config %d", j.Change.Stage, j.Change.StartedIndex, j.Config.Version)
 	}
 	if stage != d.stage {
-		d.stage, d.since, d.note, d.taught = stage, time.Now(), "", time.Time{}
+		d.stage, d.since, d.note = stage, time.Now(), ""
 	}
 	v := membership.View{Journal: j, Reports: map[quorum.Key]membership.Report{}}
 	v.Expired = time.Since(d.since) > d.n.opts.ChangePatience
@@ -275,7 +269,7 @@ func (t told) report(j catalog.Journal, before segments.End, known bool, gone ti
 	st := t.state
 	r := membership.Report{
 		Heard: true, Config: st.Summary.Config, Promised: st.Promised, DataKnown: st.DataKnown, HasData: len(t.list.Segments)+len(t.held) > 0,
-		WriterHeard: st.SinceWriter > 0 && st.SinceWriter <= gone,
+		WriterHeard: st.SinceWriter > 0 && st.SinceWriter <= gone || st.SinceWriter == 0 && st.Up <= gone,
 	}
 	if st.Poisoned != "" {
 		r.Err = "it takes no writes: " + st.Poisoned

@@ -33,6 +33,9 @@ const (
 func (n *Node) leaderLoop(ctx context.Context, g *raftgroup.Group) {
 	news, leave := n.control.watchers.add()
 	defer leave()
+	drivers := n.newDrivers(ctx, g)
+	defer drivers.work.Wait()
+	var looked time.Time // at all journals
 	for {
 		wait, pause := leaderRound, leaderSoon // of many commands, one round; and no new one at once that fails
 		did, err := n.leadOnce(ctx, g)
@@ -44,6 +47,12 @@ func (n *Node) leaderLoop(ctx context.Context, g *raftgroup.Group) {
 				n.log.Warn("the leader's work is not complete and will be tried again", "err", err)
 			}
 			wait, pause = leaderRetry, leaderRetry
+		} else {
+			all := looked.IsZero() || time.Since(looked) >= leaderRound
+			if all {
+				looked = time.Now()
+			}
+			drivers.start(all)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -110,6 +119,10 @@ func (n *Node) doDuty(ctx context.Context, g *raftgroup.Group, t duty) error {
 		return n.finishDrop(ctx, t.journal)
 	case forgetFormer:
 		return n.forgetFormer(ctx, g, t)
+	case readmitMember:
+		return n.readmitMember(ctx, g, t)
+	case removeLost:
+		return n.removeHere(ctx, g, rpc.RemoveRequest{Node: t.node.ID, Incarnation: t.node.Incarnation})
 	}
 	return nil
 }
@@ -123,6 +136,16 @@ func (n *Node) applyAsLeader(ctx context.Context, g *raftgroup.Group, cmd catalo
 	}
 	_, err = applyHere(ctx, g, b)
 	return err
+}
+
+// readmitMember begins the change of one journal. Another one that was begun meanwhile comes first.
+func (n *Node) readmitMember(ctx context.Context, g *raftgroup.Group, t duty) error {
+	j, ok := n.journalOf(t.journal)
+	if !ok || j.Change != nil {
+		return nil
+	}
+	n.log.Warn("a wiped member is replaced, as the journal's policy says", "journal", j.Name, "node", t.node.ID)
+	return n.applyAsLeader(ctx, g, &catalog.BeginChange{Target: catalog.Target{Journal: j.ID, ExpectVersion: j.Config.Version}, To: t.to})
 }
 
 // foundCatalog proposes the first command. Another leader may have: then it is answered again.

@@ -28,11 +28,12 @@ func (n *Node) Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, er
 	if err := n.linearizable(ctx); err != nil {
 		return rpc.JoinReply{}, err
 	}
-	if err := n.mayJoin(ctx, x); err != nil {
+	replaces, err := n.mayJoin(ctx, x)
+	if err != nil {
 		return rpc.JoinReply{}, err
 	}
 	if !req.DryRun {
-		if _, err := n.propose(ctx, &catalog.PutNode{Node: x}); err != nil {
+		if _, err := n.propose(ctx, &catalog.PutNode{Node: x, Replaces: replaces}); err != nil {
 			return rpc.JoinReply{}, err
 		}
 		n.log.Info("a node joins the cluster", "id", x.ID, "incarnation", x.Incarnation, "addr", x.Addr)
@@ -41,24 +42,50 @@ func (n *Node) Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, er
 	return rpc.JoinReply{Cluster: id.Cluster, Founders: n.withAddrs(id.Founders), Nodes: n.view(rpc.Linearizable).Nodes}, nil
 }
 
-// mayJoin says why a node may not join.
-func (n *Node) mayJoin(ctx context.Context, x catalog.Node) error {
+// mayJoin says why a node may not join, or which storage it takes the place of, if any.
+func (n *Node) mayJoin(ctx context.Context, x catalog.Node) (replaces quorum.Incarnation, err error) {
 	var there []catalog.Node
-	n.readCatalog(func(c *catalog.Catalog) { there = c.Nodes() })
+	var cur catalog.Node
+	var known bool
+	n.readCatalog(func(c *catalog.Catalog) { there = c.Nodes(); cur, known = c.Node(x.ID) })
 	for _, old := range there {
 		switch {
 		case old.ID == x.ID && old.Incarnation == x.Incarnation && old.Leaving:
-			return &catalog.Refusal{Class: catalog.ErrLeaving, What: string(x.ID)}
-		case old.ID == x.ID && old.Incarnation != x.Incarnation:
-			return &catalog.Refusal{
-				Class: catalog.ErrIncarnation, What: "node " + string(x.ID) + " that joins",
-				Got: x.Incarnation.String(), Want: old.Incarnation.String(),
-			}
+			return replaces, &catalog.Refusal{Class: catalog.ErrLeaving, What: string(x.ID)}
 		case old.ID != x.ID && old.Addr == x.Addr:
-			return fmt.Errorf("%w: address %s belongs to node %s", rpc.ErrBadRequest, x.Addr, old.ID)
+			return replaces, fmt.Errorf("%w: address %s belongs to node %s", rpc.ErrBadRequest, x.Addr, old.ID)
 		}
 	}
-	return n.reachBack(ctx, x)
+	if known && cur.Incarnation != x.Incarnation {
+		if !n.readmitsItself(ctx, cur) {
+			return replaces, &catalog.Refusal{
+				Class: catalog.ErrIncarnation, What: "node " + string(x.ID) + " that joins",
+				Got: x.Incarnation.String(), Want: cur.Incarnation.String(),
+			}
+		}
+		replaces = cur.Incarnation
+	}
+	return replaces, n.reachBack(ctx, x)
+}
+
+// readmitsItself: every journal that has the node's lost storage among its members has the policy that a wiped
+// member is replaced without being asked for. A storage that still answers is not lost: somebody started a
+// second node under the id.
+func (n *Node) readmitsItself(ctx context.Context, lost catalog.Node) bool {
+	var journals []catalog.Journal
+	n.readCatalog(func(c *catalog.Catalog) { journals = c.Journals() })
+	named := slices.DeleteFunc(journals, func(j catalog.Journal) bool { return !j.Config.Has(lost.ID, lost.Incarnation) })
+	if len(named) == 0 || slices.ContainsFunc(named, func(j catalog.Journal) bool { return !j.Policy.AutoReadmit }) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, installTimeout)
+	defer cancel()
+	peer, err := n.peers.at(lost.Addr)
+	if err != nil {
+		return true
+	}
+	info, err := peer.Info(ctx)
+	return err != nil || info.Incarnation != lost.Incarnation
 }
 
 // reachBack: a node that nobody reaches is no use, and whoever listens there may be of another cluster.
@@ -92,7 +119,7 @@ func (n *Node) joinCluster() {
 			close(n.admission)
 			return
 		}
-		err := n.joinOnce()
+		err := n.joinOnce(n.opts.Join)
 		if err == nil {
 			continue
 		}
@@ -116,10 +143,10 @@ func (n *Node) joinCluster() {
 }
 
 // joinOnce asks one after the other.
-func (n *Node) joinOnce() error {
+func (n *Node) joinOnce(through []string) error {
 	x := viewNode(n.asNode(nil))
 	var errs []error
-	for _, addr := range n.opts.Join {
+	for _, addr := range through {
 		reply, err := n.askToJoin(addr, rpc.JoinRequest{Node: x})
 		if err == nil {
 			return n.admit(reply)
@@ -142,6 +169,20 @@ func (n *Node) askToJoin(addr string, req rpc.JoinRequest) (rpc.JoinReply, error
 	ctx, cancel := n.context(n.opts.LeaderWait + installTimeout)
 	defer cancel()
 	return peer.Join(ctx, req)
+}
+
+// readmission: a founder whose disk was wiped asks the others to let it in again, which they do when its new
+// storage has been registered in the place of the old one (N1). It does nothing but ask until then.
+func (n *Node) readmission() {
+	var through []string
+	for _, p := range n.opts.InitialCluster {
+		if p.ID != n.opts.ID {
+			through = append(through, p.Addr)
+		}
+	}
+	if err := n.joinOnce(through); err != nil {
+		n.log.Debug("not admitted again yet", "err", err)
+	}
 }
 
 // admit writes the cluster down, before the first vote (N4). It is not among the founders: its raft store

@@ -30,6 +30,7 @@ type Node struct {
 	lock  io.Closer
 	peers *peers
 
+	startedAt time.Time
 	stopping  chan struct{}
 	admission chan struct{} // closed when this storage belongs to its cluster (N4)
 	stopOnce  sync.Once
@@ -77,7 +78,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS,
+		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS, startedAt: time.Now(),
 		stopping: make(chan struct{}), admission: make(chan struct{}), owners: map[segments.JournalID]*owner{},
 		failed: map[segments.JournalID]error{}, unopened: map[segments.JournalID]*unopened{}, tries: map[segments.JournalID]repairLog{},
 		snapshotDue: map[segments.JournalID]bool{}, desk: newDesk(), snapshotWake: make(chan struct{}, 1),
@@ -327,6 +328,9 @@ func (n *Node) foundCluster() {
 			n.out = err
 		}
 		n.idMu.Unlock()
+		if errors.Is(err, ErrNotAdmitted) && !errors.Is(err, ErrTwoClusters) {
+			n.readmission()
+		}
 		select {
 		case <-time.After(wait):
 		case <-n.stopping:

@@ -302,6 +302,11 @@ func viewJournal(j catalog.Journal) rpc.CatalogJournal {
 	}
 	if j.Change != nil {
 		out.Stage = j.Change.Stage.String()
+		ch := viewChange(j.Change)
+		out.Change = &ch
+	}
+	for _, e := range j.History {
+		out.History = append(out.History, rpc.MembershipEvent{Index: e.Index, Kind: e.Kind.String(), Version: e.Version, Note: e.Note})
 	}
 	return out
 }

@@ -1,6 +1,8 @@
 package journalnode
 
 import (
+	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -22,14 +24,17 @@ const (
 	promoteServer                 // a server that has caught up gets its vote
 	recordVoter                   // the catalog is told who votes
 	recordNoVoter
-	finishDelete // a deleted journal's name gets free
-	forgetFormer // a member that has the tombstone is told all it has to know
+	finishDelete  // a deleted journal's name gets free
+	forgetFormer  // a member that has the tombstone is told all it has to know
+	readmitMember // a journal goes over to the storage that took the place of a lost one
+	removeLost    // a lost storage leaves the cluster, since nothing needs it any more
 )
 
 // duty names it. Which fields count depends on the kind.
 type duty struct {
 	kind    dutyKind
 	node    quorum.Member
+	to      []quorum.Member
 	journal segments.JournalID
 }
 
@@ -83,6 +88,7 @@ func dutiesOf(k known) []duty {
 		}
 		out = append(out, t)
 	}
+	out = append(out, replacements(k, servers, voters)...)
 	for _, j := range k.journals {
 		switch {
 		case j.Deleted && !j.Reclaimed:
@@ -93,6 +99,30 @@ func dutiesOf(k known) []duty {
 			}
 		}
 	}
+	return out
+}
+
+// replacements: of a storage that was replaced, where the policy says so, the journals are moved first, and
+// it leaves the cluster last, when the new one has its vote.
+func replacements(k known, servers map[raftgroup.ServerID]raftgroup.Member, voters int) (out []duty) {
+	for old, fresh := range replaced(k.nodes) {
+		lost := quorum.Member{ID: old.ID, Incarnation: old.Incarnation}
+		for _, j := range k.journals {
+			if !j.Policy.AutoReadmit || j.Deleted || j.Change != nil || j.InForce < j.Config.Version || !j.Config.Has(old.ID, old.Incarnation) {
+				continue
+			}
+			to := slices.Clone(j.Config.Sets[0])
+			to[slices.IndexFunc(to, lost.Same)] = fresh
+			out = append(out, duty{kind: readmitMember, journal: j.ID, node: lost, to: to})
+		}
+		s, in := servers[serverID(fresh.ID, fresh.Incarnation)]
+		if in && (s.Voter || voters >= votersMax) && !k.removing[serverID(old.ID, old.Incarnation)] && neededBy(lost, k.journals) == nil {
+			out = append(out, duty{kind: removeLost, node: lost})
+		}
+	}
+	slices.SortFunc(out, func(a, b duty) int {
+		return cmp.Or(a.node.Key().Compare(b.node.Key()), bytes.Compare(a.journal[:], b.journal[:]))
+	})
 	return out
 }
 

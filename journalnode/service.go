@@ -286,8 +286,9 @@ func (n *Node) State(ctx context.Context, id segments.JournalID) (rpc.JournalSta
 		st.SinceSync = time.Since(time.Unix(0, at))
 	}
 	if at := o.writerAt.Load(); at != 0 {
-		st.SinceWriter = time.Since(time.Unix(0, at))
+		st.SinceWriter = max(time.Since(time.Unix(0, at)), 1)
 	}
+	st.Up = time.Since(n.startedAt)
 	sets := slices.Clone(st.Summary.Config.Sets) // the journal's own must not change
 	for i := range sets {
 		sets[i] = n.withAddrs(sets[i])

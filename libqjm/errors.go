@@ -47,6 +47,14 @@ var (
 	ErrTooFewNodes = catalog.ErrTooFewNodes
 	ErrNoNode      = catalog.ErrNoNode
 	ErrNodeInUse   = catalog.ErrInUse
+	// ErrChangeUnderWay: another change of the journal's members has to end first; *catalog.ChangeUnderWayError
+	// names it. ErrNoChange: there is none. ErrSameMembers: the members are those already. ErrWrongStage: a
+	// change that is final cannot be given up. ErrConflict: the config is of another version than was expected.
+	ErrChangeUnderWay = catalog.ErrChangeUnderWay
+	ErrNoChange       = catalog.ErrNoChange
+	ErrSameMembers    = catalog.ErrSameMembers
+	ErrWrongStage     = catalog.ErrStage
+	ErrConflict       = catalog.ErrConflict
 	// ErrPastEnd: a reader asked for a txid beyond what is committed.
 	ErrPastEnd = rpc.ErrPastEnd
 	// ErrTooLarge: a transaction over the limit, which the text names.

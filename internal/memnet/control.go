@@ -94,6 +94,18 @@ func (c *conn) ConfigureJournal(ctx context.Context, req rpc.ConfigureRequest) e
 	return err
 }
 
+func (c *conn) ChangeMembers(ctx context.Context, req rpc.ChangeRequest) (rpc.ChangeReply, error) {
+	return unary(ctx, c, "ChangeMembers", func(ctx context.Context, s rpc.Service) (rpc.ChangeReply, error) { return s.ChangeMembers(ctx, req) })
+}
+
+func (c *conn) AbortChange(ctx context.Context, req rpc.AbortRequest) (uint64, error) {
+	return unary(ctx, c, "AbortChange", func(ctx context.Context, s rpc.Service) (uint64, error) { return s.AbortChange(ctx, req) })
+}
+
+func (c *conn) Readmit(ctx context.Context, req rpc.ReadmitRequest) (rpc.ReadmitReply, error) {
+	return unary(ctx, c, "Readmit", func(ctx context.Context, s rpc.Service) (rpc.ReadmitReply, error) { return s.Readmit(ctx, req) })
+}
+
 func (c *conn) Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, error) {
 	return unary(ctx, c, "Join", func(ctx context.Context, s rpc.Service) (rpc.JoinReply, error) { return s.Join(ctx, req) })
 }

@@ -77,7 +77,56 @@ type CatalogJournal struct {
 	Policy  JournalPolicy
 	Quota   uint64
 	Deleted bool
+	Change  *MembershipChange // nil: none under way
+	History []MembershipEvent // the last changes, oldest first
 }
+
+// MembershipChange is a membership change under way.
+type MembershipChange struct {
+	ID       uint64 // the index of the catalog's log that began it
+	Stage    string // learning, joint, sealed or final
+	Old, New []quorum.Member
+	Note     string // why it waits
+}
+
+// MembershipEvent is one of a journal's past changes.
+type MembershipEvent struct {
+	Index   uint64
+	Kind    string // created, changed, aborted, adopted, forced or deleted
+	Version uint64 // of the config that it led to
+	Note    string
+}
+
+// ChangeRequest begins a membership change. The same again, while it is under way, is answered again.
+type ChangeRequest struct {
+	Name   string
+	To     []quorum.Key // a zero Incarnation is the node's storage that is not leaving
+	Expect uint64       // the config version that the sender has seen; 0: whichever there is
+	DryRun bool
+}
+
+// ChangeReply says what was begun.
+type ChangeReply struct {
+	Journal segments.JournalID
+	Change  MembershipChange
+	Version uint64 // of the config that it starts from
+	Again   bool   // it was under way before
+}
+
+// AbortRequest gives a change up. Change 0 is the one under way.
+type AbortRequest struct {
+	Name   string
+	Change uint64
+}
+
+// ReadmitRequest is about a node whose disk was wiped or replaced (N1).
+type ReadmitRequest struct {
+	Node   quorum.NodeID
+	DryRun bool
+}
+
+// ReadmitReply names the storage that is leaving, and the one in its place.
+type ReadmitReply struct{ Old, New quorum.Member }
 
 // CatalogView is the catalog as of one index.
 type CatalogView struct {
@@ -185,6 +234,12 @@ type ControlCalls interface {
 	// ListSnapshot lists a snapshot, after it has asked the holders itself: nobody's word is evidence (C1).
 	// *ConfigError where the config is not the current one any more. The same again changes nothing.
 	ListSnapshot(ctx context.Context, req ListRequest) error
+	// ChangeMembers begins a change, which the leader then carries on (M6).
+	ChangeMembers(ctx context.Context, req ChangeRequest) (ChangeReply, error)
+	// AbortChange returns the config version that is current then. A final change cannot be given up.
+	AbortChange(ctx context.Context, req AbortRequest) (uint64, error)
+	// Readmit registers the storage that a node has now in the place of the one that the catalog knows (N1).
+	Readmit(ctx context.Context, req ReadmitRequest) (ReadmitReply, error)
 	Join(ctx context.Context, req JoinRequest) (JoinReply, error)
 	RemoveNode(ctx context.Context, req RemoveRequest) error
 	// TransferLeader returns who leads next.
@@ -202,4 +257,5 @@ const (
 	LabelsMax          = 16
 	DefaultReplicasMax = 5 // members of a journal that was created without saying how many
 	KeptMax            = 1024
+	HistoryMax         = 64 // past changes of one journal in one answer
 )

@@ -95,7 +95,9 @@ type JournalState struct {
 	// SinceWriter is how long ago a message of a writer's stream was handled here; zero: not since the node
 	// started.
 	SinceWriter time.Duration
-	Seal        Seal // what that writer told of the open segment (M4)
+	// Up is how long the node has been up: one that is not up for long cannot say that there is no writer.
+	Up   time.Duration
+	Seal Seal // what that writer told of the open segment (M4)
 }
 
 // Damage names one segment that a node cannot read in full.

@@ -99,7 +99,8 @@ func viewToProto(v rpc.CatalogView) *qjmv1.GetCatalogResponse {
 	for _, j := range v.Journals {
 		p.Journals = append(p.Journals, &qjmv1.CatalogJournal{
 			JournalId: j.ID[:], Name: text(j.Name), Config: configToProto(j.Config), InForce: j.InForce, Stage: text(j.Stage),
-			Policy: policyToProto(j.Policy), Quota: j.Quota, Deleted: j.Deleted,
+			Policy: policyToProto(j.Policy), Quota: j.Quota, Deleted: j.Deleted, Change: membershipToProto(j.Change),
+			History: historyToProto(j.History),
 		})
 	}
 	return p
@@ -121,6 +122,7 @@ func viewFromProto(p *qjmv1.GetCatalogResponse) (rpc.CatalogView, error) {
 		v.Journals = append(v.Journals, rpc.CatalogJournal{
 			ID: d.id("journal id", j.GetJournalId()), Name: j.GetName(), Config: d.config(j.GetConfig()), InForce: j.GetInForce(),
 			Stage: j.GetStage(), Policy: d.policy(j.GetPolicy()), Quota: j.GetQuota(), Deleted: j.GetDeleted(),
+			Change: d.membership(j.GetChange()), History: d.history(j.GetHistory()),
 		})
 	}
 	return v, d.done()
@@ -162,6 +164,77 @@ func resultFromProto(p *qjmv1.ForwardCommandResponse) (rpc.CommandResult, error)
 			}
 		}
 		r.Kept = append(r.Kept, err)
+	}
+	return r, d.done()
+}
+
+func membershipToProto(ch *rpc.MembershipChange) *qjmv1.MembershipChange {
+	if ch == nil {
+		return nil
+	}
+	return &qjmv1.MembershipChange{Id: ch.ID, Stage: text(ch.Stage), Old: membersToProto(ch.Old), New: membersToProto(ch.New), Note: text(ch.Note)}
+}
+
+func (d *decoder) membership(p *qjmv1.MembershipChange) *rpc.MembershipChange {
+	if p == nil {
+		return nil
+	}
+	return &rpc.MembershipChange{
+		ID: p.Id, Stage: p.Stage, Note: p.Note,
+		Old: d.members("old members", p.Old, quorum.MaxMembers), New: d.members("new members", p.New, quorum.MaxMembers),
+	}
+}
+
+func historyToProto(h []rpc.MembershipEvent) []*qjmv1.MembershipEvent {
+	var out []*qjmv1.MembershipEvent
+	for _, e := range h[max(0, len(h)-rpc.HistoryMax):] {
+		out = append(out, &qjmv1.MembershipEvent{Index: e.Index, Kind: text(e.Kind), Version: e.Version, Note: text(e.Note)})
+	}
+	return out
+}
+
+func (d *decoder) history(ps []*qjmv1.MembershipEvent) []rpc.MembershipEvent {
+	if !d.count("past changes", len(ps), rpc.HistoryMax) {
+		return nil
+	}
+	var out []rpc.MembershipEvent
+	for _, p := range ps {
+		out = append(out, rpc.MembershipEvent{Index: p.GetIndex(), Kind: p.GetKind(), Version: p.GetVersion(), Note: p.GetNote()})
+	}
+	return out
+}
+
+func changeToProto(r rpc.ChangeRequest) *qjmv1.ChangeMembersRequest {
+	p := &qjmv1.ChangeMembersRequest{Name: r.Name, ExpectVersion: r.Expect, DryRun: r.DryRun}
+	for _, k := range r.To {
+		p.To = append(p.To, &qjmv1.MemberRef{NodeId: string(k.ID), Incarnation: idOrNone(k.Incarnation)})
+	}
+	return p
+}
+
+func changeFromProto(p *qjmv1.ChangeMembersRequest) (rpc.ChangeRequest, error) {
+	d := decoder{err: rpc.CheckJournalName(p.Name)}
+	r := rpc.ChangeRequest{Name: p.Name, Expect: p.ExpectVersion, DryRun: p.DryRun}
+	if !d.count("new members", len(p.To), quorum.MaxMembers) {
+		return r, d.done()
+	}
+	for _, m := range p.To {
+		r.To = append(r.To, quorum.Key{ID: d.nodeID(m.GetNodeId()), Incarnation: d.idOrNone("incarnation", m.GetIncarnation())})
+	}
+	return r, d.done()
+}
+
+func changeReplyToProto(r rpc.ChangeReply) *qjmv1.ChangeMembersResponse {
+	return &qjmv1.ChangeMembersResponse{JournalId: r.Journal[:], Change: membershipToProto(&r.Change), Version: r.Version, Again: r.Again}
+}
+
+func changeReplyFromProto(p *qjmv1.ChangeMembersResponse) (rpc.ChangeReply, error) {
+	var d decoder
+	r := rpc.ChangeReply{Journal: d.id("journal id", p.JournalId), Version: p.Version, Again: p.Again}
+	if ch := d.membership(p.Change); ch != nil {
+		r.Change = *ch
+	} else {
+		d.fail("the change is missing")
 	}
 	return r, d.done()
 }

@@ -23,6 +23,7 @@ type control struct {
 	result  rpc.CommandResult
 	view    rpc.CatalogView
 	joined  rpc.JoinReply
+	changed rpc.ChangeReply
 	stream  func(rpc.RaftConn) error
 }
 
@@ -66,6 +67,21 @@ func (c *control) ListSnapshot(_ context.Context, r rpc.ListRequest) error {
 	return c.failure
 }
 
+func (c *control) ChangeMembers(_ context.Context, r rpc.ChangeRequest) (rpc.ChangeReply, error) {
+	c.said("ChangeMembers", r)
+	return c.changed, c.failure
+}
+
+func (c *control) AbortChange(_ context.Context, r rpc.AbortRequest) (uint64, error) {
+	c.said("AbortChange", r)
+	return 7, c.failure
+}
+
+func (c *control) Readmit(_ context.Context, r rpc.ReadmitRequest) (rpc.ReadmitReply, error) {
+	c.said("Readmit", r)
+	return rpc.ReadmitReply{Old: members[0], New: members[1]}, c.failure
+}
+
 func (c *control) Join(_ context.Context, r rpc.JoinRequest) (rpc.JoinReply, error) {
 	c.said("Join", r)
 	return c.joined, c.failure
@@ -102,7 +118,13 @@ func TestEveryFieldOfControlCallsArrives(t *testing.T) {
 			Nodes: []rpc.CatalogNode{catalogNode, {ID: "n2"}},
 			Journals: []rpc.CatalogJournal{{
 				ID: segments.JournalID{3}, Name: "a", Config: config, InForce: 9, Stage: "joint", Policy: policy, Quota: 10, Deleted: true,
+				Change:  &rpc.MembershipChange{ID: 1 << 63, Stage: "joint", Old: members, New: members[:1], Note: "why"},
+				History: []rpc.MembershipEvent{{Index: 1 << 63, Kind: "aborted", Version: 7, Note: "asked for"}},
 			}, {Name: "b"}},
+		},
+		changed: rpc.ChangeReply{
+			Journal: segments.JournalID{3}, Version: 1 << 63, Again: true,
+			Change: rpc.MembershipChange{ID: 1 << 63, Stage: "learning", Old: members, New: members[:1], Note: "why"},
 		},
 		joined: rpc.JoinReply{Cluster: rpc.ClusterID{8}, Founders: members, Nodes: []rpc.CatalogNode{catalogNode}},
 	}}
@@ -154,6 +176,22 @@ func TestEveryFieldOfControlCallsArrives(t *testing.T) {
 	}
 	require.ErrorIs(t, n.ListSnapshot(ctx, rpc.ListRequest{Journal: segments.JournalID{3}}), rpc.ErrBadRequest, "no snapshot")
 
+	change := rpc.ChangeRequest{Name: "a", To: []quorum.Key{{ID: "n1"}, {ID: "n2", Incarnation: quorum.Incarnation{2}}}, Expect: 1 << 63, DryRun: true}
+	changed, err := n.ChangeMembers(ctx, change)
+	require.NoError(t, err)
+	requireSame(t, s.changed, changed)
+	requireSame(t, call{"ChangeMembers", []any{change}}, s.last)
+
+	version, err := n.AbortChange(ctx, rpc.AbortRequest{Name: "a", Change: 1 << 63})
+	require.NoError(t, err)
+	require.EqualValues(t, 7, version)
+	requireSame(t, call{"AbortChange", []any{rpc.AbortRequest{Name: "a", Change: 1 << 63}}}, s.last)
+
+	readmitted, err := n.Readmit(ctx, rpc.ReadmitRequest{Node: "n1", DryRun: true})
+	require.NoError(t, err)
+	requireSame(t, rpc.ReadmitReply{Old: members[0], New: members[1]}, readmitted)
+	requireSame(t, call{"Readmit", []any{rpc.ReadmitRequest{Node: "n1", DryRun: true}}}, s.last)
+
 	join := rpc.JoinRequest{Node: catalogNode, DryRun: true}
 	joined, err := n.Join(ctx, join)
 	require.NoError(t, err)
@@ -188,6 +226,9 @@ func TestErrorsOfControlCallsAreTyped(t *testing.T) {
 	_, errs["FindJournal"] = n.FindJournal(ctx, "a")
 	_, errs["PlaceJournal"] = n.PlaceJournal(ctx, rpc.PlaceRequest{Name: "a"})
 	_, errs["DropJournal"] = n.DropJournal(ctx, "a")
+	_, errs["ChangeMembers"] = n.ChangeMembers(ctx, rpc.ChangeRequest{Name: "a"})
+	_, errs["AbortChange"] = n.AbortChange(ctx, rpc.AbortRequest{Name: "a"})
+	_, errs["Readmit"] = n.Readmit(ctx, rpc.ReadmitRequest{Node: "n1"})
 	_, errs["Join"] = n.Join(ctx, rpc.JoinRequest{Node: catalogNode})
 	_, errs["TransferLeader"] = n.TransferLeader(ctx, rpc.TransferRequest{})
 	_, errs["RaftSnapshot"] = n.RaftSnapshot(ctx)

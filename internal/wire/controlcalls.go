@@ -57,6 +57,24 @@ func (n *node) ListSnapshot(ctx context.Context, req rpc.ListRequest) error {
 	return n.fail(err)
 }
 
+func (n *node) ChangeMembers(ctx context.Context, req rpc.ChangeRequest) (rpc.ChangeReply, error) {
+	p, err := n.cc.ChangeMembers(ctx, changeToProto(req))
+	return reply(n, p, err, changeReplyFromProto)
+}
+
+func (n *node) AbortChange(ctx context.Context, req rpc.AbortRequest) (uint64, error) {
+	p, err := n.cc.AbortChange(ctx, &qjmv1.AbortChangeRequest{Name: req.Name, Change: req.Change})
+	return p.GetVersion(), n.fail(err)
+}
+
+func (n *node) Readmit(ctx context.Context, req rpc.ReadmitRequest) (rpc.ReadmitReply, error) {
+	p, err := n.cc.ReadmitNode(ctx, &qjmv1.ReadmitNodeRequest{NodeId: string(req.Node), DryRun: req.DryRun})
+	return reply(n, p, err, func(p *qjmv1.ReadmitNodeResponse) (rpc.ReadmitReply, error) {
+		var d decoder
+		return rpc.ReadmitReply{Old: d.member(p.Old), New: d.member(p.New)}, d.done()
+	})
+}
+
 func (n *node) Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, error) {
 	p, err := n.cc.JoinCluster(ctx, &qjmv1.JoinClusterRequest{Node: catalogNodeToProto(req.Node), DryRun: req.DryRun})
 	return reply(n, p, err, joinReplyFromProto)
@@ -138,6 +156,25 @@ func (s *controlServer) ListSnapshot(ctx context.Context, p *qjmv1.ListSnapshotR
 		err = s.svc.ListSnapshot(ctx, r)
 	}
 	return &qjmv1.ListSnapshotResponse{}, toStatus(err)
+}
+
+func (s *controlServer) ChangeMembers(ctx context.Context, p *qjmv1.ChangeMembersRequest) (*qjmv1.ChangeMembersResponse, error) {
+	return serve(ctx, p, changeFromProto, s.svc.ChangeMembers, changeReplyToProto)
+}
+
+func (s *controlServer) AbortChange(ctx context.Context, p *qjmv1.AbortChangeRequest) (*qjmv1.AbortChangeResponse, error) {
+	return serve(ctx, p, func(p *qjmv1.AbortChangeRequest) (rpc.AbortRequest, error) {
+		return rpc.AbortRequest{Name: p.Name, Change: p.Change}, rpc.CheckJournalName(p.Name)
+	}, s.svc.AbortChange, func(v uint64) *qjmv1.AbortChangeResponse { return &qjmv1.AbortChangeResponse{Version: v} })
+}
+
+func (s *controlServer) ReadmitNode(ctx context.Context, p *qjmv1.ReadmitNodeRequest) (*qjmv1.ReadmitNodeResponse, error) {
+	return serve(ctx, p, func(p *qjmv1.ReadmitNodeRequest) (rpc.ReadmitRequest, error) {
+		var d decoder
+		return rpc.ReadmitRequest{Node: d.nodeID(p.NodeId), DryRun: p.DryRun}, d.done()
+	}, s.svc.Readmit, func(r rpc.ReadmitReply) *qjmv1.ReadmitNodeResponse {
+		return &qjmv1.ReadmitNodeResponse{Old: memberToProto(r.Old), New: memberToProto(r.New)}
+	})
 }
 
 func (s *controlServer) JoinCluster(ctx context.Context, p *qjmv1.JoinClusterRequest) (*qjmv1.JoinClusterResponse, error) {

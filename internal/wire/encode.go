@@ -53,9 +53,13 @@ func floorToProto(f recovery.Floor) *qjmv1.Floor {
 func membersToProto(set []quorum.Member) []*qjmv1.Member {
 	ps := make([]*qjmv1.Member, len(set))
 	for i, m := range set {
-		ps[i] = &qjmv1.Member{NodeId: text(string(m.ID)), Incarnation: m.Incarnation[:], Addr: text(m.Addr)}
+		ps[i] = memberToProto(m)
 	}
 	return ps
+}
+
+func memberToProto(m quorum.Member) *qjmv1.Member {
+	return &qjmv1.Member{NodeId: text(string(m.ID)), Incarnation: m.Incarnation[:], Addr: text(m.Addr)}
 }
 
 func configToProto(c quorum.Config) *qjmv1.Config {

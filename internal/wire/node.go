@@ -143,6 +143,7 @@ func stateToProto(s rpc.JournalState) *qjmv1.GetStateResponse {
 		Seal:           sealToProto(s.Seal),
 
 		SinceWriterNanos: nanos(s.SinceWriter),
+		UpNanos:          nanos(s.Up),
 	}
 	for _, x := range s.Damaged {
 		p.Damaged = append(p.Damaged, &qjmv1.Damage{Segment: uint64(x.Segment), Text: text(x.Text)})
@@ -164,6 +165,7 @@ func stateFromProto(p *qjmv1.GetStateResponse) (rpc.JournalState, error) {
 		SinceSync:   d.duration("time since the last sync", p.SinceSyncNanos),
 		Poisoned:    p.Poisoned,
 		SinceWriter: d.duration("time since the writer was heard", p.SinceWriterNanos),
+		Up:          d.duration("time up", p.UpNanos),
 		Seal:        sealFromProto(p.Seal),
 	}
 	// A node that has no data answer may leave it blank; one that has must say whose it is.

@@ -14,8 +14,13 @@ type Action interface{ isAction() }
 type (
 	// Nothing: the journal is as the catalog says.
 	Nothing struct{}
-	// Wait: nothing can be done now; the reason is for the operator, on every node (catalog.SetNote).
-	Wait struct{ Why string }
+	// Wait: nothing can be done now; the reason is for the operator, on every node (catalog.SetNote). Learners
+	// are told, each time, that they are to copy: they would stop after a while, and one that was a member
+	// before has the config already.
+	Wait struct {
+		Why      string
+		Learners []quorum.Member
+	}
 	// Install passes the journal's config on to these nodes (M0); those that do not answer are asked again
 	// the next time.
 	Install struct {

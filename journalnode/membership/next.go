@@ -122,7 +122,7 @@ func (v *View) learning(o Options) Action {
 	for _, m := range learners {
 		r := v.report(m)
 		if uint64(r.Finalized)+o.MarginTxns < uint64(end) {
-			return Wait{Why: fmt.Sprintf("%s copies: %d of %d txns", m.ID, r.Finalized, end)}
+			return Wait{Why: fmt.Sprintf("%s copies: %d of %d txns", m.ID, r.Finalized, end), Learners: learners}
 		}
 		if r.Promised.Epoch > highest {
 			// It promised in a change that was given up. Joint would leave the live writer without a quorum of

@@ -101,10 +101,10 @@ func TestM6_LearnersFirst(t *testing.T) {
 		edit func(*Report)
 		want Action
 	}{
-		"no answer":        {silent, Wait{"d does not take part: unreachable"}},
-		"no room":          {func(r *Report) { r.Err = "no room" }, Wait{"d does not take part: no room"}},
+		"no answer":        {silent, Wait{Why: "d does not take part: unreachable"}},
+		"no room":          {func(r *Report) { r.Err = "no room" }, Wait{Why: "d does not take part: no room"}},
 		"no journal":       {func(r *Report) { r.Config = quorum.Config{} }, Install{set("d"), view(catalog.StageLearning).Journal.Config}},
-		"copies":           {func(r *Report) { r.Finalized = 10 }, Wait{"d copies: 10 of 100 txns"}},
+		"copies":           {func(r *Report) { r.Finalized = 10 }, Wait{"d copies: 10 of 100 txns", set("d", "e")}},
 		"a higher promise": {func(r *Report) { r.Promised.Epoch = 9 }, Move{10, "d has promised epoch 9"}},
 	} {
 		v := view(catalog.StageLearning)
@@ -146,7 +146,7 @@ func TestM2_InForceFirst(t *testing.T) {
 func TestM4_Seal(t *testing.T) {
 	v := view(catalog.StageJoint)
 	v.edit(noSeal, everyone()...)
-	require.Equal(t, Wait{"the writer goes over to the joint config"}, Next(v, Options{}))
+	require.Equal(t, Wait{Why: "the writer goes over to the joint config"}, Next(v, Options{}))
 	v.edit(noWriter, "a", "b")
 	require.IsType(t, Move{}, Next(v, Options{}), "one node of the old set hears a writer: none lives")
 	v.edit(func(r *Report) { r.Seal = Seal{1, seal.Seal} }, "a")

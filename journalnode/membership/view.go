@@ -18,7 +18,8 @@ type Report struct {
 	// Promised is its promise, and DataKnown whether it can read its newest segment (N2).
 	Promised  fencing.Claim
 	DataKnown bool
-	// WriterHeard: a write stream was heard there within the bound that makes a writer live.
+	// WriterHeard: a write stream was heard there within the bound that makes a writer live, or the node has not
+	// been up for as long as that, and cannot tell.
 	WriterHeard bool
 	// HasData: it holds segments or snapshots of the journal.
 	HasData bool

@@ -718,7 +718,11 @@ type CatalogJournal struct {
 	// Bytes per node that it may take; 0: no limit.
 	Quota uint64 `protobuf:"varint,7,opt,name=quota,proto3" json:"quota,omitempty"`
 	// It is being deleted.
-	Deleted       bool `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Deleted bool `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// The membership change under way; none: there is none.
+	Change *MembershipChange `protobuf:"bytes,9,opt,name=change,proto3" json:"change,omitempty"`
+	// The last changes, oldest first.
+	History       []*MembershipEvent `protobuf:"bytes,10,rep,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -809,6 +813,588 @@ func (x *CatalogJournal) GetDeleted() bool {
 	return false
 }
 
+func (x *CatalogJournal) GetChange() *MembershipChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *CatalogJournal) GetHistory() []*MembershipEvent {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+// MembershipChange is a membership change under way.
+type MembershipChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the change: an index of the catalog's log.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// learning, joint, sealed or final.
+	Stage string `protobuf:"bytes,2,opt,name=stage,proto3" json:"stage,omitempty"`
+	// The members before it.
+	Old []*Member `protobuf:"bytes,3,rep,name=old,proto3" json:"old,omitempty"`
+	// The members after it.
+	New []*Member `protobuf:"bytes,4,rep,name=new,proto3" json:"new,omitempty"`
+	// Why it waits, in words; may be empty.
+	Note          string `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembershipChange) Reset() {
+	*x = MembershipChange{}
+	mi := &file_qjm_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembershipChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembershipChange) ProtoMessage() {}
+
+func (x *MembershipChange) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembershipChange.ProtoReflect.Descriptor instead.
+func (*MembershipChange) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *MembershipChange) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *MembershipChange) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *MembershipChange) GetOld() []*Member {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
+func (x *MembershipChange) GetNew() []*Member {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+func (x *MembershipChange) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// MembershipEvent is one of a journal's past changes.
+type MembershipEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An index of the catalog's log.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// created, changed, aborted, adopted, forced or deleted.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The config version that it led to.
+	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Why, in words; may be empty.
+	Note          string `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembershipEvent) Reset() {
+	*x = MembershipEvent{}
+	mi := &file_qjm_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembershipEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembershipEvent) ProtoMessage() {}
+
+func (x *MembershipEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembershipEvent.ProtoReflect.Descriptor instead.
+func (*MembershipEvent) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *MembershipEvent) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *MembershipEvent) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *MembershipEvent) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *MembershipEvent) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// ChangeMembersRequest begins a change of a journal's members. The same again, while it is under way, is
+// answered again.
+type ChangeMembersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The members that it shall have.
+	To []*MemberRef `protobuf:"bytes,2,rep,name=to,proto3" json:"to,omitempty"`
+	// The config version that the sender has seen; 0: whichever there is.
+	ExpectVersion uint64 `protobuf:"varint,3,opt,name=expect_version,json=expectVersion,proto3" json:"expect_version,omitempty"`
+	// Only checked, nothing begun.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeMembersRequest) Reset() {
+	*x = ChangeMembersRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeMembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeMembersRequest) ProtoMessage() {}
+
+func (x *ChangeMembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeMembersRequest.ProtoReflect.Descriptor instead.
+func (*ChangeMembersRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ChangeMembersRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangeMembersRequest) GetTo() []*MemberRef {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ChangeMembersRequest) GetExpectVersion() uint64 {
+	if x != nil {
+		return x.ExpectVersion
+	}
+	return 0
+}
+
+func (x *ChangeMembersRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// MemberRef names a node, or one storage of it.
+type MemberRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Its storage: 16 bytes. Empty: the one that is not leaving.
+	Incarnation   []byte `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberRef) Reset() {
+	*x = MemberRef{}
+	mi := &file_qjm_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberRef) ProtoMessage() {}
+
+func (x *MemberRef) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberRef.ProtoReflect.Descriptor instead.
+func (*MemberRef) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *MemberRef) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *MemberRef) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+// ChangeMembersResponse: the change is entered in the catalog.
+type ChangeMembersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The change. Members and id only.
+	Change *MembershipChange `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	// The config version that it starts from.
+	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// It was under way before.
+	Again         bool `protobuf:"varint,4,opt,name=again,proto3" json:"again,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeMembersResponse) Reset() {
+	*x = ChangeMembersResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeMembersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeMembersResponse) ProtoMessage() {}
+
+func (x *ChangeMembersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeMembersResponse.ProtoReflect.Descriptor instead.
+func (*ChangeMembersResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ChangeMembersResponse) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *ChangeMembersResponse) GetChange() *MembershipChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *ChangeMembersResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ChangeMembersResponse) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+// AbortChangeRequest gives a change up.
+type AbortChangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Only this change; 0: the one under way.
+	Change        uint64 `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortChangeRequest) Reset() {
+	*x = AbortChangeRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortChangeRequest) ProtoMessage() {}
+
+func (x *AbortChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortChangeRequest.ProtoReflect.Descriptor instead.
+func (*AbortChangeRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AbortChangeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AbortChangeRequest) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
+// AbortChangeResponse: the old members are the config again.
+type AbortChangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The config version that is current now.
+	Version       uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortChangeResponse) Reset() {
+	*x = AbortChangeResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortChangeResponse) ProtoMessage() {}
+
+func (x *AbortChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortChangeResponse.ProtoReflect.Descriptor instead.
+func (*AbortChangeResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AbortChangeResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// ReadmitNodeRequest: a node's disk was wiped or replaced.
+type ReadmitNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Only checked, nothing registered.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadmitNodeRequest) Reset() {
+	*x = ReadmitNodeRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadmitNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadmitNodeRequest) ProtoMessage() {}
+
+func (x *ReadmitNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadmitNodeRequest.ProtoReflect.Descriptor instead.
+func (*ReadmitNodeRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReadmitNodeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ReadmitNodeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// ReadmitNodeResponse: the new storage is registered, the old one is leaving.
+type ReadmitNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The storage that is leaving.
+	Old *Member `protobuf:"bytes,1,opt,name=old,proto3" json:"old,omitempty"`
+	// The one in its place.
+	New           *Member `protobuf:"bytes,2,opt,name=new,proto3" json:"new,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadmitNodeResponse) Reset() {
+	*x = ReadmitNodeResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadmitNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadmitNodeResponse) ProtoMessage() {}
+
+func (x *ReadmitNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadmitNodeResponse.ProtoReflect.Descriptor instead.
+func (*ReadmitNodeResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReadmitNodeResponse) GetOld() *Member {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
+func (x *ReadmitNodeResponse) GetNew() *Member {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
 // JournalPolicy says when snapshots are due and what is kept. Zero switches a line off.
 type JournalPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -835,7 +1421,7 @@ type JournalPolicy struct {
 
 func (x *JournalPolicy) Reset() {
 	*x = JournalPolicy{}
-	mi := &file_qjm_v1_control_proto_msgTypes[11]
+	mi := &file_qjm_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +1433,7 @@ func (x *JournalPolicy) String() string {
 func (*JournalPolicy) ProtoMessage() {}
 
 func (x *JournalPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[11]
+	mi := &file_qjm_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +1446,7 @@ func (x *JournalPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalPolicy.ProtoReflect.Descriptor instead.
 func (*JournalPolicy) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JournalPolicy) GetSnapshotBytes() uint64 {
@@ -930,7 +1516,7 @@ type FindJournalRequest struct {
 
 func (x *FindJournalRequest) Reset() {
 	*x = FindJournalRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[12]
+	mi := &file_qjm_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1528,7 @@ func (x *FindJournalRequest) String() string {
 func (*FindJournalRequest) ProtoMessage() {}
 
 func (x *FindJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[12]
+	mi := &file_qjm_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1541,7 @@ func (x *FindJournalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindJournalRequest.ProtoReflect.Descriptor instead.
 func (*FindJournalRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FindJournalRequest) GetName() string {
@@ -978,7 +1564,7 @@ type FindJournalResponse struct {
 
 func (x *FindJournalResponse) Reset() {
 	*x = FindJournalResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[13]
+	mi := &file_qjm_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1576,7 @@ func (x *FindJournalResponse) String() string {
 func (*FindJournalResponse) ProtoMessage() {}
 
 func (x *FindJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[13]
+	mi := &file_qjm_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1589,7 @@ func (x *FindJournalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindJournalResponse.ProtoReflect.Descriptor instead.
 func (*FindJournalResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FindJournalResponse) GetJournalId() []byte {
@@ -1043,7 +1629,7 @@ type PlaceJournalRequest struct {
 
 func (x *PlaceJournalRequest) Reset() {
 	*x = PlaceJournalRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[14]
+	mi := &file_qjm_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1641,7 @@ func (x *PlaceJournalRequest) String() string {
 func (*PlaceJournalRequest) ProtoMessage() {}
 
 func (x *PlaceJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[14]
+	mi := &file_qjm_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1654,7 @@ func (x *PlaceJournalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlaceJournalRequest.ProtoReflect.Descriptor instead.
 func (*PlaceJournalRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PlaceJournalRequest) GetJournalId() []byte {
@@ -1131,7 +1717,7 @@ type PlaceJournalResponse struct {
 
 func (x *PlaceJournalResponse) Reset() {
 	*x = PlaceJournalResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[15]
+	mi := &file_qjm_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1729,7 @@ func (x *PlaceJournalResponse) String() string {
 func (*PlaceJournalResponse) ProtoMessage() {}
 
 func (x *PlaceJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[15]
+	mi := &file_qjm_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1742,7 @@ func (x *PlaceJournalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlaceJournalResponse.ProtoReflect.Descriptor instead.
 func (*PlaceJournalResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PlaceJournalResponse) GetConfig() *Config {
@@ -1177,7 +1763,7 @@ type DropJournalRequest struct {
 
 func (x *DropJournalRequest) Reset() {
 	*x = DropJournalRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[16]
+	mi := &file_qjm_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1775,7 @@ func (x *DropJournalRequest) String() string {
 func (*DropJournalRequest) ProtoMessage() {}
 
 func (x *DropJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[16]
+	mi := &file_qjm_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1788,7 @@ func (x *DropJournalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropJournalRequest.ProtoReflect.Descriptor instead.
 func (*DropJournalRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DropJournalRequest) GetName() string {
@@ -1223,7 +1809,7 @@ type DropJournalResponse struct {
 
 func (x *DropJournalResponse) Reset() {
 	*x = DropJournalResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[17]
+	mi := &file_qjm_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1821,7 @@ func (x *DropJournalResponse) String() string {
 func (*DropJournalResponse) ProtoMessage() {}
 
 func (x *DropJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[17]
+	mi := &file_qjm_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1834,7 @@ func (x *DropJournalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropJournalResponse.ProtoReflect.Descriptor instead.
 func (*DropJournalResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DropJournalResponse) GetJournalId() []byte {
@@ -1275,7 +1861,7 @@ type ConfigureJournalRequest struct {
 
 func (x *ConfigureJournalRequest) Reset() {
 	*x = ConfigureJournalRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[18]
+	mi := &file_qjm_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1873,7 @@ func (x *ConfigureJournalRequest) String() string {
 func (*ConfigureJournalRequest) ProtoMessage() {}
 
 func (x *ConfigureJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[18]
+	mi := &file_qjm_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1886,7 @@ func (x *ConfigureJournalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureJournalRequest.ProtoReflect.Descriptor instead.
 func (*ConfigureJournalRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConfigureJournalRequest) GetName() string {
@@ -1340,7 +1926,7 @@ type ConfigureJournalResponse struct {
 
 func (x *ConfigureJournalResponse) Reset() {
 	*x = ConfigureJournalResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[19]
+	mi := &file_qjm_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1938,7 @@ func (x *ConfigureJournalResponse) String() string {
 func (*ConfigureJournalResponse) ProtoMessage() {}
 
 func (x *ConfigureJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[19]
+	mi := &file_qjm_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1951,7 @@ func (x *ConfigureJournalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureJournalResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureJournalResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 // ListSnapshotRequest asks for a snapshot to be listed that a majority of every member set holds. The same
@@ -1386,7 +1972,7 @@ type ListSnapshotRequest struct {
 
 func (x *ListSnapshotRequest) Reset() {
 	*x = ListSnapshotRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[20]
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1984,7 @@ func (x *ListSnapshotRequest) String() string {
 func (*ListSnapshotRequest) ProtoMessage() {}
 
 func (x *ListSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[20]
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1997,7 @@ func (x *ListSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListSnapshotRequest) GetJournalId() []byte {
@@ -1451,7 +2037,7 @@ type ListSnapshotResponse struct {
 
 func (x *ListSnapshotResponse) Reset() {
 	*x = ListSnapshotResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[21]
+	mi := &file_qjm_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +2049,7 @@ func (x *ListSnapshotResponse) String() string {
 func (*ListSnapshotResponse) ProtoMessage() {}
 
 func (x *ListSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[21]
+	mi := &file_qjm_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +2062,7 @@ func (x *ListSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 // JoinClusterRequest is a blank node's wish to be part of the cluster.
@@ -1492,7 +2078,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[22]
+	mi := &file_qjm_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +2090,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[22]
+	mi := &file_qjm_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +2103,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinClusterRequest) GetNode() *CatalogNode {
@@ -1549,7 +2135,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[23]
+	mi := &file_qjm_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +2147,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[23]
+	mi := &file_qjm_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +2160,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JoinClusterResponse) GetClusterId() []byte {
@@ -1615,7 +2201,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[24]
+	mi := &file_qjm_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +2213,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[24]
+	mi := &file_qjm_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +2226,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -1680,7 +2266,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[25]
+	mi := &file_qjm_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +2278,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[25]
+	mi := &file_qjm_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +2291,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 // TransferLeaderRequest hands leadership over.
@@ -1721,7 +2307,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[26]
+	mi := &file_qjm_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +2319,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[26]
+	mi := &file_qjm_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +2332,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TransferLeaderRequest) GetNodeId() string {
@@ -1774,7 +2360,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[27]
+	mi := &file_qjm_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +2372,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[27]
+	mi := &file_qjm_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +2385,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TransferLeaderResponse) GetNodeId() string {
@@ -1818,7 +2404,7 @@ type TakeRaftSnapshotRequest struct {
 
 func (x *TakeRaftSnapshotRequest) Reset() {
 	*x = TakeRaftSnapshotRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[28]
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +2416,7 @@ func (x *TakeRaftSnapshotRequest) String() string {
 func (*TakeRaftSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[28]
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +2429,7 @@ func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 // TakeRaftSnapshotResponse: it is durable, or there was nothing new.
@@ -1857,7 +2443,7 @@ type TakeRaftSnapshotResponse struct {
 
 func (x *TakeRaftSnapshotResponse) Reset() {
 	*x = TakeRaftSnapshotResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2455,7 @@ func (x *TakeRaftSnapshotResponse) String() string {
 func (*TakeRaftSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2468,7 @@ func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TakeRaftSnapshotResponse) GetIndex() uint64 {
@@ -1939,7 +2525,7 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x05level\x18\t \x01(\rR\x05level\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfb\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe0\x02\n" +
 	"\x0eCatalogJournal\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x12\n" +
@@ -1949,7 +2535,46 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x05stage\x18\x05 \x01(\tR\x05stage\x12-\n" +
 	"\x06policy\x18\x06 \x01(\v2\x15.qjm.v1.JournalPolicyR\x06policy\x12\x14\n" +
 	"\x05quota\x18\a \x01(\x04R\x05quota\x12\x18\n" +
-	"\adeleted\x18\b \x01(\bR\adeleted\"\xd0\x02\n" +
+	"\adeleted\x18\b \x01(\bR\adeleted\x120\n" +
+	"\x06change\x18\t \x01(\v2\x18.qjm.v1.MembershipChangeR\x06change\x121\n" +
+	"\ahistory\x18\n" +
+	" \x03(\v2\x17.qjm.v1.MembershipEventR\ahistory\"\x90\x01\n" +
+	"\x10MembershipChange\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05stage\x18\x02 \x01(\tR\x05stage\x12 \n" +
+	"\x03old\x18\x03 \x03(\v2\x0e.qjm.v1.MemberR\x03old\x12 \n" +
+	"\x03new\x18\x04 \x03(\v2\x0e.qjm.v1.MemberR\x03new\x12\x12\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\"i\n" +
+	"\x0fMembershipEvent\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04note\x18\x04 \x01(\tR\x04note\"\x8d\x01\n" +
+	"\x14ChangeMembersRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
+	"\x02to\x18\x02 \x03(\v2\x11.qjm.v1.MemberRefR\x02to\x12%\n" +
+	"\x0eexpect_version\x18\x03 \x01(\x04R\rexpectVersion\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"F\n" +
+	"\tMemberRef\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\fR\vincarnation\"\x98\x01\n" +
+	"\x15ChangeMembersResponse\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x120\n" +
+	"\x06change\x18\x02 \x01(\v2\x18.qjm.v1.MembershipChangeR\x06change\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05again\x18\x04 \x01(\bR\x05again\"@\n" +
+	"\x12AbortChangeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\x04R\x06change\"/\n" +
+	"\x13AbortChangeResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"F\n" +
+	"\x12ReadmitNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"Y\n" +
+	"\x13ReadmitNodeResponse\x12 \n" +
+	"\x03old\x18\x01 \x01(\v2\x0e.qjm.v1.MemberR\x03old\x12 \n" +
+	"\x03new\x18\x02 \x01(\v2\x0e.qjm.v1.MemberR\x03new\"\xd0\x02\n" +
 	"\rJournalPolicy\x12%\n" +
 	"\x0esnapshot_bytes\x18\x01 \x01(\x04R\rsnapshotBytes\x12#\n" +
 	"\rsnapshot_txns\x18\x02 \x01(\x04R\fsnapshotTxns\x128\n" +
@@ -2021,7 +2646,7 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x19READ_STRENGTH_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREAD_STRENGTH_LINEARIZABLE\x10\x01\x12\x17\n" +
 	"\x13READ_STRENGTH_LEASE\x10\x02\x12\x17\n" +
-	"\x13READ_STRENGTH_STALE\x10\x032\xea\a\n" +
+	"\x13READ_STRENGTH_STALE\x10\x032\xc8\t\n" +
 	"\fControlPlane\x12G\n" +
 	"\n" +
 	"RaftStream\x12\x19.qjm.v1.RaftStreamRequest\x1a\x1a.qjm.v1.RaftStreamResponse(\x010\x01\x12O\n" +
@@ -2033,7 +2658,10 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\fPlaceJournal\x12\x1b.qjm.v1.PlaceJournalRequest\x1a\x1c.qjm.v1.PlaceJournalResponse\x12F\n" +
 	"\vDropJournal\x12\x1a.qjm.v1.DropJournalRequest\x1a\x1b.qjm.v1.DropJournalResponse\x12U\n" +
 	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12I\n" +
-	"\fListSnapshot\x12\x1b.qjm.v1.ListSnapshotRequest\x1a\x1c.qjm.v1.ListSnapshotResponse\x12F\n" +
+	"\fListSnapshot\x12\x1b.qjm.v1.ListSnapshotRequest\x1a\x1c.qjm.v1.ListSnapshotResponse\x12L\n" +
+	"\rChangeMembers\x12\x1c.qjm.v1.ChangeMembersRequest\x1a\x1d.qjm.v1.ChangeMembersResponse\x12F\n" +
+	"\vAbortChange\x12\x1a.qjm.v1.AbortChangeRequest\x1a\x1b.qjm.v1.AbortChangeResponse\x12F\n" +
+	"\vReadmitNode\x12\x1a.qjm.v1.ReadmitNodeRequest\x1a\x1b.qjm.v1.ReadmitNodeResponse\x12F\n" +
 	"\vJoinCluster\x12\x1a.qjm.v1.JoinClusterRequest\x1a\x1b.qjm.v1.JoinClusterResponse\x12C\n" +
 	"\n" +
 	"RemoveNode\x12\x19.qjm.v1.RemoveNodeRequest\x1a\x1a.qjm.v1.RemoveNodeResponse\x12O\n" +
@@ -2053,7 +2681,7 @@ func file_qjm_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_qjm_v1_control_proto_goTypes = []any{
 	(ReadStrength)(0),                // 0: qjm.v1.ReadStrength
 	(*RaftStreamRequest)(nil),        // 1: qjm.v1.RaftStreamRequest
@@ -2067,30 +2695,39 @@ var file_qjm_v1_control_proto_goTypes = []any{
 	(*GetCatalogResponse)(nil),       // 9: qjm.v1.GetCatalogResponse
 	(*CatalogNode)(nil),              // 10: qjm.v1.CatalogNode
 	(*CatalogJournal)(nil),           // 11: qjm.v1.CatalogJournal
-	(*JournalPolicy)(nil),            // 12: qjm.v1.JournalPolicy
-	(*FindJournalRequest)(nil),       // 13: qjm.v1.FindJournalRequest
-	(*FindJournalResponse)(nil),      // 14: qjm.v1.FindJournalResponse
-	(*PlaceJournalRequest)(nil),      // 15: qjm.v1.PlaceJournalRequest
-	(*PlaceJournalResponse)(nil),     // 16: qjm.v1.PlaceJournalResponse
-	(*DropJournalRequest)(nil),       // 17: qjm.v1.DropJournalRequest
-	(*DropJournalResponse)(nil),      // 18: qjm.v1.DropJournalResponse
-	(*ConfigureJournalRequest)(nil),  // 19: qjm.v1.ConfigureJournalRequest
-	(*ConfigureJournalResponse)(nil), // 20: qjm.v1.ConfigureJournalResponse
-	(*ListSnapshotRequest)(nil),      // 21: qjm.v1.ListSnapshotRequest
-	(*ListSnapshotResponse)(nil),     // 22: qjm.v1.ListSnapshotResponse
-	(*JoinClusterRequest)(nil),       // 23: qjm.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),      // 24: qjm.v1.JoinClusterResponse
-	(*RemoveNodeRequest)(nil),        // 25: qjm.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),       // 26: qjm.v1.RemoveNodeResponse
-	(*TransferLeaderRequest)(nil),    // 27: qjm.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),   // 28: qjm.v1.TransferLeaderResponse
-	(*TakeRaftSnapshotRequest)(nil),  // 29: qjm.v1.TakeRaftSnapshotRequest
-	(*TakeRaftSnapshotResponse)(nil), // 30: qjm.v1.TakeRaftSnapshotResponse
-	nil,                              // 31: qjm.v1.CatalogNode.LabelsEntry
-	(*Config)(nil),                   // 32: qjm.v1.Config
-	(*Snapshot)(nil),                 // 33: qjm.v1.Snapshot
-	(*Claim)(nil),                    // 34: qjm.v1.Claim
-	(*Member)(nil),                   // 35: qjm.v1.Member
+	(*MembershipChange)(nil),         // 12: qjm.v1.MembershipChange
+	(*MembershipEvent)(nil),          // 13: qjm.v1.MembershipEvent
+	(*ChangeMembersRequest)(nil),     // 14: qjm.v1.ChangeMembersRequest
+	(*MemberRef)(nil),                // 15: qjm.v1.MemberRef
+	(*ChangeMembersResponse)(nil),    // 16: qjm.v1.ChangeMembersResponse
+	(*AbortChangeRequest)(nil),       // 17: qjm.v1.AbortChangeRequest
+	(*AbortChangeResponse)(nil),      // 18: qjm.v1.AbortChangeResponse
+	(*ReadmitNodeRequest)(nil),       // 19: qjm.v1.ReadmitNodeRequest
+	(*ReadmitNodeResponse)(nil),      // 20: qjm.v1.ReadmitNodeResponse
+	(*JournalPolicy)(nil),            // 21: qjm.v1.JournalPolicy
+	(*FindJournalRequest)(nil),       // 22: qjm.v1.FindJournalRequest
+	(*FindJournalResponse)(nil),      // 23: qjm.v1.FindJournalResponse
+	(*PlaceJournalRequest)(nil),      // 24: qjm.v1.PlaceJournalRequest
+	(*PlaceJournalResponse)(nil),     // 25: qjm.v1.PlaceJournalResponse
+	(*DropJournalRequest)(nil),       // 26: qjm.v1.DropJournalRequest
+	(*DropJournalResponse)(nil),      // 27: qjm.v1.DropJournalResponse
+	(*ConfigureJournalRequest)(nil),  // 28: qjm.v1.ConfigureJournalRequest
+	(*ConfigureJournalResponse)(nil), // 29: qjm.v1.ConfigureJournalResponse
+	(*ListSnapshotRequest)(nil),      // 30: qjm.v1.ListSnapshotRequest
+	(*ListSnapshotResponse)(nil),     // 31: qjm.v1.ListSnapshotResponse
+	(*JoinClusterRequest)(nil),       // 32: qjm.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),      // 33: qjm.v1.JoinClusterResponse
+	(*RemoveNodeRequest)(nil),        // 34: qjm.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 35: qjm.v1.RemoveNodeResponse
+	(*TransferLeaderRequest)(nil),    // 36: qjm.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),   // 37: qjm.v1.TransferLeaderResponse
+	(*TakeRaftSnapshotRequest)(nil),  // 38: qjm.v1.TakeRaftSnapshotRequest
+	(*TakeRaftSnapshotResponse)(nil), // 39: qjm.v1.TakeRaftSnapshotResponse
+	nil,                              // 40: qjm.v1.CatalogNode.LabelsEntry
+	(*Config)(nil),                   // 41: qjm.v1.Config
+	(*Member)(nil),                   // 42: qjm.v1.Member
+	(*Snapshot)(nil),                 // 43: qjm.v1.Snapshot
+	(*Claim)(nil),                    // 44: qjm.v1.Claim
 }
 var file_qjm_v1_control_proto_depIdxs = []int32{
 	5,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
@@ -2098,49 +2735,63 @@ var file_qjm_v1_control_proto_depIdxs = []int32{
 	0,  // 2: qjm.v1.GetCatalogResponse.strength:type_name -> qjm.v1.ReadStrength
 	10, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
 	11, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
-	31, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
-	32, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
-	12, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
-	32, // 8: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
-	12, // 9: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	32, // 10: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
-	12, // 11: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	33, // 12: qjm.v1.ListSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
-	34, // 13: qjm.v1.ListSnapshotRequest.claim:type_name -> qjm.v1.Claim
-	10, // 14: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
-	35, // 15: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
-	10, // 16: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
-	1,  // 17: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
-	3,  // 18: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
-	6,  // 19: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
-	8,  // 20: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
-	13, // 21: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
-	15, // 22: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
-	17, // 23: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
-	19, // 24: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
-	21, // 25: qjm.v1.ControlPlane.ListSnapshot:input_type -> qjm.v1.ListSnapshotRequest
-	23, // 26: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
-	25, // 27: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
-	27, // 28: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
-	29, // 29: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
-	2,  // 30: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
-	4,  // 31: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
-	7,  // 32: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
-	9,  // 33: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
-	14, // 34: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
-	16, // 35: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
-	18, // 36: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
-	20, // 37: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
-	22, // 38: qjm.v1.ControlPlane.ListSnapshot:output_type -> qjm.v1.ListSnapshotResponse
-	24, // 39: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
-	26, // 40: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
-	28, // 41: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
-	30, // 42: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
-	30, // [30:43] is the sub-list for method output_type
-	17, // [17:30] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	40, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
+	41, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
+	21, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
+	12, // 8: qjm.v1.CatalogJournal.change:type_name -> qjm.v1.MembershipChange
+	13, // 9: qjm.v1.CatalogJournal.history:type_name -> qjm.v1.MembershipEvent
+	42, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
+	42, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
+	15, // 12: qjm.v1.ChangeMembersRequest.to:type_name -> qjm.v1.MemberRef
+	12, // 13: qjm.v1.ChangeMembersResponse.change:type_name -> qjm.v1.MembershipChange
+	42, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
+	42, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
+	41, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
+	21, // 17: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
+	41, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
+	21, // 19: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
+	43, // 20: qjm.v1.ListSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
+	44, // 21: qjm.v1.ListSnapshotRequest.claim:type_name -> qjm.v1.Claim
+	10, // 22: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
+	42, // 23: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
+	10, // 24: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
+	1,  // 25: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
+	3,  // 26: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
+	6,  // 27: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
+	8,  // 28: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
+	22, // 29: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
+	24, // 30: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
+	26, // 31: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
+	28, // 32: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
+	30, // 33: qjm.v1.ControlPlane.ListSnapshot:input_type -> qjm.v1.ListSnapshotRequest
+	14, // 34: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
+	17, // 35: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
+	19, // 36: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
+	32, // 37: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
+	34, // 38: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
+	36, // 39: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
+	38, // 40: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
+	2,  // 41: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
+	4,  // 42: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
+	7,  // 43: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
+	9,  // 44: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
+	23, // 45: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
+	25, // 46: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
+	27, // 47: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
+	29, // 48: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
+	31, // 49: qjm.v1.ControlPlane.ListSnapshot:output_type -> qjm.v1.ListSnapshotResponse
+	16, // 50: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
+	18, // 51: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
+	20, // 52: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
+	33, // 53: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
+	35, // 54: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
+	37, // 55: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
+	39, // 56: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
+	41, // [41:57] is the sub-list for method output_type
+	25, // [25:41] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_control_proto_init() }
@@ -2156,7 +2807,7 @@ func file_qjm_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_control_proto_rawDesc), len(file_qjm_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

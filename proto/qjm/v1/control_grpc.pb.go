@@ -28,6 +28,9 @@ const (
 	ControlPlane_DropJournal_FullMethodName      = "/qjm.v1.ControlPlane/DropJournal"
 	ControlPlane_ConfigureJournal_FullMethodName = "/qjm.v1.ControlPlane/ConfigureJournal"
 	ControlPlane_ListSnapshot_FullMethodName     = "/qjm.v1.ControlPlane/ListSnapshot"
+	ControlPlane_ChangeMembers_FullMethodName    = "/qjm.v1.ControlPlane/ChangeMembers"
+	ControlPlane_AbortChange_FullMethodName      = "/qjm.v1.ControlPlane/AbortChange"
+	ControlPlane_ReadmitNode_FullMethodName      = "/qjm.v1.ControlPlane/ReadmitNode"
 	ControlPlane_JoinCluster_FullMethodName      = "/qjm.v1.ControlPlane/JoinCluster"
 	ControlPlane_RemoveNode_FullMethodName       = "/qjm.v1.ControlPlane/RemoveNode"
 	ControlPlane_TransferLeader_FullMethodName   = "/qjm.v1.ControlPlane/TransferLeader"
@@ -61,6 +64,13 @@ type ControlPlaneClient interface {
 	ConfigureJournal(ctx context.Context, in *ConfigureJournalRequest, opts ...grpc.CallOption) (*ConfigureJournalResponse, error)
 	// ListSnapshot enters a user's snapshot in the catalog, after the node has asked its holders itself (C1).
 	ListSnapshot(ctx context.Context, in *ListSnapshotRequest, opts ...grpc.CallOption) (*ListSnapshotResponse, error)
+	// ChangeMembers begins a change of a journal's members, which the leader then carries on.
+	ChangeMembers(ctx context.Context, in *ChangeMembersRequest, opts ...grpc.CallOption) (*ChangeMembersResponse, error)
+	// AbortChange gives a change up, as long as it is not final.
+	AbortChange(ctx context.Context, in *AbortChangeRequest, opts ...grpc.CallOption) (*AbortChangeResponse, error)
+	// ReadmitNode registers the storage that a node has now in the place of the one that the catalog knows
+	// (N1).
+	ReadmitNode(ctx context.Context, in *ReadmitNodeRequest, opts ...grpc.CallOption) (*ReadmitNodeResponse, error)
 	// JoinCluster registers a node that is not part of the cluster yet.
 	JoinCluster(ctx context.Context, in *JoinClusterRequest, opts ...grpc.CallOption) (*JoinClusterResponse, error)
 	// RemoveNode takes a node out of the cluster.
@@ -172,6 +182,36 @@ func (c *controlPlaneClient) ListSnapshot(ctx context.Context, in *ListSnapshotR
 	return out, nil
 }
 
+func (c *controlPlaneClient) ChangeMembers(ctx context.Context, in *ChangeMembersRequest, opts ...grpc.CallOption) (*ChangeMembersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeMembersResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_ChangeMembers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) AbortChange(ctx context.Context, in *AbortChangeRequest, opts ...grpc.CallOption) (*AbortChangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AbortChangeResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_AbortChange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) ReadmitNode(ctx context.Context, in *ReadmitNodeRequest, opts ...grpc.CallOption) (*ReadmitNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadmitNodeResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_ReadmitNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlPlaneClient) JoinCluster(ctx context.Context, in *JoinClusterRequest, opts ...grpc.CallOption) (*JoinClusterResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(JoinClusterResponse)
@@ -239,6 +279,13 @@ type ControlPlaneServer interface {
 	ConfigureJournal(context.Context, *ConfigureJournalRequest) (*ConfigureJournalResponse, error)
 	// ListSnapshot enters a user's snapshot in the catalog, after the node has asked its holders itself (C1).
 	ListSnapshot(context.Context, *ListSnapshotRequest) (*ListSnapshotResponse, error)
+	// ChangeMembers begins a change of a journal's members, which the leader then carries on.
+	ChangeMembers(context.Context, *ChangeMembersRequest) (*ChangeMembersResponse, error)
+	// AbortChange gives a change up, as long as it is not final.
+	AbortChange(context.Context, *AbortChangeRequest) (*AbortChangeResponse, error)
+	// ReadmitNode registers the storage that a node has now in the place of the one that the catalog knows
+	// (N1).
+	ReadmitNode(context.Context, *ReadmitNodeRequest) (*ReadmitNodeResponse, error)
 	// JoinCluster registers a node that is not part of the cluster yet.
 	JoinCluster(context.Context, *JoinClusterRequest) (*JoinClusterResponse, error)
 	// RemoveNode takes a node out of the cluster.
@@ -283,6 +330,15 @@ func (UnimplementedControlPlaneServer) ConfigureJournal(context.Context, *Config
 }
 func (UnimplementedControlPlaneServer) ListSnapshot(context.Context, *ListSnapshotRequest) (*ListSnapshotResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSnapshot not implemented")
+}
+func (UnimplementedControlPlaneServer) ChangeMembers(context.Context, *ChangeMembersRequest) (*ChangeMembersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeMembers not implemented")
+}
+func (UnimplementedControlPlaneServer) AbortChange(context.Context, *AbortChangeRequest) (*AbortChangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AbortChange not implemented")
+}
+func (UnimplementedControlPlaneServer) ReadmitNode(context.Context, *ReadmitNodeRequest) (*ReadmitNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadmitNode not implemented")
 }
 func (UnimplementedControlPlaneServer) JoinCluster(context.Context, *JoinClusterRequest) (*JoinClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method JoinCluster not implemented")
@@ -468,6 +524,60 @@ func _ControlPlane_ListSnapshot_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlPlane_ChangeMembers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeMembersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).ChangeMembers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_ChangeMembers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).ChangeMembers(ctx, req.(*ChangeMembersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_AbortChange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AbortChangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).AbortChange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_AbortChange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).AbortChange(ctx, req.(*AbortChangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_ReadmitNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadmitNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).ReadmitNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_ReadmitNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).ReadmitNode(ctx, req.(*ReadmitNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlPlane_JoinCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(JoinClusterRequest)
 	if err := dec(in); err != nil {
@@ -578,6 +688,18 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSnapshot",
 			Handler:    _ControlPlane_ListSnapshot_Handler,
+		},
+		{
+			MethodName: "ChangeMembers",
+			Handler:    _ControlPlane_ChangeMembers_Handler,
+		},
+		{
+			MethodName: "AbortChange",
+			Handler:    _ControlPlane_AbortChange_Handler,
+		},
+		{
+			MethodName: "ReadmitNode",
+			Handler:    _ControlPlane_ReadmitNode_Handler,
 		},
 		{
 			MethodName: "JoinCluster",

@@ -816,7 +816,9 @@ type GetStateResponse struct {
 	// How long ago a writer's stream was heard here, in nanoseconds; 0: not since the node started.
 	SinceWriterNanos uint64 `protobuf:"varint,13,opt,name=since_writer_nanos,json=sinceWriterNanos,proto3" json:"since_writer_nanos,omitempty"`
 	// What the writer told of the open segment (M4); none: nothing.
-	Seal          *Seal `protobuf:"bytes,14,opt,name=seal,proto3" json:"seal,omitempty"`
+	Seal *Seal `protobuf:"bytes,14,opt,name=seal,proto3" json:"seal,omitempty"`
+	// How long the node has been up, in nanoseconds.
+	UpNanos       uint64 `protobuf:"varint,15,opt,name=up_nanos,json=upNanos,proto3" json:"up_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -947,6 +949,13 @@ func (x *GetStateResponse) GetSeal() *Seal {
 		return x.Seal
 	}
 	return nil
+}
+
+func (x *GetStateResponse) GetUpNanos() uint64 {
+	if x != nil {
+		return x.UpNanos
+	}
+	return 0
 }
 
 // Damage names one segment that a node cannot read in full.
@@ -1274,7 +1283,7 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\x14LeaveJournalResponse\"0\n" +
 	"\x0fGetStateRequest\x12\x1d\n" +
 	"\n" +
-	"journal_id\x18\x01 \x01(\fR\tjournalId\"\x8d\x04\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\"\xa8\x04\n" +
 	"\x10GetStateResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12)\n" +
@@ -1291,7 +1300,8 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\x10since_sync_nanos\x18\v \x01(\x04R\x0esinceSyncNanos\x12\x1a\n" +
 	"\bpoisoned\x18\f \x01(\tR\bpoisoned\x12,\n" +
 	"\x12since_writer_nanos\x18\r \x01(\x04R\x10sinceWriterNanos\x12 \n" +
-	"\x04seal\x18\x0e \x01(\v2\f.qjm.v1.SealR\x04seal\"6\n" +
+	"\x04seal\x18\x0e \x01(\v2\f.qjm.v1.SealR\x04seal\x12\x19\n" +
+	"\bup_nanos\x18\x0f \x01(\x04R\aupNanos\"6\n" +
 	"\x06Damage\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\x04R\asegment\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"`\n" +

@@ -1,0 +1,184 @@
+package journalnode
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/journalnode/raftgroup"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+const (
+	// driversMax bounds how many journals are looked at at the same time.
+	driversMax = 8
+	// driverPause is how soon a change that waits for something is looked at again.
+	driverPause = 200 * time.Millisecond
+)
+
+// drivers carries on what is to be done about the members of the cluster's journals, while this node leads:
+// a driver for each journal that needs one, until it needs none.
+type drivers struct {
+	n    *Node
+	ctx  context.Context
+	ctl  *leading
+	room chan struct{} // a token for each round under way
+	work sync.WaitGroup
+
+	mu      sync.Mutex
+	running map[segments.JournalID]bool // guarded by mu
+}
+
+// newDrivers belongs to one term: ctx ends with it.
+func (n *Node) newDrivers(ctx context.Context, g *raftgroup.Group) *drivers {
+	return &drivers{
+		n: n, ctx: ctx, ctl: newLeading(n, g), room: make(chan struct{}, driversMax), running: map[segments.JournalID]bool{},
+	}
+}
+
+// start sees to the journals that are unsettled; all of them, where a new leader must hear first what the
+// nodes have installed (M9), and now and then, because nodes that left may be back with their data (M8).
+func (d *drivers) start(all bool) {
+	var due []segments.JournalID
+	d.n.readCatalog(func(c *catalog.Catalog) {
+		for _, j := range c.Journals() {
+			if !j.Deleted && (all || unsettled(j)) {
+				due = append(due, j.ID)
+			}
+		}
+	})
+	for _, id := range due {
+		d.mu.Lock()
+		if !d.running[id] {
+			d.running[id] = true
+			d.work.Go(func() { d.drive(id) })
+		}
+		d.mu.Unlock()
+	}
+}
+
+// unsettled: something waits for the leader.
+func unsettled(j catalog.Journal) bool { return j.Change != nil || j.InForce < j.Config.Version }
+
+// drive runs rounds until the journal is settled, or this node leads no more.
+func (d *drivers) drive(id segments.JournalID) {
+	drv := d.n.newDriver(d.ctl, id)
+	for {
+		select {
+		case d.room <- struct{}{}:
+		case <-d.ctx.Done():
+			return
+		}
+		more, err := drv.round(d.ctx)
+		<-d.room
+		wait := driverPause
+		if err != nil {
+			drv.warn(err)
+			wait = leaderRetry
+		}
+		if more && err == nil {
+			continue
+		}
+		if err == nil && d.settled(id) {
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-d.ctx.Done():
+			return
+		}
+	}
+}
+
+// settled reports whether there is nothing to do, and lets the next start begin anew: what it decides on was
+// read after the round, so a change that begins now is not lost.
+func (d *drivers) settled(id segments.JournalID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if j, ok := d.ctl.Journal(id); ok && !j.Deleted && unsettled(j) {
+		return false
+	}
+	delete(d.running, id)
+	return true
+}
+
+// leading is the catalog as its leader has it.
+type leading struct {
+	n *Node
+	g *raftgroup.Group
+
+	turn chan struct{} // one barrier at a time
+	mu   sync.Mutex
+	next *sharedBarrier // not begun yet: whoever comes now may rest on it; guarded by mu
+}
+
+type sharedBarrier struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func newLeading(n *Node, g *raftgroup.Group) *leading {
+	return &leading{n: n, g: g, turn: make(chan struct{}, 1)}
+}
+
+// Barrier implements decider. Many drivers share one entry of the log: any that begins after the call will do.
+func (l *leading) Barrier(ctx context.Context) error {
+	l.mu.Lock()
+	b := l.next
+	if b == nil {
+		b = &sharedBarrier{done: make(chan struct{})}
+		l.next = b
+		l.n.work.Go(func() { l.run(b) })
+	}
+	l.mu.Unlock()
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l *leading) run(b *sharedBarrier) {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	l.mu.Lock()
+	l.next = nil
+	l.mu.Unlock()
+	ctx, cancel := l.n.context(dutyTimeout)
+	defer cancel()
+	_, b.err = l.n.barrier(ctx, l.g)
+	close(b.done)
+}
+
+// Journal implements decider.
+func (l *leading) Journal(id segments.JournalID) (j catalog.Journal, ok bool) {
+	l.n.readCatalog(func(c *catalog.Catalog) { j, ok = c.Journal(id) })
+	return j, ok
+}
+
+// Propose implements decider: as the leader, and only as that.
+func (l *leading) Propose(ctx context.Context, cmd catalog.Command) (catalog.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, dutyTimeout)
+	defer cancel()
+	b, err := catalog.EncodeCommand(cmd)
+	if err != nil {
+		return catalog.Result{}, err
+	}
+	return applyHere(ctx, l.g, b)
+}
+
+// replaced pairs what is leaving with the storage that the same node has now.
+func replaced(nodes []catalog.Node) map[quorum.Key]quorum.Member {
+	out := map[quorum.Key]quorum.Member{}
+	for _, old := range nodes {
+		for _, x := range nodes {
+			if old.Leaving && !x.Leaving && x.ID == old.ID {
+				out[old.Member().Key()] = x.Member()
+			}
+		}
+	}
+	return out
+}
