@@ -55,7 +55,7 @@ const (
 	snapshotRetryMax  = 2 * time.Second       //
 	snapshotGraceMin  = time.Second           // for nodes beyond the majority; or as long again as that took
 	snapshotSendsMax  = 3                     // times that a content whose checksum was wrong is sent anew
-	snapshotConfigMax = 5                     // configs that one save moves through
+	snapshotConfigMax = 5                     // configs, or names of the same content, that one save goes through
 	snapshotToldPoll  = 20 * time.Millisecond // how often the nodes are asked whether they have heard of the listing
 )
 
@@ -115,6 +115,7 @@ func (c *Client) saveSnapshot(ctx context.Context, name string, txid TxID, conte
 	if err != nil {
 		return Snapshot{}, err
 	}
+	adopted := fencing.Epoch(0)
 	for round := 1; ; round++ {
 		ref, err := c.waitForJournal(ctx, name)
 		if err != nil {
@@ -128,8 +129,12 @@ func (c *Client) saveSnapshot(ctx context.Context, name string, txid TxID, conte
 		if err != nil {
 			return Snapshot{}, err
 		}
-		snap.At, snap.Epoch = at, cmp.Or(claim.Epoch, epoch)
+		snap.At, snap.Epoch = at, cmp.Or(adopted, claim.Epoch, epoch)
 		err = c.sendSnapshot(ctx, ref, snap, claim, src)
+		if have, ok := errors.AsType[*rpc.SnapshotExistsError](err); ok && round < snapshotConfigMax && sameContent(have.Have, snap) {
+			adopted = have.Have.Epoch // an earlier writer saved the very same, and did not live to see it listed
+			continue
+		}
 		if opening.IsNewerConfig(err, ref.cfg.Version) && round < snapshotConfigMax {
 			continue // what nodes have of it is there; they are only counted anew (M0)
 		}
@@ -152,6 +157,12 @@ func (c *Client) saveSnapshot(ctx context.Context, name string, txid TxID, conte
 			return snap, notListed(snap, errors.Join(err, context.Cause(ctx)))
 		}
 	}
+}
+
+// sameContent: both are the same state of the same history, whoever saved it.
+func sameContent(a, b Snapshot) bool {
+	a.Epoch = b.Epoch
+	return a == b
 }
 
 // listAgain: what refused the listing may be over soon.
@@ -284,9 +295,14 @@ func (s *source) measure(ctx context.Context) (size int64, sum snapshot.Checksum
 		return 0, sum, &sourceError{err}
 	}
 	h := sha256.New()
+	buf := make([]byte, snapshotPiece)
 	for {
-		n, err := io.CopyN(h, s.r, snapshotPiece)
-		size += n
+		n, err := io.ReadFull(s.r, buf)
+		_, _ = h.Write(buf[:n]) // never fails
+		size += int64(n)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = io.EOF
+		}
 		if errors.Is(err, io.EOF) {
 			return size, snapshot.Checksum(h.Sum(nil)), nil
 		}
