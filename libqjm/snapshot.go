@@ -131,7 +131,10 @@ func (c *Client) saveSnapshot(ctx context.Context, name string, txid TxID, conte
 		}
 		snap.At, snap.Epoch = at, cmp.Or(adopted, claim.Epoch, epoch)
 		err = c.sendSnapshot(ctx, ref, snap, claim, src)
-		if have, ok := errors.AsType[*rpc.SnapshotExistsError](err); ok && round < snapshotConfigMax && sameContent(have.Have, snap) {
+		if have, ok := errors.AsType[*rpc.SnapshotExistsError](err); ok && ctx.Err() == nil {
+			if !sameContent(have.Have, snap) || round >= snapshotConfigMax {
+				return Snapshot{}, have
+			}
 			adopted = have.Have.Epoch // an earlier writer saved the very same, and did not live to see it listed
 			continue
 		}
