@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"runtime"
 	"strings"
 	"sync"
@@ -351,6 +352,116 @@ func TestSnapshotPolicyOfTheJournal(t *testing.T) {
 		pass(30 * time.Second)
 		require.Empty(c, asked, "switched off")
 		require.NoError(c, w.Close(c.ctx))
+
+		// Also those that earlier writers wrote.
+		require.NoError(c, c.cl.SetPolicy(c.ctx, "j", libqjm.Policy{SnapshotBytes: 50_000}))
+		w = open()
+		c.write(w, w.FirstTxID(), w.FirstTxID())
+		require.Equal(c, snapshot.ReasonBytes, <-asked)
+		require.NoError(c, w.Close(c.ctx))
+	})
+}
+
+// D5: a reader below the purge point is told where to start, by nodes that know it from the catalog alone; and it
+// gets there, after every one of them was restarted.
+func TestD5_ToldByTheCatalog(t *testing.T) {
+	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
+		w := c.writer()
+		c.segmentsTo(w, 40)
+		c.everywhere(40)
+		snap := c.save(35, []byte("thirty-five"))
+		c.untilPurged(30, 0, 1, 2)
+		require.NoError(c, w.Close(c.ctx))
+		for i := range 3 {
+			c.crash(i)
+			c.start(i)
+		}
+		c.Until(time.Minute, "the nodes have applied the catalog again", func() bool {
+			_, err := c.tryRead(libqjm.ReaderOptions{From: 1})
+			gone, ok := errors.AsType[*libqjm.PurgedError](err)
+			return ok && gone.Snapshot == snap
+		})
+		require.Equal(c, []byte("thirty-five"), c.open(35))
+		require.Equal(c, upTo(36, 40), c.read(libqjm.ReaderOptions{From: 36}))
+	})
+}
+
+// countingDisk notes which directories of snapshots are looked at by what purges.
+type countingDisk struct {
+	vfs.FS
+	mu   sync.Mutex
+	dirs map[string]bool
+}
+
+func (d *countingDisk) Stat(name string) (fs.FileInfo, error) {
+	if strings.HasSuffix(name, "/snapshots") && calledBy("(*Node).purge") {
+		d.mu.Lock()
+		d.dirs[name] = true
+		d.mu.Unlock()
+	}
+	return d.FS.Stat(name)
+}
+
+// calledBy: others look there, too, such as the driver of membership changes.
+func calledBy(function string) bool {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	for {
+		f, more := frames.Next()
+		if strings.Contains(f.Function, function) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+func (d *countingDisk) reset() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n = len(d.dirs)
+	clear(d.dirs)
+	return n
+}
+
+// News of one journal cost a look at that one, however many there are.
+func TestC2_NewsAreOfOneJournal(t *testing.T) {
+	const journals = 12
+	disks := make([]*countingDisk, 3)
+	opts := testcluster.Options{
+		Tune: func(i int, o *journalnode.Options) { noMargin(i, o); o.SnapshotEvery = 24 * time.Hour },
+		FS: func(i int, disk *memfs.FS) vfs.FS {
+			disks[i] = &countingDisk{FS: disk, dirs: map[string]bool{}}
+			return disks[i]
+		},
+	}
+	runSnapshots(t, opts, func(c *catalog) {
+		save := func(name string, txid libqjm.TxID) {
+			w, err := c.cl.OpenWriter(c.ctx, name, libqjm.WriterOptions{})
+			require.NoError(c, err)
+			for range 3 {
+				_, err = w.Append(c.ctx, []byte("x"))
+				require.NoError(c, err)
+			}
+			_, err = w.SaveSnapshot(c.ctx, txid, strings.NewReader("state"))
+			require.NoError(c, err)
+			require.NoError(c, w.Close(c.ctx))
+		}
+		for i := range journals {
+			name := "x" + string(rune('a'+i))
+			require.NoError(c, c.cl.CreateJournal(c.ctx, name))
+			save(name, 3)
+		}
+		pass(time.Minute)
+		for _, d := range disks {
+			require.Equal(c, journals, d.reset())
+		}
+		save("xa", 6)
+		pass(time.Minute)
+		for _, d := range disks {
+			require.Equal(c, 1, d.reset())
+		}
 	})
 }
 
@@ -451,11 +562,11 @@ func TestSaveSnapshot_HoldsNoAppendUp(t *testing.T) {
 
 func holdsNoAppendUp(t *testing.T, method string, from int64) {
 	disks := make([]*slowDisk, 3)
-	fs := func(i int, disk *memfs.FS) vfs.FS {
+	slow := func(i int, disk *memfs.FS) vfs.FS {
 		disks[i] = &slowDisk{FS: disk, from: from}
 		return disks[i]
 	}
-	runSnapshots(t, testcluster.Options{FS: fs}, func(c *catalog) {
+	runSnapshots(t, testcluster.Options{FS: slow}, func(c *catalog) {
 		w := c.writer()
 		c.writeFinal(w, 1, 10)
 		gate := make(chan struct{})
