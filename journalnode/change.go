@@ -41,7 +41,8 @@ type driver struct {
 	since  time.Time
 	note   string
 	warned string
-	moved  rpc.Seal // what this driver sealed itself: nodes may have forgotten it
+	moved  rpc.Seal  // what this driver sealed itself: nodes may have forgotten it
+	taught time.Time // when the learners were last asked to go on copying
 }
 
 func (n *Node) newDriver(ctl decider, id segments.JournalID) *driver {
@@ -71,9 +72,7 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 	case membership.Nothing:
 		return false, nil
 	case membership.Wait:
-		s.Learner = true
-		err := d.each(ctx, a.Learners, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
-		return false, errors.Join(err, d.setNote(ctx, j, a.Why))
+		return false, errors.Join(d.teach(ctx, a.Learners, s), d.setNote(ctx, j, a.Why))
 	case membership.Install:
 		s.Config, s.Learner = a.Config, j.Change != nil && j.Change.Stage == catalog.StageLearning
 		return true, d.each(ctx, a.On, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
@@ -107,6 +106,21 @@ func (d *driver) warn(err error) {
 		d.warned = why
 		d.log.Warn("a journal's members cannot be seen to now; tried again soon", "stage", d.stage, "err", err)
 	}
+}
+
+// teachEvery is how often learners are asked again: a node copies a journal that it is no member of for
+// rpc.LearnFor only, and forgets that it does when it restarts.
+const teachEvery = 5 * time.Second
+
+// teach keeps the learners copying while the change waits for them. One that was a member before has the config
+// already, so that nothing else would tell it (M6, M8).
+func (d *driver) teach(ctx context.Context, learners []quorum.Member, s rpc.JournalSummary) error {
+	if len(learners) == 0 || time.Since(d.taught) < teachEvery {
+		return nil
+	}
+	d.taught = time.Now()
+	s.Learner = true
+	return d.each(ctx, learners, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
 }
 
 func (d *driver) setNote(ctx context.Context, j catalog.Journal, why string) error {

@@ -321,7 +321,8 @@ func (n *Node) foundCluster() {
 			n.id = next
 		}
 		if n.out == nil && errors.Is(err, ErrNotAdmitted) {
-			n.log.Error("this storage is unknown to its cluster", "err", err)
+			n.log.Error("this storage is unknown to its cluster; if the disk was wiped or replaced, an operator has to say so", "err", err,
+				"how", fmt.Sprintf("qjmclient member replace %s %s", n.opts.ID, n.opts.ID))
 		}
 		n.out = nil
 		if errors.Is(err, ErrNotAdmitted) {

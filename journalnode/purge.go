@@ -33,6 +33,8 @@ type snapshotLog struct {
 	structure uint64    // of the log, when it was looked after
 	round     uint64    // when that was
 	failed    bool
+	// scrubbed is when each snapshot here was last read in full.
+	scrubbed map[segments.TxID]time.Time
 }
 
 // snapshotLoop keeps what is listed: it gets and verifies the newest listed snapshot, starts from it where
@@ -124,7 +126,7 @@ func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 		return err
 	}
 	newest := listed[len(listed)-1]
-	errs := []error{n.getSnapshot(ctx, o, store, newest), n.verifyOne(store, listed)}
+	errs := []error{n.getSnapshot(ctx, o, store, newest), n.verifyOne(store, listed), n.scrubSnapshots(store, listed, log)}
 	if o.j.Needs() <= newest.At.TxID && (time.Since(log.compared) >= n.opts.CompareEvery || o.j.Incomplete()) {
 		errs = append(errs, n.installIfBehind(ctx, o))
 		log.compared = time.Now()
@@ -264,6 +266,29 @@ func (n *Node) verifyOne(store *snapshots.Store, listed []snapshots.Snapshot) er
 		return store.Verify(snap.TxID, n.slowly)
 	}
 	return nil
+}
+
+// scrubSnapshots reads listed snapshots again, each every ScrubEvery (A2): the log before them is gone, or about
+// to go. A bad one is unknown from then on, and is copied from a peer.
+func (n *Node) scrubSnapshots(store *snapshots.Store, listed []snapshots.Snapshot, log *snapshotLog) error {
+	next := map[segments.TxID]time.Time{}
+	var errs []error
+	for _, snap := range listed {
+		h, ok := heldAs(store, snap.TxID)
+		if !ok || h.Snapshot != snap || !h.Verified {
+			continue
+		}
+		at, seen := log.scrubbed[snap.TxID]
+		if !seen {
+			at = time.Now() // it was verified a moment ago
+		} else if time.Since(at) >= n.opts.ScrubEvery {
+			errs = append(errs, store.Verify(snap.TxID, n.slowly))
+			at = time.Now()
+		}
+		next[snap.TxID] = at
+	}
+	log.scrubbed = next
+	return errors.Join(errs...)
 }
 
 // purge removes what may go, a few segments at a time.

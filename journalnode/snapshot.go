@@ -303,7 +303,18 @@ func (n *Node) holdsSnapshot(o *owner, snap snapshots.Snapshot) (bool, error) {
 }
 
 func (n *Node) slowly(r io.ReaderAt) io.ReaderAt {
-	return &slowReader{r: r, rate: n.opts.ScrubRate, stop: n.stopping}
+	return brokenOff{&slowReader{r: r, rate: n.opts.ScrubRate, stop: n.stopping}}
+}
+
+// brokenOff tells a store of snapshots that the node stops, which is no damage.
+type brokenOff struct{ io.ReaderAt }
+
+func (b brokenOff) ReadAt(p []byte, off int64) (int, error) {
+	k, err := b.ReaderAt.ReadAt(p, off)
+	if errors.Is(err, rpc.ErrClosed) {
+		err = snapshots.ErrClosed
+	}
+	return k, err
 }
 
 // Snapshots implements rpc.Service.

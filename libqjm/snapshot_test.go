@@ -645,6 +645,31 @@ func TestC2_DamagedSnapshotIsReplaced(t *testing.T) {
 	})
 }
 
+// A2, C2: a snapshot that rots while its node runs is found by the scrub and replaced: what was purged rests on it.
+func TestA2_RottenSnapshotIsFoundAndReplaced(t *testing.T) {
+	tune := func(i int, o *journalnode.Options) {
+		noMargin(i, o)
+		o.ScrubEvery = time.Minute
+	}
+	runSnapshots(t, testcluster.Options{Tune: tune}, func(c *catalog) {
+		w := c.writer()
+		c.segmentsTo(w, 40)
+		c.save(35, state(2<<20))
+		c.untilPurged(30, 0, 1, 2)
+		dir := filepath.Join(c.JournalDir(0), "snapshots")
+		require.NoError(c, c.Disks[0].FlipBit(filepath.Join(dir, pad(35)+".snap"), 1<<20+1000, 3))
+		c.Until(3*time.Minute, "it was put aside", func() bool {
+			names, err := c.Disks[0].List(dir)
+			require.NoError(c, err)
+			return slices.Contains(names, pad(35)+".snap.damaged-1")
+		})
+		c.Until(time.Minute, "it is whole again", func() bool {
+			l := c.list1(0).Held
+			return len(l) == 1 && l[0].Verified && l[0].Problem == ""
+		})
+	})
+}
+
 // C2: without the margin of readers that are behind, none is told to start over.
 func TestC2_MarginStays(t *testing.T) {
 	runSnapshots(t, testcluster.Options{Tune: func(_ int, o *journalnode.Options) { o.Retain = snapshots.Margin{Txns: 12, Bytes: -1} }}, func(c *catalog) {

@@ -124,11 +124,13 @@ func (j *Journal) Purged() segments.Position {
 // meant for (N1, M1). A writer's claim is promised like that of any request (F3, C4); without a claim the
 // snapshot has only its digest to stand on. Owner only.
 func (j *Journal) AdmitSnapshot(h rpc.Header) error {
-	if h.Claim.IsZero() {
-		if err := j.check(h); err != nil {
+	if !h.Claim.IsZero() {
+		if err := j.admit(h); err != nil {
 			return err
 		}
-	} else if err := j.admit(h); err != nil {
+		return j.mayGrow()
+	}
+	if err := j.check(h); err != nil {
 		return err
 	}
 	return j.mayGrow()
@@ -368,8 +370,13 @@ func (j *Journal) Install(snap snapshots.Snapshot, behind segments.TxID) (snapsh
 			return plan, fmt.Errorf("%w: segment %d may be being written", rpc.ErrSnapshotBusy, s.End.First)
 		}
 	}
+	plan.Remove = plan.Remove[:min(len(plan.Remove), installRemoves)]
 	return plan, j.install(plan)
 }
+
+// installRemoves is how many segments one Install removes: appends wait behind it. The others are below the purge
+// point then, and go with the purges, as far as those keep no margin.
+const installRemoves = 8
 
 // install carries a plan out in its order. A crash anywhere leaves a node that lacks something, as before.
 func (j *Journal) install(plan snapshots.InstallPlan) error {

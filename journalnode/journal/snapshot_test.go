@@ -433,3 +433,63 @@ func TestC2_FrameEndsOfAnotherHistory(t *testing.T) {
 		require.Len(t, m.Segments(), 4, name)
 	}
 }
+
+// C3, W7: an installation removes a bounded number of segments in one task of the owner: appends wait behind it.
+// What is left is below the purge point, and goes with the purges.
+func TestC3_InstallRemovesAFewAtATime(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	m := c.nodes[nodeC]
+	var ends []segments.Position
+	for i := range installRemoves + 8 {
+		w.mustStart(nodeA, nodeB)
+		ends = append(ends, w.write("x", nodeA, nodeB))
+		require.NoError(t, w.finalize(nodeA))
+		require.NoError(t, w.finalize(nodeB))
+		if i != installRemoves+4 { // C lacks one
+			c.pullFinalized(nodeC, nodeA, w.prev.Next())
+		}
+		w.next()
+	}
+	at := ends[installRemoves+6]
+	snap := m.give(t, at)
+	plan, err := m.Install(snap, ends[installRemoves+4].TxID)
+	require.NoError(t, err)
+	require.Len(t, plan.Remove, installRemoves)
+	require.Equal(t, ends[installRemoves+5], m.Purged())
+	require.Len(t, m.Segments(), 7)
+	res, err := m.Purge(everything)
+	require.NoError(t, err)
+	require.Len(t, res.Removed, 6)
+	require.Equal(t, ends[installRemoves+6], m.Purged())
+	require.False(t, m.Incomplete())
+	c.probe(ends[installRemoves+7])
+}
+
+// C5, D5: purged is not absent for readers, either: right behind the purge point a node without more is up to
+// date; and a segment that is purged while a reader comes to it is told as purged, with the snapshot.
+func TestD5_ReadersAtThePurgePoint(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	ends := finalSegments(c, w, 4)
+	m := c.nodes[nodeA]
+	snap := m.give(t, ends[2])
+	stale, _ := m.Watch()
+	none := func(rpc.Chunk) error { return nil }
+	_, err := m.Purge(everything)
+	require.NoError(t, err)
+	_, err = m.stream(t.Context(), 3, 3, 4, stale, none)
+	want := &rpc.PurgedError{PurgedTo: ends[2], Snapshot: snap}
+	require.Equal(t, want, err, "purged between looking and opening")
+	_, err = m.tailOnce(t.Context(), 3, false, stale, none)
+	require.Equal(t, want, err, "purged before looking")
+	require.Equal(t, want, m.Tail(t.Context(), rpc.TailRequest{From: 6}, none))
+	require.Equal(t, want, m.Read(t.Context(), rpc.ReadRequest{Segment: 5}, none))
+	require.NoError(t, m.Tail(t.Context(), rpc.TailRequest{From: 9}, none))
+	require.ErrorIs(t, m.Tail(t.Context(), rpc.TailRequest{From: 10}, none), rpc.ErrPastEnd)
+
+	b := newCluster(t).nodes[nodeB]
+	require.NoError(t, b.raisePurged(ends[2]))
+	require.NoError(t, b.Tail(t.Context(), rpc.TailRequest{From: 7}, none))
+	require.ErrorIs(t, b.Tail(t.Context(), rpc.TailRequest{From: 8}, none), rpc.ErrPastEnd)
+}

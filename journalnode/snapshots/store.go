@@ -308,9 +308,9 @@ func (s *Store) damageOf(h *held) error {
 	return h.info.Err
 }
 
-// noteDamage makes a snapshot unknown, if err is damage.
+// noteDamage makes a snapshot unknown, if err is damage: reading that was broken off is none.
 func (s *Store) noteDamage(h *held, err error) {
-	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnsupported) {
+	if errors.Is(err, ErrClosed) || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnsupported) {
 		return
 	}
 	s.mu.Lock()

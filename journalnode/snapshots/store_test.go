@@ -259,6 +259,32 @@ func TestC4_UploadOfARetiredStore(t *testing.T) {
 	requireWhole(t, open(), 300, b)
 }
 
+// N2: reading that was broken off, since its node stops, says nothing about what is in the file. Marked as damaged
+// it would be set aside, and on all nodes of a cluster that is shut down, too.
+func TestN2_BrokenOffIsNoDamage(t *testing.T) {
+	s := openStore(t, newDisk(t))
+	b := content(3000)
+	require.NoError(t, upload(s, 300, b, 500))
+	for after := range 6 {
+		reads := 0
+		err := s.Verify(300, func(r io.ReaderAt) io.ReaderAt {
+			return readerAt(func(p []byte, off int64) (int, error) {
+				if reads++; reads > after {
+					return 0, ErrClosed
+				}
+				return r.ReadAt(p, off)
+			})
+		})
+		require.ErrorIs(t, err, ErrClosed)
+		require.NotErrorIs(t, err, ErrCorrupt)
+		requireWhole(t, s, 300, b)
+	}
+}
+
+type readerAt func([]byte, int64) (int, error)
+
+func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
+
 func TestC4_CleanupKeepsRecentUploads(t *testing.T) {
 	disk := newDisk(t)
 	fsys := &datedFS{FS: disk, modified: time.UnixMilli(5000)}
