@@ -3,6 +3,7 @@ package libqjm_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -87,6 +88,42 @@ func TestC1_AWordIsNoEvidence(t *testing.T) {
 			require.Error(c, err, "config %d", version)
 		}
 		require.Len(c, c.list1(0).Listed, 1)
+	})
+}
+
+// C1, C4: to be asked whether it holds a snapshot ends no upload: a half-done save of somebody else's is none.
+func TestC1_AskedIsNotSaved(t *testing.T) {
+	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
+		w := c.writer()
+		c.segmentsTo(w, 20)
+		c.everywhere(20)
+		snap := c.save(10, []byte("ten"))
+		f, err := c.cl.SaveSnapshot(c.ctx, "j", 20, strings.NewReader("twenty"))
+		require.NoError(c, err)
+		require.NotEqual(c, snap, f)
+
+		st, err := c.Nodes[0].State(c.ctx, c.id)
+		require.NoError(c, err)
+		h := rpc.Header{Journal: c.id, ConfigVersion: 1, Incarnation: st.Incarnation}
+		c.write(w, 21, 30)
+		c.Until(time.Minute, "n1 knows that it is committed", func() bool {
+			st, err := c.Nodes[0].State(c.ctx, c.id)
+			return err == nil && st.Answer.Floor.At.TxID >= 30
+		})
+		st, err = c.Nodes[0].State(c.ctx, c.id)
+		require.NoError(c, err)
+		content := []byte("thirty")
+		half := libqjm.Snapshot{TxID: 30, At: st.Answer.Floor.At, Size: int64(len(content)), Checksum: sha256.Sum256(content), Epoch: 1}
+		_, err = c.Nodes[0].BeginSnapshot(c.ctx, rpc.SnapshotUpload{Header: h, ID: half.ID(), Size: half.Size})
+		require.NoError(c, err)
+		_, err = c.Nodes[0].PutSnapshot(c.ctx, rpc.SnapshotPiece{
+			Journal: c.id, ID: half.ID(), Bytes: content, CRC: crc32.Checksum(content, crc32.MakeTable(crc32.Castagnoli)),
+		})
+		require.NoError(c, err)
+		err = c.Nodes[0].FinishSnapshot(c.ctx, rpc.SnapshotEnd{Header: h, Snapshot: half, HeldOnly: true})
+		require.ErrorIs(c, err, libqjm.ErrNoSnapshot)
+		require.NoError(c, c.Nodes[0].FinishSnapshot(c.ctx, rpc.SnapshotEnd{Header: h, Snapshot: half}))
+		require.NoError(c, c.Nodes[0].FinishSnapshot(c.ctx, rpc.SnapshotEnd{Header: h, Snapshot: half, HeldOnly: true}))
 	})
 }
 
