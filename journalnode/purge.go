@@ -14,7 +14,6 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/journalnode/snapshots"
-	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -350,7 +349,7 @@ func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
 		}
 		lists[id] = page
 	}
-	behind := purgedBy(need, lists)
+	behind := journal.PurgedBy(need, lists)
 	if behind == 0 {
 		return errors.Join(errs...)
 	}
@@ -374,36 +373,4 @@ func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
 			"purged", plan.Point, "aside", plan.SetAside, "removed", plan.Remove)
 	}
 	return err
-}
-
-// purgedBy returns how far the peers have purged, if the segment that holds a txid cannot be had from any of
-// them any more, and 0 otherwise. A copy in progress counts as there unless a later segment is finalized
-// somewhere: then it is a leftover.
-func purgedBy(need segments.TxID, peers map[quorum.NodeID]rpc.SegmentsPage) segments.TxID {
-	var purged, finalized segments.TxID
-	for _, page := range peers {
-		purged = max(purged, page.Purged.TxID)
-		for _, s := range page.Segments {
-			if s.State == recovery.Finalized {
-				finalized = max(finalized, s.Last.TxID)
-			}
-		}
-	}
-	if purged < need {
-		return 0
-	}
-	for _, page := range peers {
-		for _, s := range page.Segments {
-			switch {
-			case s.First > need:
-			case s.State == recovery.Finalized && s.Last.TxID >= need:
-				if s.Last.TxID > page.Purged.TxID { // else it is about to go
-					return 0
-				}
-			case s.State == recovery.InProgress && s.First > finalized:
-				return 0
-			}
-		}
-	}
-	return purged
 }

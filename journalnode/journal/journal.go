@@ -74,8 +74,8 @@ type Journal struct {
 	floorNoted  recovery.Floor    // at least that much is in a file, synced or not
 	purged      segments.Position // the durable purge point (C5)
 
-	streams map[*Stream]struct{} // attached, see Attach
-	seal    rpc.Seal             // what the writer told of the open segment (M4)
+	streams []*Stream // attached, see Attach
+	seal    rpc.Seal  // what the writer told of the open segment (M4)
 
 	newestFirst segments.TxID // cached; see structureChanged
 	structure   uint64        // how often segments came, ended or went
@@ -146,7 +146,7 @@ func Create(fsys vfs.FS, dir string, id segments.JournalID, name string, cfg quo
 func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Options) (*Journal, error) {
 	j := &Journal{
 		self: self, id: id, files: files{fsys, dir},
-		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, streams: map[*Stream]struct{}{}, room: opts.Room,
+		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, room: opts.Room,
 		snapOpts: opts.Snapshots,
 	}
 	if j.room == nil {

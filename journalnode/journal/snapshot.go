@@ -8,8 +8,10 @@ import (
 	"path"
 	"slices"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 	"github.com/quorumjournal/qjm/segments/store"
 )
@@ -395,4 +397,36 @@ func (j *Journal) install(plan snapshots.InstallPlan) error {
 		return err
 	}
 	return j.removeSegments(plan.Remove)
+}
+
+// PurgedBy returns how far the peers have purged, if the segment that holds a txid cannot be had from any of
+// them any more, and 0 otherwise. A copy in progress counts as there unless a later segment is finalized
+// somewhere: then it is a leftover.
+func PurgedBy(need segments.TxID, peers map[quorum.NodeID]rpc.SegmentsPage) segments.TxID {
+	var purged, finalized segments.TxID
+	for _, page := range peers {
+		purged = max(purged, page.Purged.TxID)
+		for _, s := range page.Segments {
+			if s.State == recovery.Finalized {
+				finalized = max(finalized, s.Last.TxID)
+			}
+		}
+	}
+	if purged < need {
+		return 0
+	}
+	for _, page := range peers {
+		for _, s := range page.Segments {
+			switch {
+			case s.First > need:
+			case s.State == recovery.Finalized && s.Last.TxID >= need:
+				if s.Last.TxID > page.Purged.TxID { // else it is about to go
+					return 0
+				}
+			case s.State == recovery.InProgress && s.First > finalized:
+				return 0
+			}
+		}
+	}
+	return purged
 }

@@ -387,3 +387,24 @@ func TestC5_PurgedRecord(t *testing.T) {
 	_, err = LoadPurged(disk, "d/purged")
 	require.ErrorIs(t, err, durable.ErrDamaged)
 }
+
+// C3: a damaged segment whose end is not known, but which ends before another that lies below the snapshot, lies
+// below it, too. It is covered, and none of the peers has it any more: it is set aside. Left where it was, it kept
+// the node from purging for good. Where it may reach beyond the snapshot it stays (N2).
+func TestC3_InstallSetsDamageBelowAside(t *testing.T) {
+	damaged := Segment{End: segments.End{First: 101}, Damaged: true}
+	plan, err := InstallDecision(InstallInput{Snapshot: snap(250), OwnAt: digestAt(250),
+		Segments: []Segment{seg(1, 100), damaged, seg(201, 300), seg(301, 400)}})
+	require.NoError(t, err)
+	require.Equal(t, firsts(101), plan.SetAside)
+	require.Equal(t, at(200), plan.Point)
+	leftover := Segment{End: segments.End{First: 121}, Damaged: true}
+	plan, err = InstallDecision(InstallInput{Snapshot: snap(250), OwnAt: digestAt(250),
+		Segments: []Segment{seg(1, 100), damaged, leftover, seg(201, 300)}})
+	require.NoError(t, err)
+	require.Equal(t, firsts(101, 121), plan.SetAside)
+	for _, next := range []Segment{open(201, 210), {End: segments.End{First: 201}, Damaged: true}} {
+		_, err := InstallDecision(InstallInput{Snapshot: snap(150), Segments: []Segment{seg(1, 100), damaged, next}})
+		require.ErrorIs(t, err, ErrHolderMissing, "nothing is touched: there is nothing to go on from")
+	}
+}

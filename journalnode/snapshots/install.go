@@ -66,6 +66,10 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 	var divergences []*DivergenceError
 	holder := -1 // a segment that holds the snapshot stays
 	for i, s := range segs {
+		whole := slices.IndexFunc(segs[i+1:], func(o Segment) bool { return o.Finalized && !o.Damaged })
+		if s.Damaged && s.End.Last == 0 && whole >= 0 {
+			s.End.Last = segs[i+1+whole].End.First - 1 // no further: that one was started behind its end
+		}
 		fates[i] = fateOf(s, in, bad)
 		if fates[i] == fateAside && s.Finalized && !s.End.Digest.IsZero() {
 			bad = append(bad, s.End)
