@@ -106,7 +106,7 @@ func FuzzWriteFromProto(f *testing.F) {
 
 func FuzzWriteReplyFromProto(f *testing.F) {
 	fuzzDecoder(f, writeReplyFromProto, writeReplyToProto, rpc.WriteReply{},
-		rpc.WriteReply{Kind: rpc.FillFailed, Segment: 1, Epoch: 2, ConfigVersion: 3, Incarnation: header.Incarnation, At: at, Err: "x"})
+		rpc.WriteReply{Kind: rpc.FillFailed, Segment: 1, Epoch: 2, ConfigVersion: 3, Incarnation: header.Incarnation, At: at, Err: "x", OverQuota: true})
 }
 
 func FuzzInfoFromProto(f *testing.F) {

@@ -1406,7 +1406,8 @@ type JournalPolicy struct {
 	SnapshotIntervalMillis uint64 `protobuf:"varint,3,opt,name=snapshot_interval_millis,json=snapshotIntervalMillis,proto3" json:"snapshot_interval_millis,omitempty"`
 	// Or when the log is so many percent of the last snapshot's size.
 	SnapshotGrowthPercent uint32 `protobuf:"varint,4,opt,name=snapshot_growth_percent,json=snapshotGrowthPercent,proto3" json:"snapshot_growth_percent,omitempty"`
-	// Transactions that are kept before the newest snapshot.
+	// Transactions that are kept before the newest snapshot. Where neither this nor the next line is given, the
+	// nodes keep what they were started with.
 	RetainTxns uint64 `protobuf:"varint,5,opt,name=retain_txns,json=retainTxns,proto3" json:"retain_txns,omitempty"`
 	// Bytes that are kept before it.
 	RetainBytes uint64 `protobuf:"varint,6,opt,name=retain_bytes,json=retainBytes,proto3" json:"retain_bytes,omitempty"`
@@ -1953,6 +1954,117 @@ func (*ConfigureJournalResponse) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
+// ListSnapshotRequest asks for a snapshot to be listed that a majority of every member set holds. The same
+// again is answered again.
+type ListSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The config under which its holders were counted: refused unless it is the current one.
+	ConfigVersion uint64 `protobuf:"varint,2,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	// The snapshot.
+	Snapshot *Snapshot `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Epoch and writer id of the writer that saved it; none: saved without one.
+	Claim         *Claim `protobuf:"bytes,4,opt,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotRequest) Reset() {
+	*x = ListSnapshotRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotRequest) ProtoMessage() {}
+
+func (x *ListSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*ListSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListSnapshotRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *ListSnapshotRequest) GetConfigVersion() uint64 {
+	if x != nil {
+		return x.ConfigVersion
+	}
+	return 0
+}
+
+func (x *ListSnapshotRequest) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *ListSnapshotRequest) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+// ListSnapshotResponse: it is listed.
+type ListSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotResponse) Reset() {
+	*x = ListSnapshotResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotResponse) ProtoMessage() {}
+
+func (x *ListSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*ListSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
 // JoinClusterRequest is a blank node's wish to be part of the cluster.
 type JoinClusterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1966,7 +2078,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	mi := &file_qjm_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2090,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	mi := &file_qjm_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2103,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinClusterRequest) GetNode() *CatalogNode {
@@ -2023,7 +2135,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	mi := &file_qjm_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2147,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	mi := &file_qjm_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2160,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JoinClusterResponse) GetClusterId() []byte {
@@ -2089,7 +2201,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[31]
+	mi := &file_qjm_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2213,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[31]
+	mi := &file_qjm_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2226,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -2154,7 +2266,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[32]
+	mi := &file_qjm_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2278,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[32]
+	mi := &file_qjm_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2291,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 // TransferLeaderRequest hands leadership over.
@@ -2195,7 +2307,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[33]
+	mi := &file_qjm_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2319,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[33]
+	mi := &file_qjm_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2332,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TransferLeaderRequest) GetNodeId() string {
@@ -2248,7 +2360,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[34]
+	mi := &file_qjm_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2372,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[34]
+	mi := &file_qjm_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2385,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TransferLeaderResponse) GetNodeId() string {
@@ -2292,7 +2404,7 @@ type TakeRaftSnapshotRequest struct {
 
 func (x *TakeRaftSnapshotRequest) Reset() {
 	*x = TakeRaftSnapshotRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[35]
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2416,7 @@ func (x *TakeRaftSnapshotRequest) String() string {
 func (*TakeRaftSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[35]
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2429,7 @@ func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 // TakeRaftSnapshotResponse: it is durable, or there was nothing new.
@@ -2331,7 +2443,7 @@ type TakeRaftSnapshotResponse struct {
 
 func (x *TakeRaftSnapshotResponse) Reset() {
 	*x = TakeRaftSnapshotResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[36]
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2455,7 @@ func (x *TakeRaftSnapshotResponse) String() string {
 func (*TakeRaftSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[36]
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2468,7 @@ func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TakeRaftSnapshotResponse) GetIndex() uint64 {
@@ -2370,7 +2482,7 @@ var File_qjm_v1_control_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\"'\n" +
+	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/snapshot.proto\"'\n" +
 	"\x11RaftStreamRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"(\n" +
 	"\x12RaftStreamResponse\x12\x12\n" +
@@ -2500,7 +2612,14 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x06policy\x18\x02 \x01(\v2\x15.qjm.v1.JournalPolicyR\x06policy\x12\x14\n" +
 	"\x05quota\x18\x03 \x01(\x04R\x05quota\x12\x1b\n" +
 	"\tset_quota\x18\x04 \x01(\bR\bsetQuota\"\x1a\n" +
-	"\x18ConfigureJournalResponse\"V\n" +
+	"\x18ConfigureJournalResponse\"\xae\x01\n" +
+	"\x13ListSnapshotRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12%\n" +
+	"\x0econfig_version\x18\x02 \x01(\x04R\rconfigVersion\x12,\n" +
+	"\bsnapshot\x18\x03 \x01(\v2\x10.qjm.v1.SnapshotR\bsnapshot\x12#\n" +
+	"\x05claim\x18\x04 \x01(\v2\r.qjm.v1.ClaimR\x05claim\"\x16\n" +
+	"\x14ListSnapshotResponse\"V\n" +
 	"\x12JoinClusterRequest\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.qjm.v1.CatalogNodeR\x04node\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x8b\x01\n" +
@@ -2527,7 +2646,7 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x19READ_STRENGTH_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREAD_STRENGTH_LINEARIZABLE\x10\x01\x12\x17\n" +
 	"\x13READ_STRENGTH_LEASE\x10\x02\x12\x17\n" +
-	"\x13READ_STRENGTH_STALE\x10\x032\xfd\b\n" +
+	"\x13READ_STRENGTH_STALE\x10\x032\xc8\t\n" +
 	"\fControlPlane\x12G\n" +
 	"\n" +
 	"RaftStream\x12\x19.qjm.v1.RaftStreamRequest\x1a\x1a.qjm.v1.RaftStreamResponse(\x010\x01\x12O\n" +
@@ -2538,7 +2657,8 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\vFindJournal\x12\x1a.qjm.v1.FindJournalRequest\x1a\x1b.qjm.v1.FindJournalResponse\x12I\n" +
 	"\fPlaceJournal\x12\x1b.qjm.v1.PlaceJournalRequest\x1a\x1c.qjm.v1.PlaceJournalResponse\x12F\n" +
 	"\vDropJournal\x12\x1a.qjm.v1.DropJournalRequest\x1a\x1b.qjm.v1.DropJournalResponse\x12U\n" +
-	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12L\n" +
+	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12I\n" +
+	"\fListSnapshot\x12\x1b.qjm.v1.ListSnapshotRequest\x1a\x1c.qjm.v1.ListSnapshotResponse\x12L\n" +
 	"\rChangeMembers\x12\x1c.qjm.v1.ChangeMembersRequest\x1a\x1d.qjm.v1.ChangeMembersResponse\x12F\n" +
 	"\vAbortChange\x12\x1a.qjm.v1.AbortChangeRequest\x1a\x1b.qjm.v1.AbortChangeResponse\x12F\n" +
 	"\vReadmitNode\x12\x1a.qjm.v1.ReadmitNodeRequest\x1a\x1b.qjm.v1.ReadmitNodeResponse\x12F\n" +
@@ -2561,7 +2681,7 @@ func file_qjm_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_qjm_v1_control_proto_goTypes = []any{
 	(ReadStrength)(0),                // 0: qjm.v1.ReadStrength
 	(*RaftStreamRequest)(nil),        // 1: qjm.v1.RaftStreamRequest
@@ -2593,17 +2713,21 @@ var file_qjm_v1_control_proto_goTypes = []any{
 	(*DropJournalResponse)(nil),      // 27: qjm.v1.DropJournalResponse
 	(*ConfigureJournalRequest)(nil),  // 28: qjm.v1.ConfigureJournalRequest
 	(*ConfigureJournalResponse)(nil), // 29: qjm.v1.ConfigureJournalResponse
-	(*JoinClusterRequest)(nil),       // 30: qjm.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),      // 31: qjm.v1.JoinClusterResponse
-	(*RemoveNodeRequest)(nil),        // 32: qjm.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),       // 33: qjm.v1.RemoveNodeResponse
-	(*TransferLeaderRequest)(nil),    // 34: qjm.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),   // 35: qjm.v1.TransferLeaderResponse
-	(*TakeRaftSnapshotRequest)(nil),  // 36: qjm.v1.TakeRaftSnapshotRequest
-	(*TakeRaftSnapshotResponse)(nil), // 37: qjm.v1.TakeRaftSnapshotResponse
-	nil,                              // 38: qjm.v1.CatalogNode.LabelsEntry
-	(*Config)(nil),                   // 39: qjm.v1.Config
-	(*Member)(nil),                   // 40: qjm.v1.Member
+	(*ListSnapshotRequest)(nil),      // 30: qjm.v1.ListSnapshotRequest
+	(*ListSnapshotResponse)(nil),     // 31: qjm.v1.ListSnapshotResponse
+	(*JoinClusterRequest)(nil),       // 32: qjm.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),      // 33: qjm.v1.JoinClusterResponse
+	(*RemoveNodeRequest)(nil),        // 34: qjm.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 35: qjm.v1.RemoveNodeResponse
+	(*TransferLeaderRequest)(nil),    // 36: qjm.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),   // 37: qjm.v1.TransferLeaderResponse
+	(*TakeRaftSnapshotRequest)(nil),  // 38: qjm.v1.TakeRaftSnapshotRequest
+	(*TakeRaftSnapshotResponse)(nil), // 39: qjm.v1.TakeRaftSnapshotResponse
+	nil,                              // 40: qjm.v1.CatalogNode.LabelsEntry
+	(*Config)(nil),                   // 41: qjm.v1.Config
+	(*Member)(nil),                   // 42: qjm.v1.Member
+	(*Snapshot)(nil),                 // 43: qjm.v1.Snapshot
+	(*Claim)(nil),                    // 44: qjm.v1.Claim
 }
 var file_qjm_v1_control_proto_depIdxs = []int32{
 	5,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
@@ -2611,59 +2735,63 @@ var file_qjm_v1_control_proto_depIdxs = []int32{
 	0,  // 2: qjm.v1.GetCatalogResponse.strength:type_name -> qjm.v1.ReadStrength
 	10, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
 	11, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
-	38, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
-	39, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
+	40, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
+	41, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
 	21, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
 	12, // 8: qjm.v1.CatalogJournal.change:type_name -> qjm.v1.MembershipChange
 	13, // 9: qjm.v1.CatalogJournal.history:type_name -> qjm.v1.MembershipEvent
-	40, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
-	40, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
+	42, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
+	42, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
 	15, // 12: qjm.v1.ChangeMembersRequest.to:type_name -> qjm.v1.MemberRef
 	12, // 13: qjm.v1.ChangeMembersResponse.change:type_name -> qjm.v1.MembershipChange
-	40, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
-	40, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
-	39, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
+	42, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
+	42, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
+	41, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
 	21, // 17: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	39, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
+	41, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
 	21, // 19: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	10, // 20: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
-	40, // 21: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
-	10, // 22: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
-	1,  // 23: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
-	3,  // 24: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
-	6,  // 25: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
-	8,  // 26: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
-	22, // 27: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
-	24, // 28: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
-	26, // 29: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
-	28, // 30: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
-	14, // 31: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
-	17, // 32: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
-	19, // 33: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
-	30, // 34: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
-	32, // 35: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
-	34, // 36: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
-	36, // 37: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
-	2,  // 38: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
-	4,  // 39: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
-	7,  // 40: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
-	9,  // 41: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
-	23, // 42: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
-	25, // 43: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
-	27, // 44: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
-	29, // 45: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
-	16, // 46: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
-	18, // 47: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
-	20, // 48: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
-	31, // 49: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
-	33, // 50: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
-	35, // 51: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
-	37, // 52: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
-	38, // [38:53] is the sub-list for method output_type
-	23, // [23:38] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	43, // 20: qjm.v1.ListSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
+	44, // 21: qjm.v1.ListSnapshotRequest.claim:type_name -> qjm.v1.Claim
+	10, // 22: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
+	42, // 23: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
+	10, // 24: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
+	1,  // 25: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
+	3,  // 26: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
+	6,  // 27: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
+	8,  // 28: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
+	22, // 29: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
+	24, // 30: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
+	26, // 31: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
+	28, // 32: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
+	30, // 33: qjm.v1.ControlPlane.ListSnapshot:input_type -> qjm.v1.ListSnapshotRequest
+	14, // 34: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
+	17, // 35: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
+	19, // 36: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
+	32, // 37: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
+	34, // 38: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
+	36, // 39: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
+	38, // 40: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
+	2,  // 41: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
+	4,  // 42: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
+	7,  // 43: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
+	9,  // 44: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
+	23, // 45: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
+	25, // 46: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
+	27, // 47: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
+	29, // 48: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
+	31, // 49: qjm.v1.ControlPlane.ListSnapshot:output_type -> qjm.v1.ListSnapshotResponse
+	16, // 50: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
+	18, // 51: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
+	20, // 52: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
+	33, // 53: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
+	35, // 54: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
+	37, // 55: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
+	39, // 56: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
+	41, // [41:57] is the sub-list for method output_type
+	25, // [25:41] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_control_proto_init() }
@@ -2672,13 +2800,14 @@ func file_qjm_v1_control_proto_init() {
 		return
 	}
 	file_qjm_v1_ids_proto_init()
+	file_qjm_v1_snapshot_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_control_proto_rawDesc), len(file_qjm_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
