@@ -56,6 +56,7 @@ var classNames = map[string]error{
 	"rpc.ErrSnapshotBusy": rpc.ErrSnapshotBusy, "rpc.ErrSnapshotQuota": rpc.ErrSnapshotQuota,
 	"rpc.ErrSnapshotDamaged": rpc.ErrSnapshotDamaged,
 	"rpc.ErrUnavailable":     rpc.ErrUnavailable, "rpc.ErrNoLeader": rpc.ErrNoLeader, "rpc.ErrCatalogDown": rpc.ErrCatalogDown,
+	"rpc.ErrTooManyWatches": rpc.ErrTooManyWatches,
 
 	"catalog.ErrNotFounded": catalog.ErrNotFounded, "catalog.ErrCluster": catalog.ErrCluster, "catalog.ErrIndex": catalog.ErrIndex,
 	"catalog.ErrLevel": catalog.ErrLevel, "catalog.ErrInvalid": catalog.ErrInvalid, "catalog.ErrLimit": catalog.ErrLimit,
