@@ -47,6 +47,10 @@ var (
 	ErrTooFewNodes = catalog.ErrTooFewNodes
 	ErrNoNode      = catalog.ErrNoNode
 	ErrNodeInUse   = catalog.ErrInUse
+	// ErrLeaseHeld: somebody else has the lease, or it is reserved for somebody else; *LeaseHeldError says who.
+	ErrLeaseHeld = catalog.ErrHeld
+	// ErrLeaseLost: the lease is over: it expired, was resigned or transferred.
+	ErrLeaseLost = catalog.ErrStale
 	// ErrPastEnd: a reader asked for a txid beyond what is committed.
 	ErrPastEnd = rpc.ErrPastEnd
 	// ErrTooLarge: a transaction over the limit, which the text names.
@@ -62,6 +66,9 @@ var (
 	// ErrCorrupt: frames that cannot be read, on every node that was tried.
 	ErrCorrupt = segments.ErrCorrupt
 )
+
+// LeaseHeldError says who has a lease.
+type LeaseHeldError = catalog.HeldError
 
 // AppendError is why an append did not return a txid.
 type AppendError struct {
