@@ -55,6 +55,8 @@ var samples = map[string][]error{
 	"journal deleted":                {libqjm.ErrJournalDeleted},
 	"journal deleting":               {libqjm.ErrJournalDeleting},
 	"catalog":                        {libqjm.ErrTooFewNodes, libqjm.ErrNoNode, libqjm.ErrNodeInUse, catalog.ErrIncarnation},
+	"lease held":                     {&libqjm.LeaseHeldError{Holder: "w"}},
+	"lease lost":                     {libqjm.ErrLeaseLost},
 	"no leader":                      {libqjm.ErrNoLeader, rpc.ErrCatalogDown},
 	"past the end":                   {libqjm.ErrPastEnd},
 	"too large":                      {libqjm.ErrTooLarge, libqjm.ErrEmpty},
