@@ -200,7 +200,9 @@ func TestL2_HolderCountsFromWhenItSent(t *testing.T) {
 	wrap := func(_ int, svc rpc.Service) rpc.Service { return slow{svc, s.mu, s.by, s.heard} }
 	run(t, testcluster.Options{Wrap: wrap}, func(b *bed) {
 		l := b.acquire(b.cl, "w", 3*time.Second)
+		s.mu.Lock()
 		*s.by = 700 * time.Millisecond // it is sent each second
+		s.mu.Unlock()
 		pass(2 * time.Second)
 		for range 5 {
 			pass(time.Second)
