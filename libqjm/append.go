@@ -321,6 +321,9 @@ func (w *Writer) end(err error) {
 		return
 	}
 	w.err = err
+	if w.ended != nil {
+		close(w.ended)
+	}
 	for _, b := range slices.Concat(w.flying, w.building) {
 		b.err = err
 		close(b.done)

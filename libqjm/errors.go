@@ -54,6 +54,10 @@ var (
 	ErrSameMembers    = catalog.ErrSameMembers
 	ErrWrongStage     = catalog.ErrStage
 	ErrConflict       = catalog.ErrConflict
+	// ErrLeaseHeld: somebody else has the lease, or it is reserved for somebody else; *LeaseHeldError says who.
+	ErrLeaseHeld = catalog.ErrHeld
+	// ErrLeaseLost: the lease is over: it expired, was resigned or transferred.
+	ErrLeaseLost = catalog.ErrStale
 	// ErrPastEnd: a reader asked for a txid beyond what is committed.
 	ErrPastEnd = rpc.ErrPastEnd
 	// ErrTooLarge: a transaction over the limit, which the text names.
@@ -72,6 +76,9 @@ var (
 	// ErrCorrupt: frames that cannot be read, on every node that was tried.
 	ErrCorrupt = segments.ErrCorrupt
 )
+
+// LeaseHeldError says who has a lease.
+type LeaseHeldError = catalog.HeldError
 
 // AppendError is why an append did not return a txid.
 type AppendError struct {

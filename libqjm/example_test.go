@@ -411,6 +411,60 @@ type exampleCluster struct {
 	stop func()
 }
 
+// Campaign waits for the lease, and opens the writer under it. Others can see who leads, and campaign, too.
+func ExampleClient_Campaign() {
+	ctx, cluster := startCluster()
+	defer cluster.stop()
+	client := cluster.client("orders")
+
+	lead, err := client.Campaign(ctx, "orders", libqjm.CampaignOptions{
+		Lease: libqjm.LeaseOptions{Holder: "node-a", Addr: "10.0.0.1:9000", TTL: 5 * time.Second},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	lease, err := client.Lease(ctx, "orders")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%s leads, at %s\n", lease.Holder, lease.Addr)
+	txid, err := lead.Writer().Append(ctx, []byte("pay 5 to Ann"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("committed as", txid)
+
+	next := make(chan *libqjm.Leadership)
+	go func() {
+		defer close(next)
+		l, err := client.Campaign(ctx, "orders", libqjm.CampaignOptions{Lease: libqjm.LeaseOptions{Holder: "node-b"}})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		next <- l
+	}()
+	if err := lead.Resign(ctx); err != nil { // or Transfer(ctx, "node-b")
+		fmt.Println(err)
+		return
+	}
+	l, ok := <-next
+	if !ok {
+		return
+	}
+	fmt.Println("node-b goes on with txid", l.Writer().FirstTxID())
+	if err := l.Resign(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// node-a leads, at 10.0.0.1:9000
+	// committed as 1
+	// node-b goes on with txid 2
+}
+
 // startCluster starts the nodes; the context bounds an example.
 func startCluster() (context.Context, exampleCluster) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -100,6 +100,8 @@ var exitTable = []exitRow{
 	{"snapshot", is(libqjm.ErrNoSnapshot, libqjm.ErrSnapshotExists, libqjm.ErrSnapshotOld, libqjm.ErrNotCommitted, libqjm.ErrPurged), ExitRefused},
 	{"snapshot corruption", is(libqjm.ErrSnapshotDiverges, libqjm.ErrSnapshotDamaged), ExitCorrupt},
 	{"quota", is(libqjm.ErrQuota), ExitRefused},
+	{"lease held", is(libqjm.ErrLeaseHeld), ExitRefused},
+	{"lease lost", is(libqjm.ErrLeaseLost), ExitRefused},
 	{"no leader", is(libqjm.ErrNoLeader, rpc.ErrCatalogDown), ExitNoQuorum},
 	{"journal deleted", is(libqjm.ErrJournalDeleted), ExitRefused},
 	{"snapshot not listed", is(libqjm.ErrNotListed), ExitAmbiguous},

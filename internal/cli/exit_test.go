@@ -57,6 +57,8 @@ var samples = map[string][]error{
 	"journal deleting":               {libqjm.ErrJournalDeleting},
 	"catalog":                        {libqjm.ErrTooFewNodes, libqjm.ErrNoNode, catalog.ErrIncarnation},
 	"node in use":                    {&catalog.InUseError{Node: quorum.Member{ID: "n1"}, Journals: []string{"a"}}},
+	"lease held":                     {&libqjm.LeaseHeldError{Holder: "w"}},
+	"lease lost":                     {libqjm.ErrLeaseLost},
 	"no leader":                      {libqjm.ErrNoLeader, rpc.ErrCatalogDown},
 	"snapshot":                       {libqjm.ErrNoSnapshot, &rpc.SnapshotExistsError{}, libqjm.ErrSnapshotOld, libqjm.ErrNotCommitted, &rpc.PurgedError{}},
 	"snapshot corruption":            {libqjm.ErrSnapshotDiverges, libqjm.ErrSnapshotDamaged},

@@ -57,6 +57,7 @@ var classNames = map[string]error{
 	"rpc.ErrSnapshotDamaged": rpc.ErrSnapshotDamaged,
 	"rpc.ErrQuota":           rpc.ErrQuota,
 	"rpc.ErrUnavailable":     rpc.ErrUnavailable, "rpc.ErrNoLeader": rpc.ErrNoLeader, "rpc.ErrCatalogDown": rpc.ErrCatalogDown,
+	"rpc.ErrTooManyWatches": rpc.ErrTooManyWatches,
 
 	"catalog.ErrNotFounded": catalog.ErrNotFounded, "catalog.ErrCluster": catalog.ErrCluster, "catalog.ErrIndex": catalog.ErrIndex,
 	"catalog.ErrLevel": catalog.ErrLevel, "catalog.ErrInvalid": catalog.ErrInvalid, "catalog.ErrLimit": catalog.ErrLimit,

@@ -94,6 +94,7 @@ func rows() []row {
 		{"CATALOG_DIVERGENCE", codes.DataLoss, catalog.ErrDivergence, []shape{refusalShape}},
 		{"SNAPSHOT_NO_MAJORITY", codes.FailedPrecondition, catalog.ErrNoMajority, []shape{refusalShape}},
 		{"SNAPSHOT_OLD", codes.FailedPrecondition, catalog.ErrOldSnapshot, []shape{refusalShape}},
+		{"TOO_MANY_WATCHES", codes.ResourceExhausted, rpc.ErrTooManyWatches, nil},
 		{"LEASE_STALE", codes.Aborted, catalog.ErrStale, []shape{refusalShape}},
 		{"BAD_COMMAND", codes.InvalidArgument, catalog.ErrBadCommand, []shape{refusalShape}},
 		{"CATALOG_UNSUPPORTED", codes.Unimplemented, catalog.ErrUnsupported, nil},

@@ -168,3 +168,19 @@ func FuzzSnapshotsFromProto(f *testing.F) {
 		Listed: []snapshot.Snapshot{snap}, Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 7, Verified: true, Problem: "p"}}, Purged: at,
 	})
 }
+
+func FuzzAcquireLeaseFromProto(f *testing.F) {
+	fuzzDecoder(f, acquireFromProto, acquireToProto, leaseRequest)
+}
+
+func FuzzKeepLeasesFromProto(f *testing.F) {
+	fuzzDecoder(f, renewalFromProto, renewalToProto, rpc.LeaseRenewal{Leases: []rpc.LeaseRef{leaseRef, {}}, Forwarded: true})
+}
+
+func FuzzWatchLeaseFromProto(f *testing.F) {
+	fuzzDecoder(f, watchFromProto, watchToProto, rpc.LeaseWatch{Journal: header.Journal, Index: 5, Revision: 4, Wait: rpc.LeaseWaitMax})
+}
+
+func FuzzLeaseFromProto(f *testing.F) {
+	fuzzDecoder(f, leaseFromProto, leaseToProto, lease, rpc.Lease{})
+}

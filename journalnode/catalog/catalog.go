@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -252,12 +253,24 @@ type JournalLease struct {
 // Leases returns all leases and reservations, sorted by journal id.
 func (c *Catalog) Leases() []JournalLease {
 	var out []JournalLease
-	for _, j := range c.sortedJournals() {
+	for _, j := range c.journals {
 		if j.Lease != nil {
 			out = append(out, JournalLease{Journal: j.ID, Name: j.Name, Lease: *j.Lease})
 		}
 	}
+	slices.SortFunc(out, func(a, b JournalLease) int { return bytes.Compare(a.Journal[:], b.Journal[:]) })
 	return out
+}
+
+// Lease returns a journal's lease or reservation; nil is none. It copies nothing else of the journal.
+// Errors are those of a command on the journal: ErrNoJournal, ErrDeleted.
+func (c *Catalog) Lease(id segments.JournalID) (*Lease, error) {
+	j, err := c.alive(id)
+	if err != nil || j.Lease == nil {
+		return nil, err
+	}
+	l := *j.Lease
+	return &l, nil
 }
 
 func (c *Catalog) sortedNodes() []*Node {
