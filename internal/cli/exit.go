@@ -96,6 +96,7 @@ var exitTable = []exitRow{
 	{"journal exists", is(libqjm.ErrJournalExists), ExitRefused},
 	{"journal deleting", is(libqjm.ErrJournalDeleting), ExitRefused},
 	{"catalog", is(libqjm.ErrTooFewNodes, libqjm.ErrNoNode, libqjm.ErrNodeInUse, catalog.ErrIncarnation, catalog.ErrVoter, catalog.ErrLimit, catalog.ErrConflict, catalog.ErrChangeUnderWay), ExitRefused},
+	{"plan", is(rpc.ErrPlan), ExitRefused},
 	{"no leader", is(libqjm.ErrNoLeader, rpc.ErrCatalogDown), ExitNoQuorum},
 	{"journal deleted", is(libqjm.ErrJournalDeleted), ExitRefused},
 	{"past the end", is(libqjm.ErrPastEnd), ExitRefused},

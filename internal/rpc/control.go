@@ -233,6 +233,7 @@ type ControlCalls interface {
 	TransferLeader(ctx context.Context, req TransferRequest) (quorum.NodeID, error)
 	// RaftSnapshot makes this very node take a raft snapshot, and returns the index that it reaches.
 	RaftSnapshot(ctx context.Context) (uint64, error)
+	UnsafeCalls
 }
 
 // Bounds of the control plane.

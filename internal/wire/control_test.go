@@ -13,6 +13,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -25,6 +26,9 @@ type control struct {
 	joined  rpc.JoinReply
 	changed rpc.ChangeReply
 	stream  func(rpc.RaftConn) error
+	group   rpc.GroupState
+
+	inspected recovery.Answer
 }
 
 func (c *control) said(method string, args ...any) { c.last = call{method, args} }

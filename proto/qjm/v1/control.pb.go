@@ -78,6 +78,75 @@ func (ReadStrength) EnumDescriptor() ([]byte, []int) {
 	return file_qjm_v1_control_proto_rawDescGZIP(), []int{0}
 }
 
+// CarryOutStep is one step of a recovery after a lost majority.
+type CarryOutStep int32
+
+const (
+	// None.
+	CarryOutStep_CARRY_OUT_STEP_UNSPECIFIED CarryOutStep = 0
+	// The plan is written down, before anything else.
+	CarryOutStep_CARRY_OUT_STEP_RECORD CarryOutStep = 1
+	// The group's members become those of the plan, on this node.
+	CarryOutStep_CARRY_OUT_STEP_GROUP CarryOutStep = 2
+	// A journal's config becomes that of the plan, in the catalog.
+	CarryOutStep_CARRY_OUT_STEP_JOURNAL CarryOutStep = 3
+	// Committed floors that nothing is left of are lowered, on this node.
+	CarryOutStep_CARRY_OUT_STEP_FLOOR CarryOutStep = 4
+	// The lost nodes leave the catalog.
+	CarryOutStep_CARRY_OUT_STEP_REMOVE CarryOutStep = 5
+	// The recovery is over.
+	CarryOutStep_CARRY_OUT_STEP_DONE CarryOutStep = 6
+)
+
+// Enum value maps for CarryOutStep.
+var (
+	CarryOutStep_name = map[int32]string{
+		0: "CARRY_OUT_STEP_UNSPECIFIED",
+		1: "CARRY_OUT_STEP_RECORD",
+		2: "CARRY_OUT_STEP_GROUP",
+		3: "CARRY_OUT_STEP_JOURNAL",
+		4: "CARRY_OUT_STEP_FLOOR",
+		5: "CARRY_OUT_STEP_REMOVE",
+		6: "CARRY_OUT_STEP_DONE",
+	}
+	CarryOutStep_value = map[string]int32{
+		"CARRY_OUT_STEP_UNSPECIFIED": 0,
+		"CARRY_OUT_STEP_RECORD":      1,
+		"CARRY_OUT_STEP_GROUP":       2,
+		"CARRY_OUT_STEP_JOURNAL":     3,
+		"CARRY_OUT_STEP_FLOOR":       4,
+		"CARRY_OUT_STEP_REMOVE":      5,
+		"CARRY_OUT_STEP_DONE":        6,
+	}
+)
+
+func (x CarryOutStep) Enum() *CarryOutStep {
+	p := new(CarryOutStep)
+	*p = x
+	return p
+}
+
+func (x CarryOutStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CarryOutStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_qjm_v1_control_proto_enumTypes[1].Descriptor()
+}
+
+func (CarryOutStep) Type() protoreflect.EnumType {
+	return &file_qjm_v1_control_proto_enumTypes[1]
+}
+
+func (x CarryOutStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CarryOutStep.Descriptor instead.
+func (CarryOutStep) EnumDescriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{1}
+}
+
 // RaftStreamRequest is a piece of the stream from the node that dialled.
 type RaftStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2366,11 +2435,597 @@ func (x *TakeRaftSnapshotResponse) GetIndex() uint64 {
 	return 0
 }
 
+// SurveyGroupRequest asks how the catalog's group stands at this very node, leader or not.
+type SurveyGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyGroupRequest) Reset() {
+	*x = SurveyGroupRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyGroupRequest) ProtoMessage() {}
+
+func (x *SurveyGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyGroupRequest.ProtoReflect.Descriptor instead.
+func (*SurveyGroupRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{37}
+}
+
+// SurveyGroupResponse is what the node's own raft store says, and what is recorded of a recovery after a
+// lost majority.
+type SurveyGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster: 16 bytes.
+	ClusterId []byte `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The node.
+	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Its storage: 16 bytes.
+	Incarnation []byte `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Why it takes no part in the group; empty: it does.
+	Down string `protobuf:"bytes,4,opt,name=down,proto3" json:"down,omitempty"`
+	// The group's servers, as the newest entry of this node's log has them.
+	Servers []*GroupServer `protobuf:"bytes,5,rep,name=servers,proto3" json:"servers,omitempty"`
+	// The last entry of its log, or of its raft snapshot.
+	LastIndex uint64 `protobuf:"varint,6,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	// That entry's term.
+	LastTerm uint64 `protobuf:"varint,7,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	// The last entry that is known to be committed.
+	CommitIndex uint64 `protobuf:"varint,8,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
+	// Who leads, as far as the node knows; empty: nobody.
+	Leader string `protobuf:"bytes,9,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Names the recovery that is recorded here; 0: none ever was.
+	Generation uint64 `protobuf:"varint,10,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Digest of its plan.
+	PlanDigest string `protobuf:"bytes,11,opt,name=plan_digest,json=planDigest,proto3" json:"plan_digest,omitempty"`
+	// The plan.
+	Plan []byte `protobuf:"bytes,12,opt,name=plan,proto3" json:"plan,omitempty"`
+	// How far it has come here: recorded, forced or done.
+	Progress string `protobuf:"bytes,13,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Storages that recoveries have given up for lost.
+	GivenUp       []*Member `protobuf:"bytes,14,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyGroupResponse) Reset() {
+	*x = SurveyGroupResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyGroupResponse) ProtoMessage() {}
+
+func (x *SurveyGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyGroupResponse.ProtoReflect.Descriptor instead.
+func (*SurveyGroupResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *SurveyGroupResponse) GetClusterId() []byte {
+	if x != nil {
+		return x.ClusterId
+	}
+	return nil
+}
+
+func (x *SurveyGroupResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *SurveyGroupResponse) GetDown() string {
+	if x != nil {
+		return x.Down
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetServers() []*GroupServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *SurveyGroupResponse) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *SurveyGroupResponse) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
+	}
+	return 0
+}
+
+func (x *SurveyGroupResponse) GetCommitIndex() uint64 {
+	if x != nil {
+		return x.CommitIndex
+	}
+	return 0
+}
+
+func (x *SurveyGroupResponse) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *SurveyGroupResponse) GetPlanDigest() string {
+	if x != nil {
+		return x.PlanDigest
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetPlan() []byte {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *SurveyGroupResponse) GetProgress() string {
+	if x != nil {
+		return x.Progress
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetGivenUp() []*Member {
+	if x != nil {
+		return x.GivenUp
+	}
+	return nil
+}
+
+// GroupServer is one server of the catalog's group.
+type GroupServer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Its storage: 16 bytes.
+	Incarnation []byte `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// It votes.
+	Voter         bool `protobuf:"varint,3,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupServer) Reset() {
+	*x = GroupServer{}
+	mi := &file_qjm_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupServer) ProtoMessage() {}
+
+func (x *GroupServer) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupServer.ProtoReflect.Descriptor instead.
+func (*GroupServer) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *GroupServer) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *GroupServer) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *GroupServer) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+// InspectCopyRequest asks what a node holds of a segment, and no promise.
+type InspectCopyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// First txid of the segment.
+	Segment uint64 `protobuf:"varint,2,opt,name=segment,proto3" json:"segment,omitempty"`
+	// Txids whose digests are asked for.
+	Digests       []uint64 `protobuf:"varint,3,rep,packed,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectCopyRequest) Reset() {
+	*x = InspectCopyRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectCopyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectCopyRequest) ProtoMessage() {}
+
+func (x *InspectCopyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectCopyRequest.ProtoReflect.Descriptor instead.
+func (*InspectCopyRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *InspectCopyRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *InspectCopyRequest) GetSegment() uint64 {
+	if x != nil {
+		return x.Segment
+	}
+	return 0
+}
+
+func (x *InspectCopyRequest) GetDigests() []uint64 {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+// InspectCopyResponse is what the node holds.
+type InspectCopyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What Prepare would have answered.
+	Answer        *Answer `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectCopyResponse) Reset() {
+	*x = InspectCopyResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectCopyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectCopyResponse) ProtoMessage() {}
+
+func (x *InspectCopyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectCopyResponse.ProtoReflect.Descriptor instead.
+func (*InspectCopyResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *InspectCopyResponse) GetAnswer() *Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+// CarryOutRequest is one step of a plan. Each may be repeated.
+type CarryOutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the plan.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The step.
+	Step CarryOutStep `protobuf:"varint,2,opt,name=step,proto3,enum=qjm.v1.CarryOutStep" json:"step,omitempty"`
+	// The plan, with the first step.
+	Plan []byte `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
+	// The journal that the step is about: 16 bytes.
+	JournalId     []byte `protobuf:"bytes,4,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarryOutRequest) Reset() {
+	*x = CarryOutRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarryOutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarryOutRequest) ProtoMessage() {}
+
+func (x *CarryOutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarryOutRequest.ProtoReflect.Descriptor instead.
+func (*CarryOutRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CarryOutRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *CarryOutRequest) GetStep() CarryOutStep {
+	if x != nil {
+		return x.Step
+	}
+	return CarryOutStep_CARRY_OUT_STEP_UNSPECIFIED
+}
+
+func (x *CarryOutRequest) GetPlan() []byte {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *CarryOutRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+// CarryOutResponse: the step is done.
+type CarryOutResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What could not be done, and does not stand in the way; may be empty.
+	Note          string `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarryOutResponse) Reset() {
+	*x = CarryOutResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarryOutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarryOutResponse) ProtoMessage() {}
+
+func (x *CarryOutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarryOutResponse.ProtoReflect.Descriptor instead.
+func (*CarryOutResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *CarryOutResponse) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// LearnAddressesRequest tells a node where the nodes of its cluster are, itself included.
+type LearnAddressesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster: 16 bytes.
+	ClusterId []byte `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The nodes, by storage, and their addresses.
+	Nodes         []*Member `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LearnAddressesRequest) Reset() {
+	*x = LearnAddressesRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LearnAddressesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LearnAddressesRequest) ProtoMessage() {}
+
+func (x *LearnAddressesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LearnAddressesRequest.ProtoReflect.Descriptor instead.
+func (*LearnAddressesRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *LearnAddressesRequest) GetClusterId() []byte {
+	if x != nil {
+		return x.ClusterId
+	}
+	return nil
+}
+
+func (x *LearnAddressesRequest) GetNodes() []*Member {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// LearnAddressesResponse: the node has written it down.
+type LearnAddressesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LearnAddressesResponse) Reset() {
+	*x = LearnAddressesResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LearnAddressesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LearnAddressesResponse) ProtoMessage() {}
+
+func (x *LearnAddressesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LearnAddressesResponse.ProtoReflect.Descriptor instead.
+func (*LearnAddressesResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
 var File_qjm_v1_control_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\"'\n" +
+	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/recovery.proto\"'\n" +
 	"\x11RaftStreamRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"(\n" +
 	"\x12RaftStreamResponse\x12\x12\n" +
@@ -2522,12 +3177,66 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\x19\n" +
 	"\x17TakeRaftSnapshotRequest\"0\n" +
 	"\x18TakeRaftSnapshotResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index*\x7f\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x14\n" +
+	"\x12SurveyGroupRequest\"\xc5\x03\n" +
+	"\x13SurveyGroupResponse\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\fR\vincarnation\x12\x12\n" +
+	"\x04down\x18\x04 \x01(\tR\x04down\x12-\n" +
+	"\aservers\x18\x05 \x03(\v2\x13.qjm.v1.GroupServerR\aservers\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x06 \x01(\x04R\tlastIndex\x12\x1b\n" +
+	"\tlast_term\x18\a \x01(\x04R\blastTerm\x12!\n" +
+	"\fcommit_index\x18\b \x01(\x04R\vcommitIndex\x12\x16\n" +
+	"\x06leader\x18\t \x01(\tR\x06leader\x12\x1e\n" +
+	"\n" +
+	"generation\x18\n" +
+	" \x01(\x04R\n" +
+	"generation\x12\x1f\n" +
+	"\vplan_digest\x18\v \x01(\tR\n" +
+	"planDigest\x12\x12\n" +
+	"\x04plan\x18\f \x01(\fR\x04plan\x12\x1a\n" +
+	"\bprogress\x18\r \x01(\tR\bprogress\x12)\n" +
+	"\bgiven_up\x18\x0e \x03(\v2\x0e.qjm.v1.MemberR\agivenUp\"^\n" +
+	"\vGroupServer\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x14\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\"g\n" +
+	"\x12InspectCopyRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x18\n" +
+	"\asegment\x18\x02 \x01(\x04R\asegment\x12\x18\n" +
+	"\adigests\x18\x03 \x03(\x04R\adigests\"=\n" +
+	"\x13InspectCopyResponse\x12&\n" +
+	"\x06answer\x18\x01 \x01(\v2\x0e.qjm.v1.AnswerR\x06answer\"\x86\x01\n" +
+	"\x0fCarryOutRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12(\n" +
+	"\x04step\x18\x02 \x01(\x0e2\x14.qjm.v1.CarryOutStepR\x04step\x12\x12\n" +
+	"\x04plan\x18\x03 \x01(\fR\x04plan\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x04 \x01(\fR\tjournalId\"&\n" +
+	"\x10CarryOutResponse\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\tR\x04note\"\\\n" +
+	"\x15LearnAddressesRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12$\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x0e.qjm.v1.MemberR\x05nodes\"\x18\n" +
+	"\x16LearnAddressesResponse*\x7f\n" +
 	"\fReadStrength\x12\x1d\n" +
 	"\x19READ_STRENGTH_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREAD_STRENGTH_LINEARIZABLE\x10\x01\x12\x17\n" +
 	"\x13READ_STRENGTH_LEASE\x10\x02\x12\x17\n" +
-	"\x13READ_STRENGTH_STALE\x10\x032\xfd\b\n" +
+	"\x13READ_STRENGTH_STALE\x10\x03*\xcd\x01\n" +
+	"\fCarryOutStep\x12\x1e\n" +
+	"\x1aCARRY_OUT_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15CARRY_OUT_STEP_RECORD\x10\x01\x12\x18\n" +
+	"\x14CARRY_OUT_STEP_GROUP\x10\x02\x12\x1a\n" +
+	"\x16CARRY_OUT_STEP_JOURNAL\x10\x03\x12\x18\n" +
+	"\x14CARRY_OUT_STEP_FLOOR\x10\x04\x12\x19\n" +
+	"\x15CARRY_OUT_STEP_REMOVE\x10\x05\x12\x17\n" +
+	"\x13CARRY_OUT_STEP_DONE\x10\x062\x9d\v\n" +
 	"\fControlPlane\x12G\n" +
 	"\n" +
 	"RaftStream\x12\x19.qjm.v1.RaftStreamRequest\x1a\x1a.qjm.v1.RaftStreamResponse(\x010\x01\x12O\n" +
@@ -2546,7 +3255,11 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"RemoveNode\x12\x19.qjm.v1.RemoveNodeRequest\x1a\x1a.qjm.v1.RemoveNodeResponse\x12O\n" +
 	"\x0eTransferLeader\x12\x1d.qjm.v1.TransferLeaderRequest\x1a\x1e.qjm.v1.TransferLeaderResponse\x12U\n" +
-	"\x10TakeRaftSnapshot\x12\x1f.qjm.v1.TakeRaftSnapshotRequest\x1a .qjm.v1.TakeRaftSnapshotResponseB1Z/github.com/quorumjournal/qjm/proto/qjm/v1;qjmv1b\x06proto3"
+	"\x10TakeRaftSnapshot\x12\x1f.qjm.v1.TakeRaftSnapshotRequest\x1a .qjm.v1.TakeRaftSnapshotResponse\x12F\n" +
+	"\vSurveyGroup\x12\x1a.qjm.v1.SurveyGroupRequest\x1a\x1b.qjm.v1.SurveyGroupResponse\x12F\n" +
+	"\vInspectCopy\x12\x1a.qjm.v1.InspectCopyRequest\x1a\x1b.qjm.v1.InspectCopyResponse\x12=\n" +
+	"\bCarryOut\x12\x17.qjm.v1.CarryOutRequest\x1a\x18.qjm.v1.CarryOutResponse\x12O\n" +
+	"\x0eLearnAddresses\x12\x1d.qjm.v1.LearnAddressesRequest\x1a\x1e.qjm.v1.LearnAddressesResponseB1Z/github.com/quorumjournal/qjm/proto/qjm/v1;qjmv1b\x06proto3"
 
 var (
 	file_qjm_v1_control_proto_rawDescOnce sync.Once
@@ -2560,110 +3273,134 @@ func file_qjm_v1_control_proto_rawDescGZIP() []byte {
 	return file_qjm_v1_control_proto_rawDescData
 }
 
-var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_qjm_v1_control_proto_goTypes = []any{
 	(ReadStrength)(0),                // 0: qjm.v1.ReadStrength
-	(*RaftStreamRequest)(nil),        // 1: qjm.v1.RaftStreamRequest
-	(*RaftStreamResponse)(nil),       // 2: qjm.v1.RaftStreamResponse
-	(*ForwardCommandRequest)(nil),    // 3: qjm.v1.ForwardCommandRequest
-	(*ForwardCommandResponse)(nil),   // 4: qjm.v1.ForwardCommandResponse
-	(*KeptLease)(nil),                // 5: qjm.v1.KeptLease
-	(*GetReadIndexRequest)(nil),      // 6: qjm.v1.GetReadIndexRequest
-	(*GetReadIndexResponse)(nil),     // 7: qjm.v1.GetReadIndexResponse
-	(*GetCatalogRequest)(nil),        // 8: qjm.v1.GetCatalogRequest
-	(*GetCatalogResponse)(nil),       // 9: qjm.v1.GetCatalogResponse
-	(*CatalogNode)(nil),              // 10: qjm.v1.CatalogNode
-	(*CatalogJournal)(nil),           // 11: qjm.v1.CatalogJournal
-	(*MembershipChange)(nil),         // 12: qjm.v1.MembershipChange
-	(*MembershipEvent)(nil),          // 13: qjm.v1.MembershipEvent
-	(*ChangeMembersRequest)(nil),     // 14: qjm.v1.ChangeMembersRequest
-	(*MemberRef)(nil),                // 15: qjm.v1.MemberRef
-	(*ChangeMembersResponse)(nil),    // 16: qjm.v1.ChangeMembersResponse
-	(*AbortChangeRequest)(nil),       // 17: qjm.v1.AbortChangeRequest
-	(*AbortChangeResponse)(nil),      // 18: qjm.v1.AbortChangeResponse
-	(*ReadmitNodeRequest)(nil),       // 19: qjm.v1.ReadmitNodeRequest
-	(*ReadmitNodeResponse)(nil),      // 20: qjm.v1.ReadmitNodeResponse
-	(*JournalPolicy)(nil),            // 21: qjm.v1.JournalPolicy
-	(*FindJournalRequest)(nil),       // 22: qjm.v1.FindJournalRequest
-	(*FindJournalResponse)(nil),      // 23: qjm.v1.FindJournalResponse
-	(*PlaceJournalRequest)(nil),      // 24: qjm.v1.PlaceJournalRequest
-	(*PlaceJournalResponse)(nil),     // 25: qjm.v1.PlaceJournalResponse
-	(*DropJournalRequest)(nil),       // 26: qjm.v1.DropJournalRequest
-	(*DropJournalResponse)(nil),      // 27: qjm.v1.DropJournalResponse
-	(*ConfigureJournalRequest)(nil),  // 28: qjm.v1.ConfigureJournalRequest
-	(*ConfigureJournalResponse)(nil), // 29: qjm.v1.ConfigureJournalResponse
-	(*JoinClusterRequest)(nil),       // 30: qjm.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),      // 31: qjm.v1.JoinClusterResponse
-	(*RemoveNodeRequest)(nil),        // 32: qjm.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),       // 33: qjm.v1.RemoveNodeResponse
-	(*TransferLeaderRequest)(nil),    // 34: qjm.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),   // 35: qjm.v1.TransferLeaderResponse
-	(*TakeRaftSnapshotRequest)(nil),  // 36: qjm.v1.TakeRaftSnapshotRequest
-	(*TakeRaftSnapshotResponse)(nil), // 37: qjm.v1.TakeRaftSnapshotResponse
-	nil,                              // 38: qjm.v1.CatalogNode.LabelsEntry
-	(*Config)(nil),                   // 39: qjm.v1.Config
-	(*Member)(nil),                   // 40: qjm.v1.Member
+	(CarryOutStep)(0),                // 1: qjm.v1.CarryOutStep
+	(*RaftStreamRequest)(nil),        // 2: qjm.v1.RaftStreamRequest
+	(*RaftStreamResponse)(nil),       // 3: qjm.v1.RaftStreamResponse
+	(*ForwardCommandRequest)(nil),    // 4: qjm.v1.ForwardCommandRequest
+	(*ForwardCommandResponse)(nil),   // 5: qjm.v1.ForwardCommandResponse
+	(*KeptLease)(nil),                // 6: qjm.v1.KeptLease
+	(*GetReadIndexRequest)(nil),      // 7: qjm.v1.GetReadIndexRequest
+	(*GetReadIndexResponse)(nil),     // 8: qjm.v1.GetReadIndexResponse
+	(*GetCatalogRequest)(nil),        // 9: qjm.v1.GetCatalogRequest
+	(*GetCatalogResponse)(nil),       // 10: qjm.v1.GetCatalogResponse
+	(*CatalogNode)(nil),              // 11: qjm.v1.CatalogNode
+	(*CatalogJournal)(nil),           // 12: qjm.v1.CatalogJournal
+	(*MembershipChange)(nil),         // 13: qjm.v1.MembershipChange
+	(*MembershipEvent)(nil),          // 14: qjm.v1.MembershipEvent
+	(*ChangeMembersRequest)(nil),     // 15: qjm.v1.ChangeMembersRequest
+	(*MemberRef)(nil),                // 16: qjm.v1.MemberRef
+	(*ChangeMembersResponse)(nil),    // 17: qjm.v1.ChangeMembersResponse
+	(*AbortChangeRequest)(nil),       // 18: qjm.v1.AbortChangeRequest
+	(*AbortChangeResponse)(nil),      // 19: qjm.v1.AbortChangeResponse
+	(*ReadmitNodeRequest)(nil),       // 20: qjm.v1.ReadmitNodeRequest
+	(*ReadmitNodeResponse)(nil),      // 21: qjm.v1.ReadmitNodeResponse
+	(*JournalPolicy)(nil),            // 22: qjm.v1.JournalPolicy
+	(*FindJournalRequest)(nil),       // 23: qjm.v1.FindJournalRequest
+	(*FindJournalResponse)(nil),      // 24: qjm.v1.FindJournalResponse
+	(*PlaceJournalRequest)(nil),      // 25: qjm.v1.PlaceJournalRequest
+	(*PlaceJournalResponse)(nil),     // 26: qjm.v1.PlaceJournalResponse
+	(*DropJournalRequest)(nil),       // 27: qjm.v1.DropJournalRequest
+	(*DropJournalResponse)(nil),      // 28: qjm.v1.DropJournalResponse
+	(*ConfigureJournalRequest)(nil),  // 29: qjm.v1.ConfigureJournalRequest
+	(*ConfigureJournalResponse)(nil), // 30: qjm.v1.ConfigureJournalResponse
+	(*JoinClusterRequest)(nil),       // 31: qjm.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),      // 32: qjm.v1.JoinClusterResponse
+	(*RemoveNodeRequest)(nil),        // 33: qjm.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 34: qjm.v1.RemoveNodeResponse
+	(*TransferLeaderRequest)(nil),    // 35: qjm.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),   // 36: qjm.v1.TransferLeaderResponse
+	(*TakeRaftSnapshotRequest)(nil),  // 37: qjm.v1.TakeRaftSnapshotRequest
+	(*TakeRaftSnapshotResponse)(nil), // 38: qjm.v1.TakeRaftSnapshotResponse
+	(*SurveyGroupRequest)(nil),       // 39: qjm.v1.SurveyGroupRequest
+	(*SurveyGroupResponse)(nil),      // 40: qjm.v1.SurveyGroupResponse
+	(*GroupServer)(nil),              // 41: qjm.v1.GroupServer
+	(*InspectCopyRequest)(nil),       // 42: qjm.v1.InspectCopyRequest
+	(*InspectCopyResponse)(nil),      // 43: qjm.v1.InspectCopyResponse
+	(*CarryOutRequest)(nil),          // 44: qjm.v1.CarryOutRequest
+	(*CarryOutResponse)(nil),         // 45: qjm.v1.CarryOutResponse
+	(*LearnAddressesRequest)(nil),    // 46: qjm.v1.LearnAddressesRequest
+	(*LearnAddressesResponse)(nil),   // 47: qjm.v1.LearnAddressesResponse
+	nil,                              // 48: qjm.v1.CatalogNode.LabelsEntry
+	(*Config)(nil),                   // 49: qjm.v1.Config
+	(*Member)(nil),                   // 50: qjm.v1.Member
+	(*Answer)(nil),                   // 51: qjm.v1.Answer
 }
 var file_qjm_v1_control_proto_depIdxs = []int32{
-	5,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
+	6,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
 	0,  // 1: qjm.v1.GetCatalogRequest.strength:type_name -> qjm.v1.ReadStrength
 	0,  // 2: qjm.v1.GetCatalogResponse.strength:type_name -> qjm.v1.ReadStrength
-	10, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
-	11, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
-	38, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
-	39, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
-	21, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
-	12, // 8: qjm.v1.CatalogJournal.change:type_name -> qjm.v1.MembershipChange
-	13, // 9: qjm.v1.CatalogJournal.history:type_name -> qjm.v1.MembershipEvent
-	40, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
-	40, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
-	15, // 12: qjm.v1.ChangeMembersRequest.to:type_name -> qjm.v1.MemberRef
-	12, // 13: qjm.v1.ChangeMembersResponse.change:type_name -> qjm.v1.MembershipChange
-	40, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
-	40, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
-	39, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
-	21, // 17: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	39, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
-	21, // 19: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	10, // 20: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
-	40, // 21: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
-	10, // 22: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
-	1,  // 23: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
-	3,  // 24: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
-	6,  // 25: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
-	8,  // 26: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
-	22, // 27: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
-	24, // 28: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
-	26, // 29: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
-	28, // 30: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
-	14, // 31: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
-	17, // 32: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
-	19, // 33: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
-	30, // 34: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
-	32, // 35: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
-	34, // 36: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
-	36, // 37: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
-	2,  // 38: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
-	4,  // 39: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
-	7,  // 40: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
-	9,  // 41: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
-	23, // 42: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
-	25, // 43: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
-	27, // 44: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
-	29, // 45: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
-	16, // 46: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
-	18, // 47: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
-	20, // 48: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
-	31, // 49: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
-	33, // 50: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
-	35, // 51: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
-	37, // 52: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
-	38, // [38:53] is the sub-list for method output_type
-	23, // [23:38] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	11, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
+	12, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
+	48, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
+	49, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
+	22, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
+	13, // 8: qjm.v1.CatalogJournal.change:type_name -> qjm.v1.MembershipChange
+	14, // 9: qjm.v1.CatalogJournal.history:type_name -> qjm.v1.MembershipEvent
+	50, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
+	50, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
+	16, // 12: qjm.v1.ChangeMembersRequest.to:type_name -> qjm.v1.MemberRef
+	13, // 13: qjm.v1.ChangeMembersResponse.change:type_name -> qjm.v1.MembershipChange
+	50, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
+	50, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
+	49, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
+	22, // 17: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
+	49, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
+	22, // 19: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
+	11, // 20: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
+	50, // 21: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
+	11, // 22: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
+	41, // 23: qjm.v1.SurveyGroupResponse.servers:type_name -> qjm.v1.GroupServer
+	50, // 24: qjm.v1.SurveyGroupResponse.given_up:type_name -> qjm.v1.Member
+	51, // 25: qjm.v1.InspectCopyResponse.answer:type_name -> qjm.v1.Answer
+	1,  // 26: qjm.v1.CarryOutRequest.step:type_name -> qjm.v1.CarryOutStep
+	50, // 27: qjm.v1.LearnAddressesRequest.nodes:type_name -> qjm.v1.Member
+	2,  // 28: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
+	4,  // 29: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
+	7,  // 30: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
+	9,  // 31: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
+	23, // 32: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
+	25, // 33: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
+	27, // 34: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
+	29, // 35: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
+	15, // 36: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
+	18, // 37: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
+	20, // 38: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
+	31, // 39: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
+	33, // 40: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
+	35, // 41: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
+	37, // 42: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
+	39, // 43: qjm.v1.ControlPlane.SurveyGroup:input_type -> qjm.v1.SurveyGroupRequest
+	42, // 44: qjm.v1.ControlPlane.InspectCopy:input_type -> qjm.v1.InspectCopyRequest
+	44, // 45: qjm.v1.ControlPlane.CarryOut:input_type -> qjm.v1.CarryOutRequest
+	46, // 46: qjm.v1.ControlPlane.LearnAddresses:input_type -> qjm.v1.LearnAddressesRequest
+	3,  // 47: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
+	5,  // 48: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
+	8,  // 49: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
+	10, // 50: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
+	24, // 51: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
+	26, // 52: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
+	28, // 53: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
+	30, // 54: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
+	17, // 55: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
+	19, // 56: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
+	21, // 57: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
+	32, // 58: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
+	34, // 59: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
+	36, // 60: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
+	38, // 61: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
+	40, // 62: qjm.v1.ControlPlane.SurveyGroup:output_type -> qjm.v1.SurveyGroupResponse
+	43, // 63: qjm.v1.ControlPlane.InspectCopy:output_type -> qjm.v1.InspectCopyResponse
+	45, // 64: qjm.v1.ControlPlane.CarryOut:output_type -> qjm.v1.CarryOutResponse
+	47, // 65: qjm.v1.ControlPlane.LearnAddresses:output_type -> qjm.v1.LearnAddressesResponse
+	47, // [47:66] is the sub-list for method output_type
+	28, // [28:47] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_control_proto_init() }
@@ -2672,13 +3409,14 @@ func file_qjm_v1_control_proto_init() {
 		return
 	}
 	file_qjm_v1_ids_proto_init()
+	file_qjm_v1_recovery_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_control_proto_rawDesc), len(file_qjm_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   38,
+			NumEnums:      2,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,6 +34,10 @@ const (
 	ControlPlane_RemoveNode_FullMethodName       = "/qjm.v1.ControlPlane/RemoveNode"
 	ControlPlane_TransferLeader_FullMethodName   = "/qjm.v1.ControlPlane/TransferLeader"
 	ControlPlane_TakeRaftSnapshot_FullMethodName = "/qjm.v1.ControlPlane/TakeRaftSnapshot"
+	ControlPlane_SurveyGroup_FullMethodName      = "/qjm.v1.ControlPlane/SurveyGroup"
+	ControlPlane_InspectCopy_FullMethodName      = "/qjm.v1.ControlPlane/InspectCopy"
+	ControlPlane_CarryOut_FullMethodName         = "/qjm.v1.ControlPlane/CarryOut"
+	ControlPlane_LearnAddresses_FullMethodName   = "/qjm.v1.ControlPlane/LearnAddresses"
 )
 
 // ControlPlaneClient is the client API for ControlPlane service.
@@ -76,6 +80,14 @@ type ControlPlaneClient interface {
 	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
 	// TakeRaftSnapshot makes this node take a raft snapshot now.
 	TakeRaftSnapshot(ctx context.Context, in *TakeRaftSnapshotRequest, opts ...grpc.CallOption) (*TakeRaftSnapshotResponse, error)
+	// SurveyGroup tells how the catalog's group stands at this very node. It needs no leader.
+	SurveyGroup(ctx context.Context, in *SurveyGroupRequest, opts ...grpc.CallOption) (*SurveyGroupResponse, error)
+	// InspectCopy tells what this node holds of a segment, without a promise.
+	InspectCopy(ctx context.Context, in *InspectCopyRequest, opts ...grpc.CallOption) (*InspectCopyResponse, error)
+	// CarryOut does one step of a recovery after a majority was lost for good.
+	CarryOut(ctx context.Context, in *CarryOutRequest, opts ...grpc.CallOption) (*CarryOutResponse, error)
+	// LearnAddresses tells a node where the nodes of its cluster are.
+	LearnAddresses(ctx context.Context, in *LearnAddressesRequest, opts ...grpc.CallOption) (*LearnAddressesResponse, error)
 }
 
 type controlPlaneClient struct {
@@ -239,6 +251,46 @@ func (c *controlPlaneClient) TakeRaftSnapshot(ctx context.Context, in *TakeRaftS
 	return out, nil
 }
 
+func (c *controlPlaneClient) SurveyGroup(ctx context.Context, in *SurveyGroupRequest, opts ...grpc.CallOption) (*SurveyGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SurveyGroupResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_SurveyGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) InspectCopy(ctx context.Context, in *InspectCopyRequest, opts ...grpc.CallOption) (*InspectCopyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectCopyResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_InspectCopy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) CarryOut(ctx context.Context, in *CarryOutRequest, opts ...grpc.CallOption) (*CarryOutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CarryOutResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_CarryOut_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) LearnAddresses(ctx context.Context, in *LearnAddressesRequest, opts ...grpc.CallOption) (*LearnAddressesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LearnAddressesResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_LearnAddresses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlPlaneServer is the server API for ControlPlane service.
 // All implementations must embed UnimplementedControlPlaneServer
 // for forward compatibility.
@@ -279,6 +331,14 @@ type ControlPlaneServer interface {
 	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
 	// TakeRaftSnapshot makes this node take a raft snapshot now.
 	TakeRaftSnapshot(context.Context, *TakeRaftSnapshotRequest) (*TakeRaftSnapshotResponse, error)
+	// SurveyGroup tells how the catalog's group stands at this very node. It needs no leader.
+	SurveyGroup(context.Context, *SurveyGroupRequest) (*SurveyGroupResponse, error)
+	// InspectCopy tells what this node holds of a segment, without a promise.
+	InspectCopy(context.Context, *InspectCopyRequest) (*InspectCopyResponse, error)
+	// CarryOut does one step of a recovery after a majority was lost for good.
+	CarryOut(context.Context, *CarryOutRequest) (*CarryOutResponse, error)
+	// LearnAddresses tells a node where the nodes of its cluster are.
+	LearnAddresses(context.Context, *LearnAddressesRequest) (*LearnAddressesResponse, error)
 	mustEmbedUnimplementedControlPlaneServer()
 }
 
@@ -333,6 +393,18 @@ func (UnimplementedControlPlaneServer) TransferLeader(context.Context, *Transfer
 }
 func (UnimplementedControlPlaneServer) TakeRaftSnapshot(context.Context, *TakeRaftSnapshotRequest) (*TakeRaftSnapshotResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TakeRaftSnapshot not implemented")
+}
+func (UnimplementedControlPlaneServer) SurveyGroup(context.Context, *SurveyGroupRequest) (*SurveyGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SurveyGroup not implemented")
+}
+func (UnimplementedControlPlaneServer) InspectCopy(context.Context, *InspectCopyRequest) (*InspectCopyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InspectCopy not implemented")
+}
+func (UnimplementedControlPlaneServer) CarryOut(context.Context, *CarryOutRequest) (*CarryOutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CarryOut not implemented")
+}
+func (UnimplementedControlPlaneServer) LearnAddresses(context.Context, *LearnAddressesRequest) (*LearnAddressesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LearnAddresses not implemented")
 }
 func (UnimplementedControlPlaneServer) mustEmbedUnimplementedControlPlaneServer() {}
 func (UnimplementedControlPlaneServer) testEmbeddedByValue()                      {}
@@ -614,6 +686,78 @@ func _ControlPlane_TakeRaftSnapshot_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlPlane_SurveyGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SurveyGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).SurveyGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_SurveyGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).SurveyGroup(ctx, req.(*SurveyGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_InspectCopy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectCopyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).InspectCopy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_InspectCopy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).InspectCopy(ctx, req.(*InspectCopyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_CarryOut_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CarryOutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).CarryOut(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_CarryOut_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).CarryOut(ctx, req.(*CarryOutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_LearnAddresses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LearnAddressesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).LearnAddresses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_LearnAddresses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).LearnAddresses(ctx, req.(*LearnAddressesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlPlane_ServiceDesc is the grpc.ServiceDesc for ControlPlane service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -676,6 +820,22 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TakeRaftSnapshot",
 			Handler:    _ControlPlane_TakeRaftSnapshot_Handler,
+		},
+		{
+			MethodName: "SurveyGroup",
+			Handler:    _ControlPlane_SurveyGroup_Handler,
+		},
+		{
+			MethodName: "InspectCopy",
+			Handler:    _ControlPlane_InspectCopy_Handler,
+		},
+		{
+			MethodName: "CarryOut",
+			Handler:    _ControlPlane_CarryOut_Handler,
+		},
+		{
+			MethodName: "LearnAddresses",
+			Handler:    _ControlPlane_LearnAddresses_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
