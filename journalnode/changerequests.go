@@ -9,6 +9,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -113,6 +114,8 @@ func (n *Node) present(ctx context.Context, m quorum.Member) error {
 		return &rpc.WrongNodeError{Node: m.ID, Got: m.Incarnation, Want: info.Incarnation}
 	case info.Phase != rpc.Founded || info.Cluster != n.identity().Cluster:
 		return fmt.Errorf("%w: new member %s is no part of this cluster yet", rpc.ErrUnavailable, m.ID)
+	case info.Full:
+		return fmt.Errorf("%w: new member %s has no room", vfs.ErrNoSpace, m.ID)
 	}
 	return nil
 }

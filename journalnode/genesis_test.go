@@ -105,7 +105,7 @@ func TestN4_WipedAfterwardsStaysOut(t *testing.T) {
 		require.ErrorIs(b, err, rpc.ErrUnknownNode)
 		_, err = n.NewEpoch(b.ctx, b.header(2, id, 1, writerID()))
 		require.ErrorIs(b, err, rpc.ErrUnknownNode)
-		require.ErrorIs(b, n.CreateJournal(b.ctx, rpc.JournalSummary{ID: id, Name: "j"}), rpc.ErrUnknownNode)
+		require.ErrorIs(b, n.InstallConfig(b.ctx, rpc.JournalSummary{ID: id, Name: "j", Config: b.founders()}), rpc.ErrUnknownNode)
 		_, err = n.Segments(b.ctx, rpc.SegmentsRequest{Journal: id})
 		require.ErrorIs(b, err, rpc.ErrUnknownNode)
 		for i := range 2 {
@@ -180,7 +180,6 @@ func TestN4_FoundingServesNothing(t *testing.T) {
 
 // everyRequest lists what a node is asked about a journal, Info aside.
 func (b *bed) everyRequest(n rpc.Node, h rpc.Header) map[string]func() error {
-	s := rpc.JournalSummary{ID: h.Journal, Name: "j"}
 	end := segments.End{First: 1, Last: 1, Digest: segments.Digest{1}}
 	chunks := func(c rpc.ChunkStream, err error) error {
 		if err == nil {
@@ -189,12 +188,10 @@ func (b *bed) everyRequest(n rpc.Node, h rpc.Header) map[string]func() error {
 		return err
 	}
 	return map[string]func() error{
-		"Journals":      func() error { _, err := n.Journals(b.ctx); return err },
-		"CreateJournal": func() error { return n.CreateJournal(b.ctx, s) },
-		"DeleteJournal": func() error { return n.DeleteJournal(b.ctx, h, false) },
-		"State":         func() error { _, err := n.State(b.ctx, h.Journal); return err },
-		"NewEpoch":      func() error { _, err := n.NewEpoch(b.ctx, h); return err },
-		"Prepare":       func() error { _, err := n.Prepare(b.ctx, h, 1, nil); return err },
+		"Journals": func() error { _, err := n.Journals(b.ctx); return err },
+		"State":    func() error { _, err := n.State(b.ctx, h.Journal); return err },
+		"NewEpoch": func() error { _, err := n.NewEpoch(b.ctx, h); return err },
+		"Prepare":  func() error { _, err := n.Prepare(b.ctx, h, 1, nil); return err },
 		"Accept": func() error {
 			return n.Accept(b.ctx, h, recovery.AcceptRequest{Claim: h.Claim, End: end, Epoch: 1}, nil)
 		},

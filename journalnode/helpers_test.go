@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/libqjm"
@@ -59,12 +60,15 @@ func (b *bed) founded() rpc.ClusterID {
 	return b.info(0).Cluster
 }
 
+// founders are the first config of a journal on all nodes.
+func (b *bed) founders() quorum.Config { return quorum.NewConfig(1, b.info(0).Founders...) }
+
 // journal makes a journal on all nodes and returns its id.
 func (b *bed) journal(name string) segments.JournalID {
 	b.Helper()
 	id := rpc.JournalIDOf(b.founded(), name)
 	for i := range b.Nodes {
-		require.NoError(b, b.node(i).CreateJournal(b.ctx, rpc.JournalSummary{ID: id, Name: name}))
+		require.NoError(b, b.node(i).InstallConfig(b.ctx, rpc.JournalSummary{ID: id, Name: name, Config: b.founders()}))
 	}
 	return id
 }

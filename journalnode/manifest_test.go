@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/internal/durable"
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/internal/vfs"
@@ -35,7 +36,7 @@ func summary(t *testing.T, n *journalnode.Node, name string) rpc.JournalSummary 
 	info, err := n.Info(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, rpc.Founded, info.Phase)
-	return rpc.JournalSummary{ID: rpc.JournalIDOf(info.Cluster, name), Name: name}
+	return rpc.JournalSummary{ID: rpc.JournalIDOf(info.Cluster, name), Name: name, Config: quorum.NewConfig(1, info.Founders...)}
 }
 
 // TestN5_CreatingCutOffAnywhere: the node dies at the k-th disk operation of creating its second journal,
@@ -51,7 +52,7 @@ func TestN5_CreatingCutOffAnywhere(t *testing.T) {
 				faulty := faultfs.New(disk)
 				n, stop := alone(t, faulty)
 				one, two := summary(t, n, "one"), summary(t, n, "two")
-				require.NoError(t, n.CreateJournal(t.Context(), one))
+				require.NoError(t, n.InstallConfig(t.Context(), one))
 				info, err := n.Info(t.Context())
 				require.NoError(t, err)
 				head := rpc.Header{Journal: one.ID, ConfigVersion: 1, Incarnation: info.Incarnation}
@@ -59,7 +60,7 @@ func TestN5_CreatingCutOffAnywhere(t *testing.T) {
 				_, err = n.NewEpoch(t.Context(), head)
 				require.NoError(t, err)
 				faulty.CrashAfter(k)
-				answered = n.CreateJournal(t.Context(), two) == nil
+				answered = n.InstallConfig(t.Context(), two) == nil
 				after := disk.CrashClone(memfs.CrashOptions{UnsyncedPercent: spared, Rand: rand.New(rand.NewPCG(uint64(k), 5))})
 				stop()
 
@@ -75,7 +76,7 @@ func TestN5_CreatingCutOffAnywhere(t *testing.T) {
 				}
 				if err != nil {
 					require.ErrorIs(t, err, rpc.ErrNoJournal, what)
-					require.NoError(t, n.CreateJournal(t.Context(), two), what)
+					require.NoError(t, n.InstallConfig(t.Context(), two), what)
 				}
 				head.Journal = two.ID
 				reply, err := n.NewEpoch(t.Context(), head)
@@ -115,7 +116,7 @@ func TestN5_PresentAndNotListedIsBuiltAgain(t *testing.T) {
 				require.ErrorIs(b, err, rpc.ErrNoJournal, "nothing is answered from it")
 				_, err = n.NewEpoch(b.ctx, b.header(0, id, 1, writerID()))
 				require.ErrorIs(b, err, rpc.ErrNoJournal)
-				require.NoError(b, n.CreateJournal(b.ctx, rpc.JournalSummary{ID: id, Name: "j"}))
+				require.NoError(b, n.InstallConfig(b.ctx, rpc.JournalSummary{ID: id, Name: "j", Config: b.founders()}))
 				r, err := n.NewEpoch(b.ctx, b.header(0, id, 1, writerID()))
 				require.NoError(b, err)
 				require.True(b, r.DataKnown)

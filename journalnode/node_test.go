@@ -319,7 +319,7 @@ func TestN2_N5_ListedAndMissingIsDamaged(t *testing.T) {
 				require.ErrorIs(b, err, rpc.ErrUnknownNode, "no promise")
 				_, err = n.Prepare(b.ctx, b.header(0, id, 8, writerID()), 1, nil)
 				require.ErrorIs(b, err, rpc.ErrUnknownNode, "no data answer")
-				require.Error(b, n.CreateJournal(b.ctx, rpc.JournalSummary{ID: id, Name: "j"}), "it is not built again over the damage")
+				require.Error(b, n.InstallConfig(b.ctx, rpc.JournalSummary{ID: id, Name: "j", Config: b.founders()}), "it is not built again over the damage")
 				s, err := n.Write(b.ctx, b.header(0, id, 8, writerID()))
 				require.NoError(b, err)
 				_, err = soon(b, time.Minute, "refusal", s.Recv)
@@ -333,7 +333,7 @@ func TestN2_N5_ListedAndMissingIsDamaged(t *testing.T) {
 					require.ErrorIs(b, err, rpc.ErrUnknownNode)
 				}
 				other := rpc.JournalIDOf(b.info(0).Cluster, "other")
-				require.NoError(b, n.CreateJournal(b.ctx, rpc.JournalSummary{ID: other, Name: "other"}), "other journals go on")
+				require.NoError(b, n.InstallConfig(b.ctx, rpc.JournalSummary{ID: other, Name: "other", Config: b.founders()}), "other journals go on")
 				_, err = n.NewEpoch(b.ctx, b.header(0, other, 1, writerID()))
 				require.NoError(b, err)
 				b.wait(time.Minute) // nor is it built again by anti-entropy
@@ -714,8 +714,8 @@ func TestAbsurdRequests(t *testing.T) {
 		bad.Journal = segments.JournalID{1}
 		_, err = n.NewEpoch(b.ctx, bad)
 		require.ErrorIs(b, err, rpc.ErrNoJournal)
-		require.ErrorIs(b, n.CreateJournal(b.ctx, rpc.JournalSummary{ID: id, Name: "another"}), rpc.ErrBadRequest)
-		require.ErrorIs(b, n.CreateJournal(b.ctx, rpc.JournalSummary{ID: id, Name: "../up"}), rpc.ErrBadRequest)
+		require.ErrorIs(b, n.InstallConfig(b.ctx, rpc.JournalSummary{ID: id, Name: "another", Config: b.founders()}), rpc.ErrBadRequest)
+		require.ErrorIs(b, n.InstallConfig(b.ctx, rpc.JournalSummary{ID: id, Name: "../up", Config: b.founders()}), rpc.ErrBadRequest)
 		require.NoError(b, b.Nodes[0].Ready(), "and it serves")
 	})
 }

@@ -12,9 +12,6 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// votersMax bounds how many nodes vote in the catalog's group; the others copy it and do not vote.
-const votersMax = 7
-
 // dutyKind is one thing that the leader does to make things as the catalog has them.
 type dutyKind uint8
 
@@ -80,7 +77,7 @@ func dutiesOf(k known) []duty {
 			t.kind = recordVoter
 		case s.Voter != x.Voter:
 			t.kind = recordNoVoter
-		case !s.Voter && !x.Leaving && voters < votersMax:
+		case !s.Voter && !x.Leaving && voters < rpc.VotersMax:
 			t.kind = promoteServer
 			voters++
 		default:
@@ -116,7 +113,7 @@ func replacements(k known, servers map[raftgroup.ServerID]raftgroup.Member, vote
 			out = append(out, duty{kind: readmitMember, journal: j.ID, node: lost, to: to})
 		}
 		s, in := servers[serverID(fresh.ID, fresh.Incarnation)]
-		if in && (s.Voter || voters >= votersMax) && !k.removing[serverID(old.ID, old.Incarnation)] && neededBy(lost, k.journals) == nil {
+		if in && (s.Voter || voters >= rpc.VotersMax) && !k.removing[serverID(old.ID, old.Incarnation)] && neededBy(lost, k.journals) == nil {
 			out = append(out, duty{kind: removeLost, node: lost})
 		}
 	}

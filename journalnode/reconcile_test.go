@@ -66,9 +66,9 @@ func TestDutiesOf(t *testing.T) {
 		t.Run(name, func(t *testing.T) { require.Equal(t, tc.want, dutiesOf(tc.in)) })
 	}
 	full := known{cluster: cluster}
-	for i := 1; i <= votersMax+1; i++ {
-		full.nodes = append(full.nodes, catalogNode(i, i <= votersMax, false))
-		full.servers = append(full.servers, server(i, i <= votersMax))
+	for i := 1; i <= rpc.VotersMax+1; i++ {
+		full.nodes = append(full.nodes, catalogNode(i, i <= rpc.VotersMax, false))
+		full.servers = append(full.servers, server(i, i <= rpc.VotersMax))
 	}
 	require.Empty(t, dutiesOf(full), "there are as many votes as there may be")
 }

@@ -27,6 +27,7 @@ func (n *Node) Info(context.Context) (rpc.NodeInfo, error) {
 	return rpc.NodeInfo{
 		ID: id.ID, Incarnation: id.Incarnation, Cluster: id.Cluster, Phase: id.Phase,
 		Founders: n.withAddrs(id.Founders), Version: n.opts.Version,
+		Full: n.reserve.Low(),
 	}, nil
 }
 
@@ -59,39 +60,6 @@ func (n *Node) Journals(ctx context.Context) ([]rpc.JournalSummary, error) {
 	}
 	slices.SortFunc(out, func(a, b rpc.JournalSummary) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
-}
-
-// CreateJournal implements rpc.Service: the directory complete and synced, then its line in the
-// manifest, then the answer (N5). Until the catalog exists the members are the founders.
-func (n *Node) CreateJournal(_ context.Context, s rpc.JournalSummary) error {
-	if err := n.admitted(); err != nil {
-		return err
-	}
-	if err := n.ours(s); err != nil {
-		return err
-	}
-	n.createMu.Lock() // mu is not held over the disk
-	defer n.createMu.Unlock()
-	switch o, err := n.owner(s.ID); {
-	case err == nil && o.j.Summary().Deleted:
-		return fmt.Errorf("%w: %s", rpc.ErrJournalDeleted, s.Name)
-	case err == nil:
-		return fmt.Errorf("%w: %s", rpc.ErrJournalExists, s.Name)
-	case !errors.Is(err, rpc.ErrNoJournal):
-		return err
-	}
-	return n.build(s.ID, s.Name, quorum.NewConfig(1, n.withAddrs(n.identity().Founders)...))
-}
-
-// ours: name and id are those of one journal of this cluster. A client may take this node for one of another.
-func (n *Node) ours(s rpc.JournalSummary) error {
-	if err := rpc.CheckJournalName(s.Name); err != nil {
-		return err
-	}
-	if want := rpc.JournalIDOf(n.identity().Cluster, s.Name); s.ID != want {
-		return fmt.Errorf("%w: id of journal %q in this cluster (got %s, want %s)", rpc.ErrBadRequest, s.Name, s.ID, want)
-	}
-	return nil
 }
 
 // InstallConfig implements rpc.Service (M0). A journal that is not here is made with the config: this node
@@ -254,24 +222,6 @@ func (n *Node) list(change func(*manifest)) error {
 	n.manifest = next
 	n.mu.Unlock()
 	return nil
-}
-
-// DeleteJournal implements rpc.Service (M8).
-func (n *Node) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
-	o, err := n.owner(h.Journal)
-	if err != nil {
-		return err
-	}
-	if inForce {
-		if err = o.do(ctx, func(j *journal.Journal) error { return j.Reclaim(h) }); err == nil {
-			o.log.Info("journal deleted", "claim", h.Claim)
-		}
-		return err
-	}
-	if err = o.do(ctx, func(j *journal.Journal) error { return j.Delete(h) }); err == nil {
-		o.log.Info("tombstone written; the data stays until the delete is known to be in force", "claim", h.Claim)
-	}
-	return err
 }
 
 // State implements rpc.Service.

@@ -46,8 +46,7 @@ type JournalInfo struct {
 	Members []string
 	Version uint64 // of its config
 	Deleted bool   // only the tombstone is left, or will be soon: such ones are not listed
-	// Deleting: some nodes have a tombstone that is not known to be in force: a delete was cut off. Delete
-	// again to finish it; a writer that is opened instead undoes it.
+	// Deleting: some nodes have the tombstone, not a majority yet: the delete is decided, and will be finished.
 	Deleting bool
 }
 
@@ -89,11 +88,11 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 
 // journalInfo is what nodes say of one journal, by the newest config among them.
 func journalInfo(id segments.JournalID, by map[quorum.NodeID]rpc.JournalSummary, nodes int) JournalInfo {
-	info := JournalInfo{ID: id.String(), Deleted: rpc.TombstoneInForce(quorum.Config{}, nodes, by)}
+	info := JournalInfo{ID: id.String(), Deleted: rpc.DeleteInForce(quorum.Config{}, nodes, by)}
 	var cfg quorum.Config
 	for _, s := range by {
 		info.Name = s.Name
-		info.Deleting = info.Deleting || !info.Deleted && (s.Deleted || !s.Deleting.IsZero())
+		info.Deleting = info.Deleting || !info.Deleted && s.Deleted
 		if !s.Deleted && s.Config.Version > cfg.Version {
 			cfg = s.Config
 		}
@@ -160,7 +159,7 @@ func (c *Client) Recover(ctx context.Context, name string) (Recovery, error) {
 // NodeStatus is how one node stands in a journal.
 type NodeStatus struct {
 	Node        string
-	State       string // in-sync, behind, unknown, damaged, poisoned, deleting, deleted, absent, unreachable
+	State       string // in-sync, behind, unknown, damaged, poisoned, deleted, absent, unreachable, learner
 	Incarnation string
 	Promised    Epoch
 	Newest      TxID // first txid of its newest segment
@@ -189,7 +188,7 @@ type JournalStatus struct {
 
 // Degraded reports whether anything is less than it should be.
 func (s JournalStatus) Degraded() bool {
-	return slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State != "in-sync" })
+	return slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State != "in-sync" && n.State != "learner" })
 }
 
 // Status asks all nodes how a journal stands. A quorum that is missing is told in the status, not as an
@@ -200,6 +199,7 @@ func (c *Client) Status(ctx context.Context, name string) (JournalStatus, error)
 		return JournalStatus{}, err
 	}
 	st := JournalStatus{Name: name, ID: ref.id.String(), Version: ref.cfg.Version, Quorum: err == nil}
+	got = slices.DeleteFunc(got, func(r reply[rpc.JournalState]) bool { return !concerned(ref.cfg, r) })
 	var claim fencing.Claim
 	for _, r := range got {
 		if r.err != nil {
@@ -217,9 +217,23 @@ func (c *Client) Status(ctx context.Context, name string) (JournalStatus, error)
 		st.Epoch, st.Writer = claim.Epoch, claim.Writer.String()
 	}
 	for _, r := range got {
-		st.Nodes = append(st.Nodes, nodeStatus(r, st))
+		n := nodeStatus(r, st)
+		if r.err == nil && !isMember(ref.cfg, r.node) {
+			n.State = "learner"
+		}
+		st.Nodes = append(st.Nodes, n)
 	}
 	return st, nil
+}
+
+func isMember(cfg quorum.Config, id quorum.NodeID) bool {
+	return slices.ContainsFunc(cfg.Members(), func(m quorum.Member) bool { return m.ID == id })
+}
+
+// concerned: a node that is no member has to do with the journal only while it copies it. Where nobody knows
+// who the members are, all nodes are told of.
+func concerned(cfg quorum.Config, r reply[rpc.JournalState]) bool {
+	return cfg.IsZero() || isMember(cfg, r.node) || r.err == nil && !r.val.Summary.Deleted && r.val.Answer.Newest > 0
 }
 
 // committedBy is the highest txid that one node's answer proves committed.
@@ -258,9 +272,6 @@ func nodeStatus(r reply[rpc.JournalState], st JournalStatus) NodeStatus {
 	switch {
 	case s.Summary.Deleted:
 		n.State = "deleted"
-	case !s.Summary.Deleting.IsZero():
-		n.State = "deleting"
-		n.Problems = append(n.Problems, fmt.Sprintf("tombstone of epoch %d, not known to be in force; the data is kept", s.Summary.Deleting.Epoch))
 	case !s.Member:
 		n.State = "unknown"
 	case s.Poisoned != "":
@@ -296,7 +307,11 @@ func (c *Client) Segments(ctx context.Context, name string) ([]SegmentInfo, erro
 	}
 	var out []SegmentInfo
 	answered := false
-	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) ([]rpc.SegmentInfo, error) {
+	ids := c.nodeIDs()
+	if !ref.cfg.IsZero() {
+		ids = slices.DeleteFunc(ids, func(id quorum.NodeID) bool { return !isMember(ref.cfg, id) })
+	}
+	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) ([]rpc.SegmentInfo, error) {
 		return rpc.AllSegments(ctx, ref.id, n.Segments)
 	}, func(r reply[[]rpc.SegmentInfo]) bool {
 		answered = answered || r.err == nil

@@ -408,9 +408,8 @@ func unheard(cfg quorum.Config, got []reply[rpc.JournalState]) (ids []quorum.Nod
 	return ids, kept
 }
 
-// isDeleted: the delete is in force where a majority of the members has the tombstone of one claim (M2,
-// M8); where nobody tells who they are, a majority of all nodes. A tombstone on fewer is a delete that was
-// cut off.
+// isDeleted: the delete is in force where a majority of the members has the empty config (M2, M8); where
+// nobody tells who they are, a majority of all nodes.
 func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool {
 	said := map[quorum.NodeID]rpc.JournalSummary{}
 	for _, r := range got {
@@ -418,7 +417,7 @@ func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool
 			said[r.node] = r.val.Summary
 		}
 	}
-	return rpc.TombstoneInForce(cfg, nodes, said)
+	return rpc.DeleteInForce(cfg, nodes, said)
 }
 
 // countIn returns who of the members answered for itself, by what counts.
@@ -431,11 +430,10 @@ func countIn(cfg quorum.Config, got []reply[rpc.JournalState]) func(quorum.Membe
 }
 
 // counts: a member answered, with the storage that the config names, as a member by its own config, and under
-// this very config: what is counted together carries one (D6, N1, M0). A tombstone that may yet be in force
-// keeps it out (M8).
+// this very config: what is counted together carries one (D6, N1, M0).
 func counts(cfg quorum.Config, r reply[rpc.JournalState]) bool {
 	own := r.val.Summary.Config
-	return r.err == nil && cfg.Has(r.node, r.val.Incarnation) && r.val.Member && r.val.Summary.Deleting.IsZero() &&
+	return r.err == nil && cfg.Has(r.node, r.val.Incarnation) && r.val.Member &&
 		own.Version == cfg.Version && own.Digest() == cfg.Digest()
 }
 
@@ -455,8 +453,6 @@ func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalSta
 			missing++
 		case r.err == nil && r.val.Summary.Deleted:
 			r.err = ErrJournalDeleted
-		case r.err == nil && !r.val.Summary.Deleting.IsZero():
-			r.err = ErrJournalDeleting
 		case r.err == nil:
 			continue
 		}

@@ -29,8 +29,7 @@ var (
 	ErrNoQuorum = recovery.ErrNoQuorum
 	// ErrDivergence: nodes hold contents that cannot both be right; *recovery.DivergenceError names them.
 	ErrDivergence = recovery.ErrDivergence
-	// ErrJournalDeleting: the node was asked to delete the journal, and the delete is not known to be in force;
-	// until it is, or is known to have failed, the node counts in no quorum. Delete again to finish it.
+	// ErrJournalDeleting: the name belongs to a journal whose delete is decided and not in force yet.
 	ErrJournalDeleting = rpc.ErrJournalDeleting
 	// ErrNoJournal, ErrJournalExists, ErrJournalDeleted: what the names say.
 	ErrNoJournal      = rpc.ErrNoJournal

@@ -8,11 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
-	"github.com/quorumjournal/qjm/internal/wire"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/libqjm"
 	"github.com/quorumjournal/qjm/recovery"
@@ -92,61 +90,6 @@ func TestHole_AntiEntropyOvertakesTheWritersFinalize(t *testing.T) {
 	c.StartNode(2)
 	within(t, 15*time.Second, "Roll", first)
 	t.Logf("%+v", w.Status())
-}
-
-// M2, M8: a delete that reached one node only (its client died). The empty config is not in force, but
-// whoever hears that node is told "deleted": data that a majority holds is out of reach, or not, by chance;
-// and the delete cannot be finished, because it asks first and is told "deleted".
-func TestHole_HalfDeletedJournal(t *testing.T) {
-	c := testcluster.Start(t, testcluster.Options{})
-	cl := c.Client()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	require.NoError(t, cl.CreateJournal(ctx, "a"))
-	w, err := cl.OpenWriter(ctx, "a", libqjm.WriterOptions{})
-	require.NoError(t, err)
-	_, err = w.Append(ctx, []byte("acknowledged"))
-	require.NoError(t, err)
-	require.NoError(t, w.Close(ctx))
-
-	n, err := (&wire.Dialer{}).Dial(c.Endpoints()[0])
-	require.NoError(t, err)
-	defer func() { _ = n.Close() }()
-	info, err := n.Info(ctx)
-	require.NoError(t, err)
-	found, err := n.FindJournal(ctx, "a")
-	require.NoError(t, err)
-	require.NoError(t, n.DeleteJournal(ctx, rpc.Header{
-		Journal: found.ID, ConfigVersion: 1, Incarnation: info.Incarnation,
-		Claim: fencing.Claim{Epoch: 9, Writer: fencing.WriterID{9}},
-	}, false))
-
-	deleted, there := 0, 0
-	for range 40 {
-		r, err := cl.OpenReader(ctx, "a", libqjm.ReaderOptions{})
-		if err != nil {
-			require.ErrorIs(t, err, libqjm.ErrJournalDeleted)
-			deleted++
-			continue
-		}
-		there++
-		require.NoError(t, r.Close())
-	}
-	if deleted > 0 {
-		t.Errorf("a majority has the journal: %d times it was there, %d times deleted", there, deleted)
-	}
-	ok := false
-	for range 20 {
-		if err = cl.DeleteJournal(ctx, "a"); err == nil {
-			ok = true
-			break
-		}
-	}
-	if !ok {
-		t.Errorf("the delete cannot be finished: %v", err)
-	}
-	_, err = cl.OpenReader(ctx, "a", libqjm.ReaderOptions{})
-	require.ErrorIs(t, err, libqjm.ErrNoJournal)
 }
 
 // M0, N1: InstallConfig made whatever journal it was told of. A client that takes this cluster's nodes for

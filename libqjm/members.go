@@ -131,6 +131,76 @@ func pauseFor(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// AddProgress says how far a node has come into the cluster.
+type AddProgress struct {
+	Asked bool // it is registered
+	Votes bool // in the catalog's group
+}
+
+// AddMember waits until the node that was started at addr to join this cluster takes part in it: it is
+// registered, has caught up with the catalog, and votes there, or would, if there were not enough voters
+// already. With dryRun it only looks whether that can come to be. Called again, it goes on waiting.
+//
+// Errors: ErrUnavailable where nobody answers at addr; ErrBadRequest for another node, one of another
+// cluster, or a node that is registered under another address.
+func (c *Client) AddMember(ctx context.Context, id, addr string, dryRun bool, progress func(AddProgress)) error {
+	var last AddProgress
+	for wait := changePoll; ; wait = min(2*wait, changePollMax) {
+		v, err := c.Catalog(ctx, Linearizable)
+		if err != nil {
+			return err
+		}
+		now, err := c.adding(ctx, v, id, addr)
+		if err != nil || dryRun {
+			return err
+		}
+		if progress != nil && now != last {
+			progress(now)
+		}
+		if last = now; now.Votes {
+			return nil
+		}
+		if err := pauseFor(ctx, wait); err != nil {
+			return fmt.Errorf("libqjm: node %s is not in the cluster yet: %w", id, err)
+		}
+	}
+}
+
+func (c *Client) adding(ctx context.Context, v Catalog, id, addr string) (AddProgress, error) {
+	voters := 0
+	var there *CatalogNode
+	for _, n := range v.Nodes {
+		if n.Voter {
+			voters++
+		}
+		if string(n.ID) == id && !n.Leaving {
+			there = &n
+		}
+	}
+	switch {
+	case there != nil && there.Addr != addr:
+		return AddProgress{}, fmt.Errorf("%w: node %s is in the cluster, at %s", ErrBadRequest, id, there.Addr)
+	case there != nil:
+		return AddProgress{Asked: true, Votes: there.Voter || voters >= rpc.VotersMax}, nil
+	}
+	n, err := c.conn(addr)
+	if err != nil {
+		return AddProgress{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.opts.RequestTimeout)
+	defer cancel()
+	info, err := n.Info(ctx)
+	switch {
+	case err != nil:
+		return AddProgress{}, fmt.Errorf("libqjm: node %s at %s: %w", id, addr, err)
+	case string(info.ID) != id:
+		return AddProgress{}, fmt.Errorf("%w: another node answers at %s (got %s, want %s)", ErrBadRequest, addr, info.ID, id)
+	case info.Phase != rpc.Blank && info.Cluster != v.Cluster:
+		return AddProgress{}, fmt.Errorf("%w: node %s has the data of another cluster, %x", ErrBadRequest, id, info.Cluster)
+	}
+	return AddProgress{}, nil
+}
+
 // ReplaceProgress says how far a replacement has come.
 type ReplaceProgress struct {
 	Old, New   string

@@ -240,7 +240,7 @@ func (s *surveyor) journals(ctx context.Context, alive map[quorum.Key]*surveyed)
 			add(j.ID, j.Name, j.Config, j.Deleted)
 		}
 		for _, j := range a.journals {
-			add(j.ID, j.Name, j.Config, j.Deleted || !j.Deleting.IsZero())
+			add(j.ID, j.Name, j.Config, j.Deleted)
 		}
 	}
 	var out []quorumloss.JournalFacts

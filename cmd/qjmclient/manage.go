@@ -153,7 +153,7 @@ func (a *app) deleteCmd() *cobra.Command {
 			switch {
 			case err != nil:
 				return err
-			case !st.Quorum && !slices.ContainsFunc(st.Nodes, isDeleting): // else it is this delete that takes the quorum away
+			case !st.Quorum && !slices.ContainsFunc(st.Nodes, isDeleted): // else it is this delete that takes the quorum away
 				return noQuorum(st, "the journal's state") // nothing was deleted yet
 			case a.dryRun:
 				return a.plan(cmd, "delete", name, "%s", deletion(st))
@@ -174,7 +174,7 @@ func (a *app) deleteCmd() *cobra.Command {
 	return a.mutating(c)
 }
 
-func isDeleting(n libqjm.NodeStatus) bool { return n.State == "deleting" }
+func isDeleted(n libqjm.NodeStatus) bool { return n.State == "deleted" }
 
 func deletion(st libqjm.JournalStatus) string {
 	var nodes []string

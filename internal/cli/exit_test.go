@@ -55,7 +55,7 @@ var samples = map[string][]error{
 	"journal deleted":                {libqjm.ErrJournalDeleted},
 	"journal deleting":               {libqjm.ErrJournalDeleting},
 	"catalog":                        {libqjm.ErrTooFewNodes, libqjm.ErrNoNode, libqjm.ErrNodeInUse, catalog.ErrIncarnation},
-	"plan":                           {fmt.Errorf("%w: x", rpc.ErrPlan)},
+	"plan":                           {libqjm.ErrPlan, libqjm.ErrNoPlan},
 	"no leader":                      {libqjm.ErrNoLeader, rpc.ErrCatalogDown},
 	"past the end":                   {libqjm.ErrPastEnd},
 	"too large":                      {libqjm.ErrTooLarge, libqjm.ErrEmpty},

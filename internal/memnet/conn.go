@@ -144,18 +144,6 @@ func (c *conn) Journals(ctx context.Context) ([]rpc.JournalSummary, error) {
 	return unary(ctx, c, "Journals", func(ctx context.Context, s rpc.Service) ([]rpc.JournalSummary, error) { return s.Journals(ctx) })
 }
 
-func (c *conn) CreateJournal(ctx context.Context, j rpc.JournalSummary) error {
-	_, err := unary(ctx, c, "CreateJournal", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.CreateJournal(ctx, j) })
-	return err
-}
-
-func (c *conn) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
-	_, err := unary(ctx, c, "DeleteJournal", func(ctx context.Context, s rpc.Service) (none, error) {
-		return none{}, s.DeleteJournal(ctx, h, inForce)
-	})
-	return err
-}
-
 func (c *conn) InstallConfig(ctx context.Context, j rpc.JournalSummary) error {
 	_, err := unary(ctx, c, "InstallConfig", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.InstallConfig(ctx, j) })
 	return err

@@ -245,5 +245,6 @@ const (
 	LabelsMax          = 16
 	DefaultReplicasMax = 5 // members of a journal that was created without saying how many
 	KeptMax            = 1024
+	VotersMax          = 7  // nodes that vote in the catalog's group; the others copy it
 	HistoryMax         = 64 // past changes of one journal in one answer
 )

@@ -13,10 +13,9 @@ var (
 	ErrNoJournal = errors.New("qjm: no such journal")
 	// ErrJournalExists: the name is taken.
 	ErrJournalExists = errors.New("qjm: journal exists")
-	// ErrJournalDeleted: the journal was deleted; its tombstone keeps the name (M8).
+	// ErrJournalDeleted: the journal was deleted (M8).
 	ErrJournalDeleted = errors.New("qjm: journal is deleted")
-	// ErrJournalDeleting: the node has the tombstone of a delete that it does not know to be in force. It
-	// promises nothing until the delete is finished, or known to have failed (M8).
+	// ErrJournalDeleting: the name belongs to a journal whose delete is decided and not in force yet (M8).
 	ErrJournalDeleting = errors.New("qjm: journal is being deleted")
 	// ErrBadRequest: the request makes no sense, whoever sends it.
 	ErrBadRequest = errors.New("qjm: bad request")

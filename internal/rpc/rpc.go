@@ -58,6 +58,7 @@ type NodeInfo struct {
 	Phase       Phase
 	Founders    []quorum.Member
 	Version     string
+	Full        bool // the disk is full: the node lives on its reserve
 }
 
 // JournalSummary is one line of a node's list of journals.
@@ -66,9 +67,6 @@ type JournalSummary struct {
 	Name    string
 	Config  quorum.Config
 	Deleted bool
-	// Deleting is the claim of a delete that this node was asked for, and that it does not know to be in
-	// force: a tombstone with the data still there (M8). Zero: none, or Deleted.
-	Deleting fencing.Claim
 	// Learner, in InstallConfig: the node is no member yet, and is to copy what is finalized (M6), for
 	// LearnFor from now on.
 	Learner bool
@@ -96,8 +94,8 @@ type JournalState struct {
 	// started.
 	SinceWriter time.Duration
 	// Up is how long the node has been up: one that is not up for long cannot say that there is no writer.
-	Up time.Duration
-	Seal        Seal // what that writer told of the open segment (M4)
+	Up   time.Duration
+	Seal Seal // what that writer told of the open segment (M4)
 }
 
 // Damage names one segment that a node cannot read in full.
@@ -264,10 +262,6 @@ type ChunkStream interface {
 type Node interface {
 	Info(ctx context.Context) (NodeInfo, error)
 	Journals(ctx context.Context) ([]JournalSummary, error)
-	CreateJournal(ctx context.Context, j JournalSummary) error
-	// DeleteJournal writes the tombstone of the header's claim; with inForce, a majority has it, and the data
-	// goes (M8).
-	DeleteJournal(ctx context.Context, h Header, inForce bool) error
 	// InstallConfig passes a config on (M0): one from the catalog, or unchanged from a node that has it
 	// installed. A node that never had the journal makes it with this config. The same again changes
 	// nothing; an older one is a *ConfigError, another one of the same version ErrConfigDiverges.
@@ -295,8 +289,6 @@ type Node interface {
 type Service interface {
 	Info(ctx context.Context) (NodeInfo, error)
 	Journals(ctx context.Context) ([]JournalSummary, error)
-	CreateJournal(ctx context.Context, j JournalSummary) error
-	DeleteJournal(ctx context.Context, h Header, inForce bool) error
 	InstallConfig(ctx context.Context, j JournalSummary) error
 	LeaveJournal(ctx context.Context, j JournalSummary) error
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)

@@ -59,16 +59,6 @@ func (n *node) Journals(ctx context.Context) ([]rpc.JournalSummary, error) {
 	return reply(n, p, err, journalsFromProto)
 }
 
-func (n *node) CreateJournal(ctx context.Context, j rpc.JournalSummary) error {
-	_, err := n.c.CreateJournal(ctx, &qjmv1.CreateJournalRequest{Journal: journalToProto(j)})
-	return n.fail(err)
-}
-
-func (n *node) DeleteJournal(ctx context.Context, h rpc.Header, inForce bool) error {
-	_, err := n.c.DeleteJournal(ctx, deleteToProto(h, inForce))
-	return n.fail(err)
-}
-
 func (n *node) InstallConfig(ctx context.Context, j rpc.JournalSummary) error {
 	_, err := n.c.InstallConfig(ctx, &qjmv1.InstallConfigRequest{Journal: journalToProto(j)})
 	return n.fail(err)

@@ -78,16 +78,6 @@ func FuzzFinalizeFromProto(f *testing.F) {
 	fuzzDecoder(f, finalizeFromProto, finalizeToProto, finalizeRequest{header, end}, finalizeRequest{Header: header})
 }
 
-func FuzzCreateJournalFromProto(f *testing.F) {
-	fuzzDecoder(f, createFromProto, func(j rpc.JournalSummary) *qjmv1.CreateJournalRequest {
-		return &qjmv1.CreateJournalRequest{Journal: journalToProto(j)}
-	}, summary)
-}
-
-func FuzzDeleteJournalFromProto(f *testing.F) {
-	fuzzDecoder(f, deleteFromProto, func(h rpc.Header) *qjmv1.DeleteJournalRequest { return deleteToProto(h, true) }, header, rpc.Header{})
-}
-
 func FuzzReadSegmentFromProto(f *testing.F) {
 	fuzzDecoder(f, readFromProto, readToProto, rpc.ReadRequest{Journal: header.Journal, Segment: 1, From: 2, Durable: true, Epoch: 3, UpTo: 4})
 }

@@ -18,6 +18,7 @@ func infoToProto(n rpc.NodeInfo) *qjmv1.GetInfoResponse {
 		Phase:       qjmv1.Phase(n.Phase) + qjmv1.Phase_PHASE_BLANK,
 		Founders:    membersToProto(n.Founders),
 		Version:     text(n.Version),
+		Full:        n.Full,
 	}
 }
 
@@ -33,6 +34,7 @@ func infoFromProto(p *qjmv1.GetInfoResponse) (rpc.NodeInfo, error) {
 		Phase:       rpc.Phase(p.Phase - qjmv1.Phase_PHASE_BLANK),
 		Founders:    d.members("founders", p.Founders, foundersMax),
 		Version:     p.Version,
+		Full:        p.Full,
 	}, d.done()
 }
 
@@ -42,7 +44,6 @@ func journalToProto(j rpc.JournalSummary) *qjmv1.Journal {
 		Name:      text(j.Name),
 		Config:    configToProto(j.Config),
 		Deleted:   j.Deleted,
-		Deleting:  claimToProto(j.Deleting),
 		Learner:   j.Learner,
 	}
 }
@@ -60,7 +61,7 @@ func (d *decoder) journal(p *qjmv1.Journal) rpc.JournalSummary {
 		ID:      d.id("journal id", p.JournalId),
 		Name:    p.Name,
 		Config:  d.config(p.Config),
-		Deleted: p.Deleted, Deleting: d.claim(p.Deleting), Learner: p.Learner,
+		Deleted: p.Deleted, Learner: p.Learner,
 	}
 }
 
@@ -79,16 +80,6 @@ func journalsFromProto(p *qjmv1.ListJournalsResponse) ([]rpc.JournalSummary, err
 		js = append(js, d.journal(j))
 	}
 	return js, d.done()
-}
-
-// createFromProto reads what CreateJournal is asked for: there a name is required.
-func createFromProto(p *qjmv1.CreateJournalRequest) (rpc.JournalSummary, error) {
-	var d decoder
-	j := d.journal(p.Journal)
-	if d.err == nil {
-		d.err = rpc.CheckJournalName(j.Name)
-	}
-	return j, d.done()
 }
 
 func installFromProto(p *qjmv1.InstallConfigRequest) (rpc.JournalSummary, error) {
@@ -110,15 +101,6 @@ func configuredFromProto(p *qjmv1.Journal) (rpc.JournalSummary, error) {
 		d.fail("config is missing")
 	}
 	return j, d.done()
-}
-
-func deleteToProto(h rpc.Header, inForce bool) *qjmv1.DeleteJournalRequest {
-	return &qjmv1.DeleteJournalRequest{Header: headerToProto(h), InForce: inForce}
-}
-
-func deleteFromProto(p *qjmv1.DeleteJournalRequest) (rpc.Header, error) {
-	var d decoder
-	return d.header(p.Header), d.done()
 }
 
 // journalIDFromProto reads the id of a request that carries nothing else.

@@ -56,22 +56,6 @@ func (s *server) ListJournals(ctx context.Context, _ *qjmv1.ListJournalsRequest)
 	return journalsToProto(js), nil
 }
 
-func (s *server) CreateJournal(ctx context.Context, p *qjmv1.CreateJournalRequest) (*qjmv1.CreateJournalResponse, error) {
-	j, err := createFromProto(p)
-	if err == nil {
-		err = s.svc.CreateJournal(ctx, j)
-	}
-	return &qjmv1.CreateJournalResponse{}, toStatus(err)
-}
-
-func (s *server) DeleteJournal(ctx context.Context, p *qjmv1.DeleteJournalRequest) (*qjmv1.DeleteJournalResponse, error) {
-	h, err := deleteFromProto(p)
-	if err == nil {
-		err = s.svc.DeleteJournal(ctx, h, p.InForce)
-	}
-	return &qjmv1.DeleteJournalResponse{}, toStatus(err)
-}
-
 func (s *server) InstallConfig(ctx context.Context, p *qjmv1.InstallConfigRequest) (*qjmv1.InstallConfigResponse, error) {
 	j, err := installFromProto(p)
 	if err == nil {

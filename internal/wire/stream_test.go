@@ -316,7 +316,7 @@ func TestWriterThatStopsReading(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.Recv() // it is being served
 	require.NoError(t, err)
-	require.NoError(t, n.CreateJournal(within(t), summary), "others on the connection are served")
+	require.NoError(t, n.InstallConfig(within(t), summary), "others on the connection are served")
 	w.Close()
 	require.Error(t, <-served)
 }

@@ -35,7 +35,7 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 	}
 	for _, s := range []*fakeService{
 		{
-			info: rpc.NodeInfo{
+			info: rpc.NodeInfo{Full: true,
 				ID: "n1", Incarnation: quorum.Incarnation{9}, Cluster: rpc.ClusterID{8}, Phase: rpc.Founding,
 				Founders: members, Version: "v0.1",
 			},
@@ -63,19 +63,11 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		require.NoError(t, err)
 		requireSame(t, s.journals, js)
 
-		require.NoError(t, n.CreateJournal(ctx, summary))
-		requireSame(t, call{"CreateJournal", []any{summary}}, s.lastCall())
-
 		require.NoError(t, n.InstallConfig(ctx, summary))
 		requireSame(t, call{"InstallConfig", []any{summary}}, s.lastCall())
 
 		require.NoError(t, n.LeaveJournal(ctx, summary))
 		requireSame(t, call{"LeaveJournal", []any{summary}}, s.lastCall())
-
-		for _, inForce := range []bool{false, true} {
-			require.NoError(t, n.DeleteJournal(ctx, header, inForce))
-			requireSame(t, call{"DeleteJournal", []any{header, inForce}}, s.lastCall())
-		}
 
 		st, err := n.State(ctx, header.Journal)
 		require.NoError(t, err)
@@ -197,8 +189,6 @@ func TestErrorsOfEveryCallAreTyped(t *testing.T) {
 // errorsOfAllCalls makes every call once.
 func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 	errs := map[string]error{
-		"CreateJournal": n.CreateJournal(ctx, summary),
-		"DeleteJournal": n.DeleteJournal(ctx, header, false),
 		"InstallConfig": n.InstallConfig(ctx, summary),
 		"LeaveJournal":  n.LeaveJournal(ctx, summary),
 		"Finalize":      n.Finalize(ctx, header, end),
@@ -278,11 +268,10 @@ func TestMalformedRequestsNeverReachTheService(t *testing.T) {
 	n, ctx := connect(t, s), within(t)
 	short := header
 	for name, err := range map[string]error{
-		"no name":      n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID}),
-		"bad name":     n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a/b"}),
-		"no utf-8":     n.CreateJournal(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a\xff"}),
-		"bad config":   n.CreateJournal(ctx, rpc.JournalSummary{Name: "a", Config: quorum.Config{Version: 1, Sets: [][]quorum.Member{{}}}}),
-		"no delete":    second(n.c.DeleteJournal(ctx, &qjmv1.DeleteJournalRequest{Journal: journalToProto(summary), InForce: true})),
+		"no name":      n.InstallConfig(ctx, rpc.JournalSummary{ID: summary.ID, Config: summary.Config}),
+		"bad name":     n.InstallConfig(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a/b", Config: summary.Config}),
+		"no utf-8":     n.InstallConfig(ctx, rpc.JournalSummary{ID: summary.ID, Name: "a\xff", Config: summary.Config}),
+		"bad config":   n.InstallConfig(ctx, rpc.JournalSummary{Name: "a", Config: quorum.Config{Version: 1, Sets: [][]quorum.Member{{}}}}),
 		"other claims": n.Accept(ctx, header, recovery.AcceptRequest{}, nil),
 		"bad source":   n.Accept(ctx, header, recovery.AcceptRequest{Claim: header.Claim, Sources: []quorum.NodeID{"a b"}}, nil),
 		"questions": func() error {
@@ -337,7 +326,7 @@ func TestPanicEndsTheRequestOnly(t *testing.T) {
 	_, err = n.Journals(ctx)
 	require.ErrorContains(t, err, "internal error")
 	require.NotContains(t, err.Error(), "boom")
-	require.NoError(t, n.DeleteJournal(ctx, header, false), "the node goes on")
+	require.NoError(t, n.InstallConfig(ctx, summary), "the node goes on")
 	require.Equal(t, 2, strings.Count(log.String(), "request panicked"))
 	require.Contains(t, log.String(), "boom")
 }

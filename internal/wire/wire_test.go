@@ -60,7 +60,7 @@ var (
 		TxID: 13, At: segments.Position{TxID: 15, Digest: segments.Digest{2, 15: 1}}, Size: 1 << 40,
 		Checksum: snapshots.Checksum{6, 31: 7}, Epoch: 1<<63 + 1,
 	}
-	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true, Deleting: header.Claim}
+	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true}
 )
 
 // frame returns a frame of one transaction of n bytes.
@@ -131,16 +131,6 @@ func (f *fakeService) Info(context.Context) (rpc.NodeInfo, error) {
 func (f *fakeService) Journals(context.Context) ([]rpc.JournalSummary, error) {
 	f.called("Journals")
 	return f.journals, f.err
-}
-
-func (f *fakeService) CreateJournal(_ context.Context, j rpc.JournalSummary) error {
-	f.called("CreateJournal", j)
-	return f.err
-}
-
-func (f *fakeService) DeleteJournal(_ context.Context, h rpc.Header, inForce bool) error {
-	f.called("DeleteJournal", h, inForce)
-	return f.err
 }
 
 func (f *fakeService) InstallConfig(_ context.Context, j rpc.JournalSummary) error {

@@ -25,7 +25,6 @@ const (
 	configFile     = "config"
 	committedFile  = "committed"
 	recentFile     = "committed-recent"
-	tombstoneFile  = "tombstone"
 	acceptedPrefix = "accepted-"
 	segmentsDir    = "segments"
 	purgedFile     = "purged" // its form is journalnode/snapshots' affair
@@ -39,7 +38,6 @@ var (
 	fenceMagic     = [8]byte{'Q', 'J', 'M', 'F', 'E', 'N', 'C', 'E'}
 	configMagic    = [8]byte{'Q', 'J', 'M', 'C', 'O', 'N', 'F', 0}
 	committedMagic = [8]byte{'Q', 'J', 'M', 'F', 'L', 'O', 'O', 'R'}
-	tombstoneMagic = [8]byte{'Q', 'J', 'M', 'T', 'O', 'M', 'B', 0}
 	acceptedMagic  = [8]byte{'Q', 'J', 'M', 'A', 'C', 'C', 'P', 'T'}
 )
 
@@ -71,36 +69,6 @@ func (f files) loadFence() (fencing.State, error) {
 		return fencing.State{}, err
 	}
 	return fencing.ParseState(b)
-}
-
-// saveTombstone writes the claim of a delete that is not known to be in force.
-func (f files) saveTombstone(c fencing.Claim) error {
-	b, _ := fencing.State{Promised: c}.AppendBinary(nil)
-	return f.save(tombstoneFile, tombstoneMagic, b)
-}
-
-// loadTombstone returns the zero claim where there is none.
-func (f files) loadTombstone() (fencing.Claim, error) {
-	b, err := f.load(tombstoneFile, tombstoneMagic)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fencing.Claim{}, nil
-	}
-	if err != nil {
-		return fencing.Claim{}, err
-	}
-	s, err := fencing.ParseState(b)
-	if err == nil && s.Promised.IsZero() {
-		err = fencing.ErrZeroEpoch
-	}
-	return s.Promised, err
-}
-
-func (f files) removeTombstone() error {
-	err := f.fs.Remove(f.path(tombstoneFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return vfs.Unsettled(f.fs.SyncDir(f.dir))
 }
 
 func (f files) saveConfig(c quorum.Config) error {

@@ -346,13 +346,9 @@ func (w *writer) start(id quorum.NodeID) (segments.Position, error) {
 	return rs[0].At, nil
 }
 
-// delete takes both steps of a delete on a node.
+// delete is what a node does when the catalog has deleted the journal.
 func (c *cluster) delete(m *machine) error {
-	h := c.header(m.id, fencing.Claim{Epoch: 50, Writer: fencing.WriterID{50}})
-	if err := m.Delete(h); err != nil {
-		return err
-	}
-	return m.Reclaim(h)
+	return m.Bury(quorum.Config{Version: m.Config().Version + 1})
 }
 
 // rebuild has a damaged copy of the open segment built anew up to target, as journalnode does it, and

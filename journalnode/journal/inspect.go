@@ -22,7 +22,6 @@ type Inspection struct {
 	Name     string
 	Fence    fencing.State
 	Config   quorum.Config
-	Deleting fencing.Claim // of a delete that is not known to be in force here
 	Accepted []recovery.Accepted
 	Floor    recovery.Floor
 	Purged   segments.Position // the purge point (C5)
@@ -54,8 +53,6 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	note(fenceFile, err)
 	in.Config, err = f.loadConfig()
 	note(configFile, err)
-	in.Deleting, err = f.loadTombstone()
-	note(tombstoneFile, err)
 	in.Purged, err = snapshots.LoadPurged(fsys, f.path(purgedFile))
 	note(purgedFile, err)
 	if slices.Contains(names, snapshotsDir) {
@@ -83,7 +80,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case versionFile, fenceFile, configFile, committedFile, recentFile, tombstoneFile, segmentsDir, purgedFile, snapshotsDir:
+		case versionFile, fenceFile, configFile, committedFile, recentFile, segmentsDir, purgedFile, snapshotsDir:
 		default:
 			if !strings.HasPrefix(n, acceptedPrefix) || strings.HasSuffix(n, ".tmp") {
 				in.Extra = append(in.Extra, n)

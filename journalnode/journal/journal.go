@@ -57,8 +57,6 @@ type Journal struct {
 
 	fence  fencing.State
 	config quorum.Config
-	// deleting is the claim of the tombstone, while the delete is not known to be in force (M8).
-	deleting fencing.Claim
 	// unknown is why the whole journal counts for nothing here: fence or config cannot be read (N2).
 	unknown error
 	// poisoned is the write or sync that failed: nothing is written any more until a restart.
@@ -185,9 +183,6 @@ func (j *Journal) loadMeta() error {
 	}
 	if j.config, err = j.files.loadConfig(); err != nil {
 		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: config: %w", err))
-	}
-	if j.deleting, err = j.files.loadTombstone(); err != nil { // it counts as present (N2)
-		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: tombstone: %w", err))
 	}
 	if j.purged, err = snapshots.LoadPurged(j.files.fs, j.files.path(purgedFile)); err != nil {
 		j.unknown = errors.Join(j.unknown, fmt.Errorf("journal: purge point: %w", err)) // it counts as present (N2)
@@ -356,12 +351,8 @@ func (j *Journal) admit(h rpc.Header) error {
 		return err
 	}
 	next, err := j.fence.Admit(h.Claim)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case !j.deleting.IsZero():
-		// Its claim is promised, so no ack leaves either: no writer holds it (W1).
-		return fmt.Errorf("%w: asked for by %s, not known to be in force", rpc.ErrJournalDeleting, j.deleting)
 	}
 	return j.promise(next)
 }

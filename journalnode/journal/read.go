@@ -47,7 +47,7 @@ func (j *Journal) publish() {
 	defer j.viewMu.Unlock()
 	j.lacksRoom = lacksRoom
 	v.Start = j.readersStart()
-	if j.summary.ID != j.id || j.summary.Config.Version != j.config.Version || j.summary.Deleting != j.deleting {
+	if j.summary.ID != j.id || j.summary.Config.Version != j.config.Version {
 		j.summary = j.summarize()
 	}
 	switch {

@@ -36,6 +36,9 @@ func newLogger(out *slog.Logger) hclog.Logger {
 	return &logger{Logger: hclog.NewNullLogger(), out: out, limit: &logLimit{texts: map[string]logCount{}}}
 }
 
+// streamEnded is said of every stream whose other side went away: no error of this node's.
+const streamEnded = "failed to decode incoming command"
+
 // Log implements hclog.Logger.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
@@ -46,6 +49,9 @@ func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 		to = slog.LevelWarn
 	case hclog.Error:
 		to = slog.LevelError
+	}
+	if msg == streamEnded {
+		to = slog.LevelDebug
 	}
 	if !l.out.Enabled(context.Background(), to) {
 		return

@@ -24,13 +24,10 @@ var File_qjm_v1_dataplane_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_dataplane_proto_rawDesc = "" +
 	"\n" +
-	"\x16qjm/v1/dataplane.proto\x12\x06qjm.v1\x1a\x11qjm/v1/node.proto\x1a\x11qjm/v1/read.proto\x1a\x15qjm/v1/recovery.proto\x1a\x15qjm/v1/snapshot.proto\x1a\x12qjm/v1/write.proto2\xff\n" +
-	"\n" +
+	"\x16qjm/v1/dataplane.proto\x12\x06qjm.v1\x1a\x11qjm/v1/node.proto\x1a\x11qjm/v1/read.proto\x1a\x15qjm/v1/recovery.proto\x1a\x15qjm/v1/snapshot.proto\x1a\x12qjm/v1/write.proto2\xe3\t\n" +
 	"\tDataPlane\x12:\n" +
 	"\aGetInfo\x12\x16.qjm.v1.GetInfoRequest\x1a\x17.qjm.v1.GetInfoResponse\x12I\n" +
 	"\fListJournals\x12\x1b.qjm.v1.ListJournalsRequest\x1a\x1c.qjm.v1.ListJournalsResponse\x12L\n" +
-	"\rCreateJournal\x12\x1c.qjm.v1.CreateJournalRequest\x1a\x1d.qjm.v1.CreateJournalResponse\x12L\n" +
-	"\rDeleteJournal\x12\x1c.qjm.v1.DeleteJournalRequest\x1a\x1d.qjm.v1.DeleteJournalResponse\x12L\n" +
 	"\rInstallConfig\x12\x1c.qjm.v1.InstallConfigRequest\x1a\x1d.qjm.v1.InstallConfigResponse\x12I\n" +
 	"\fLeaveJournal\x12\x1b.qjm.v1.LeaveJournalRequest\x1a\x1c.qjm.v1.LeaveJournalResponse\x12=\n" +
 	"\bGetState\x12\x17.qjm.v1.GetStateRequest\x1a\x18.qjm.v1.GetStateResponse\x12=\n" +
@@ -51,88 +48,80 @@ const file_qjm_v1_dataplane_proto_rawDesc = "" +
 var file_qjm_v1_dataplane_proto_goTypes = []any{
 	(*GetInfoRequest)(nil),         // 0: qjm.v1.GetInfoRequest
 	(*ListJournalsRequest)(nil),    // 1: qjm.v1.ListJournalsRequest
-	(*CreateJournalRequest)(nil),   // 2: qjm.v1.CreateJournalRequest
-	(*DeleteJournalRequest)(nil),   // 3: qjm.v1.DeleteJournalRequest
-	(*InstallConfigRequest)(nil),   // 4: qjm.v1.InstallConfigRequest
-	(*LeaveJournalRequest)(nil),    // 5: qjm.v1.LeaveJournalRequest
-	(*GetStateRequest)(nil),        // 6: qjm.v1.GetStateRequest
-	(*NewEpochRequest)(nil),        // 7: qjm.v1.NewEpochRequest
-	(*PrepareRequest)(nil),         // 8: qjm.v1.PrepareRequest
-	(*AcceptRequest)(nil),          // 9: qjm.v1.AcceptRequest
-	(*FinalizeRequest)(nil),        // 10: qjm.v1.FinalizeRequest
-	(*ListSegmentsRequest)(nil),    // 11: qjm.v1.ListSegmentsRequest
-	(*ReadSegmentRequest)(nil),     // 12: qjm.v1.ReadSegmentRequest
-	(*TailRequest)(nil),            // 13: qjm.v1.TailRequest
-	(*WriteRequest)(nil),           // 14: qjm.v1.WriteRequest
-	(*BeginSnapshotRequest)(nil),   // 15: qjm.v1.BeginSnapshotRequest
-	(*PutSnapshotRequest)(nil),     // 16: qjm.v1.PutSnapshotRequest
-	(*FinishSnapshotRequest)(nil),  // 17: qjm.v1.FinishSnapshotRequest
-	(*ListSnapshotsRequest)(nil),   // 18: qjm.v1.ListSnapshotsRequest
-	(*ReadSnapshotRequest)(nil),    // 19: qjm.v1.ReadSnapshotRequest
-	(*GetInfoResponse)(nil),        // 20: qjm.v1.GetInfoResponse
-	(*ListJournalsResponse)(nil),   // 21: qjm.v1.ListJournalsResponse
-	(*CreateJournalResponse)(nil),  // 22: qjm.v1.CreateJournalResponse
-	(*DeleteJournalResponse)(nil),  // 23: qjm.v1.DeleteJournalResponse
-	(*InstallConfigResponse)(nil),  // 24: qjm.v1.InstallConfigResponse
-	(*LeaveJournalResponse)(nil),   // 25: qjm.v1.LeaveJournalResponse
-	(*GetStateResponse)(nil),       // 26: qjm.v1.GetStateResponse
-	(*NewEpochResponse)(nil),       // 27: qjm.v1.NewEpochResponse
-	(*PrepareResponse)(nil),        // 28: qjm.v1.PrepareResponse
-	(*AcceptResponse)(nil),         // 29: qjm.v1.AcceptResponse
-	(*FinalizeResponse)(nil),       // 30: qjm.v1.FinalizeResponse
-	(*ListSegmentsResponse)(nil),   // 31: qjm.v1.ListSegmentsResponse
-	(*ReadSegmentResponse)(nil),    // 32: qjm.v1.ReadSegmentResponse
-	(*TailResponse)(nil),           // 33: qjm.v1.TailResponse
-	(*WriteResponse)(nil),          // 34: qjm.v1.WriteResponse
-	(*BeginSnapshotResponse)(nil),  // 35: qjm.v1.BeginSnapshotResponse
-	(*PutSnapshotResponse)(nil),    // 36: qjm.v1.PutSnapshotResponse
-	(*FinishSnapshotResponse)(nil), // 37: qjm.v1.FinishSnapshotResponse
-	(*ListSnapshotsResponse)(nil),  // 38: qjm.v1.ListSnapshotsResponse
-	(*ReadSnapshotResponse)(nil),   // 39: qjm.v1.ReadSnapshotResponse
+	(*InstallConfigRequest)(nil),   // 2: qjm.v1.InstallConfigRequest
+	(*LeaveJournalRequest)(nil),    // 3: qjm.v1.LeaveJournalRequest
+	(*GetStateRequest)(nil),        // 4: qjm.v1.GetStateRequest
+	(*NewEpochRequest)(nil),        // 5: qjm.v1.NewEpochRequest
+	(*PrepareRequest)(nil),         // 6: qjm.v1.PrepareRequest
+	(*AcceptRequest)(nil),          // 7: qjm.v1.AcceptRequest
+	(*FinalizeRequest)(nil),        // 8: qjm.v1.FinalizeRequest
+	(*ListSegmentsRequest)(nil),    // 9: qjm.v1.ListSegmentsRequest
+	(*ReadSegmentRequest)(nil),     // 10: qjm.v1.ReadSegmentRequest
+	(*TailRequest)(nil),            // 11: qjm.v1.TailRequest
+	(*WriteRequest)(nil),           // 12: qjm.v1.WriteRequest
+	(*BeginSnapshotRequest)(nil),   // 13: qjm.v1.BeginSnapshotRequest
+	(*PutSnapshotRequest)(nil),     // 14: qjm.v1.PutSnapshotRequest
+	(*FinishSnapshotRequest)(nil),  // 15: qjm.v1.FinishSnapshotRequest
+	(*ListSnapshotsRequest)(nil),   // 16: qjm.v1.ListSnapshotsRequest
+	(*ReadSnapshotRequest)(nil),    // 17: qjm.v1.ReadSnapshotRequest
+	(*GetInfoResponse)(nil),        // 18: qjm.v1.GetInfoResponse
+	(*ListJournalsResponse)(nil),   // 19: qjm.v1.ListJournalsResponse
+	(*InstallConfigResponse)(nil),  // 20: qjm.v1.InstallConfigResponse
+	(*LeaveJournalResponse)(nil),   // 21: qjm.v1.LeaveJournalResponse
+	(*GetStateResponse)(nil),       // 22: qjm.v1.GetStateResponse
+	(*NewEpochResponse)(nil),       // 23: qjm.v1.NewEpochResponse
+	(*PrepareResponse)(nil),        // 24: qjm.v1.PrepareResponse
+	(*AcceptResponse)(nil),         // 25: qjm.v1.AcceptResponse
+	(*FinalizeResponse)(nil),       // 26: qjm.v1.FinalizeResponse
+	(*ListSegmentsResponse)(nil),   // 27: qjm.v1.ListSegmentsResponse
+	(*ReadSegmentResponse)(nil),    // 28: qjm.v1.ReadSegmentResponse
+	(*TailResponse)(nil),           // 29: qjm.v1.TailResponse
+	(*WriteResponse)(nil),          // 30: qjm.v1.WriteResponse
+	(*BeginSnapshotResponse)(nil),  // 31: qjm.v1.BeginSnapshotResponse
+	(*PutSnapshotResponse)(nil),    // 32: qjm.v1.PutSnapshotResponse
+	(*FinishSnapshotResponse)(nil), // 33: qjm.v1.FinishSnapshotResponse
+	(*ListSnapshotsResponse)(nil),  // 34: qjm.v1.ListSnapshotsResponse
+	(*ReadSnapshotResponse)(nil),   // 35: qjm.v1.ReadSnapshotResponse
 }
 var file_qjm_v1_dataplane_proto_depIdxs = []int32{
 	0,  // 0: qjm.v1.DataPlane.GetInfo:input_type -> qjm.v1.GetInfoRequest
 	1,  // 1: qjm.v1.DataPlane.ListJournals:input_type -> qjm.v1.ListJournalsRequest
-	2,  // 2: qjm.v1.DataPlane.CreateJournal:input_type -> qjm.v1.CreateJournalRequest
-	3,  // 3: qjm.v1.DataPlane.DeleteJournal:input_type -> qjm.v1.DeleteJournalRequest
-	4,  // 4: qjm.v1.DataPlane.InstallConfig:input_type -> qjm.v1.InstallConfigRequest
-	5,  // 5: qjm.v1.DataPlane.LeaveJournal:input_type -> qjm.v1.LeaveJournalRequest
-	6,  // 6: qjm.v1.DataPlane.GetState:input_type -> qjm.v1.GetStateRequest
-	7,  // 7: qjm.v1.DataPlane.NewEpoch:input_type -> qjm.v1.NewEpochRequest
-	8,  // 8: qjm.v1.DataPlane.Prepare:input_type -> qjm.v1.PrepareRequest
-	9,  // 9: qjm.v1.DataPlane.Accept:input_type -> qjm.v1.AcceptRequest
-	10, // 10: qjm.v1.DataPlane.Finalize:input_type -> qjm.v1.FinalizeRequest
-	11, // 11: qjm.v1.DataPlane.ListSegments:input_type -> qjm.v1.ListSegmentsRequest
-	12, // 12: qjm.v1.DataPlane.ReadSegment:input_type -> qjm.v1.ReadSegmentRequest
-	13, // 13: qjm.v1.DataPlane.Tail:input_type -> qjm.v1.TailRequest
-	14, // 14: qjm.v1.DataPlane.Write:input_type -> qjm.v1.WriteRequest
-	15, // 15: qjm.v1.DataPlane.BeginSnapshot:input_type -> qjm.v1.BeginSnapshotRequest
-	16, // 16: qjm.v1.DataPlane.PutSnapshot:input_type -> qjm.v1.PutSnapshotRequest
-	17, // 17: qjm.v1.DataPlane.FinishSnapshot:input_type -> qjm.v1.FinishSnapshotRequest
-	18, // 18: qjm.v1.DataPlane.ListSnapshots:input_type -> qjm.v1.ListSnapshotsRequest
-	19, // 19: qjm.v1.DataPlane.ReadSnapshot:input_type -> qjm.v1.ReadSnapshotRequest
-	20, // 20: qjm.v1.DataPlane.GetInfo:output_type -> qjm.v1.GetInfoResponse
-	21, // 21: qjm.v1.DataPlane.ListJournals:output_type -> qjm.v1.ListJournalsResponse
-	22, // 22: qjm.v1.DataPlane.CreateJournal:output_type -> qjm.v1.CreateJournalResponse
-	23, // 23: qjm.v1.DataPlane.DeleteJournal:output_type -> qjm.v1.DeleteJournalResponse
-	24, // 24: qjm.v1.DataPlane.InstallConfig:output_type -> qjm.v1.InstallConfigResponse
-	25, // 25: qjm.v1.DataPlane.LeaveJournal:output_type -> qjm.v1.LeaveJournalResponse
-	26, // 26: qjm.v1.DataPlane.GetState:output_type -> qjm.v1.GetStateResponse
-	27, // 27: qjm.v1.DataPlane.NewEpoch:output_type -> qjm.v1.NewEpochResponse
-	28, // 28: qjm.v1.DataPlane.Prepare:output_type -> qjm.v1.PrepareResponse
-	29, // 29: qjm.v1.DataPlane.Accept:output_type -> qjm.v1.AcceptResponse
-	30, // 30: qjm.v1.DataPlane.Finalize:output_type -> qjm.v1.FinalizeResponse
-	31, // 31: qjm.v1.DataPlane.ListSegments:output_type -> qjm.v1.ListSegmentsResponse
-	32, // 32: qjm.v1.DataPlane.ReadSegment:output_type -> qjm.v1.ReadSegmentResponse
-	33, // 33: qjm.v1.DataPlane.Tail:output_type -> qjm.v1.TailResponse
-	34, // 34: qjm.v1.DataPlane.Write:output_type -> qjm.v1.WriteResponse
-	35, // 35: qjm.v1.DataPlane.BeginSnapshot:output_type -> qjm.v1.BeginSnapshotResponse
-	36, // 36: qjm.v1.DataPlane.PutSnapshot:output_type -> qjm.v1.PutSnapshotResponse
-	37, // 37: qjm.v1.DataPlane.FinishSnapshot:output_type -> qjm.v1.FinishSnapshotResponse
-	38, // 38: qjm.v1.DataPlane.ListSnapshots:output_type -> qjm.v1.ListSnapshotsResponse
-	39, // 39: qjm.v1.DataPlane.ReadSnapshot:output_type -> qjm.v1.ReadSnapshotResponse
-	20, // [20:40] is the sub-list for method output_type
-	0,  // [0:20] is the sub-list for method input_type
+	2,  // 2: qjm.v1.DataPlane.InstallConfig:input_type -> qjm.v1.InstallConfigRequest
+	3,  // 3: qjm.v1.DataPlane.LeaveJournal:input_type -> qjm.v1.LeaveJournalRequest
+	4,  // 4: qjm.v1.DataPlane.GetState:input_type -> qjm.v1.GetStateRequest
+	5,  // 5: qjm.v1.DataPlane.NewEpoch:input_type -> qjm.v1.NewEpochRequest
+	6,  // 6: qjm.v1.DataPlane.Prepare:input_type -> qjm.v1.PrepareRequest
+	7,  // 7: qjm.v1.DataPlane.Accept:input_type -> qjm.v1.AcceptRequest
+	8,  // 8: qjm.v1.DataPlane.Finalize:input_type -> qjm.v1.FinalizeRequest
+	9,  // 9: qjm.v1.DataPlane.ListSegments:input_type -> qjm.v1.ListSegmentsRequest
+	10, // 10: qjm.v1.DataPlane.ReadSegment:input_type -> qjm.v1.ReadSegmentRequest
+	11, // 11: qjm.v1.DataPlane.Tail:input_type -> qjm.v1.TailRequest
+	12, // 12: qjm.v1.DataPlane.Write:input_type -> qjm.v1.WriteRequest
+	13, // 13: qjm.v1.DataPlane.BeginSnapshot:input_type -> qjm.v1.BeginSnapshotRequest
+	14, // 14: qjm.v1.DataPlane.PutSnapshot:input_type -> qjm.v1.PutSnapshotRequest
+	15, // 15: qjm.v1.DataPlane.FinishSnapshot:input_type -> qjm.v1.FinishSnapshotRequest
+	16, // 16: qjm.v1.DataPlane.ListSnapshots:input_type -> qjm.v1.ListSnapshotsRequest
+	17, // 17: qjm.v1.DataPlane.ReadSnapshot:input_type -> qjm.v1.ReadSnapshotRequest
+	18, // 18: qjm.v1.DataPlane.GetInfo:output_type -> qjm.v1.GetInfoResponse
+	19, // 19: qjm.v1.DataPlane.ListJournals:output_type -> qjm.v1.ListJournalsResponse
+	20, // 20: qjm.v1.DataPlane.InstallConfig:output_type -> qjm.v1.InstallConfigResponse
+	21, // 21: qjm.v1.DataPlane.LeaveJournal:output_type -> qjm.v1.LeaveJournalResponse
+	22, // 22: qjm.v1.DataPlane.GetState:output_type -> qjm.v1.GetStateResponse
+	23, // 23: qjm.v1.DataPlane.NewEpoch:output_type -> qjm.v1.NewEpochResponse
+	24, // 24: qjm.v1.DataPlane.Prepare:output_type -> qjm.v1.PrepareResponse
+	25, // 25: qjm.v1.DataPlane.Accept:output_type -> qjm.v1.AcceptResponse
+	26, // 26: qjm.v1.DataPlane.Finalize:output_type -> qjm.v1.FinalizeResponse
+	27, // 27: qjm.v1.DataPlane.ListSegments:output_type -> qjm.v1.ListSegmentsResponse
+	28, // 28: qjm.v1.DataPlane.ReadSegment:output_type -> qjm.v1.ReadSegmentResponse
+	29, // 29: qjm.v1.DataPlane.Tail:output_type -> qjm.v1.TailResponse
+	30, // 30: qjm.v1.DataPlane.Write:output_type -> qjm.v1.WriteResponse
+	31, // 31: qjm.v1.DataPlane.BeginSnapshot:output_type -> qjm.v1.BeginSnapshotResponse
+	32, // 32: qjm.v1.DataPlane.PutSnapshot:output_type -> qjm.v1.PutSnapshotResponse
+	33, // 33: qjm.v1.DataPlane.FinishSnapshot:output_type -> qjm.v1.FinishSnapshotResponse
+	34, // 34: qjm.v1.DataPlane.ListSnapshots:output_type -> qjm.v1.ListSnapshotsResponse
+	35, // 35: qjm.v1.DataPlane.ReadSnapshot:output_type -> qjm.v1.ReadSnapshotResponse
+	18, // [18:36] is the sub-list for method output_type
+	0,  // [0:18] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

@@ -21,8 +21,6 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	DataPlane_GetInfo_FullMethodName        = "/qjm.v1.DataPlane/GetInfo"
 	DataPlane_ListJournals_FullMethodName   = "/qjm.v1.DataPlane/ListJournals"
-	DataPlane_CreateJournal_FullMethodName  = "/qjm.v1.DataPlane/CreateJournal"
-	DataPlane_DeleteJournal_FullMethodName  = "/qjm.v1.DataPlane/DeleteJournal"
 	DataPlane_InstallConfig_FullMethodName  = "/qjm.v1.DataPlane/InstallConfig"
 	DataPlane_LeaveJournal_FullMethodName   = "/qjm.v1.DataPlane/LeaveJournal"
 	DataPlane_GetState_FullMethodName       = "/qjm.v1.DataPlane/GetState"
@@ -53,10 +51,6 @@ type DataPlaneClient interface {
 	GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*GetInfoResponse, error)
 	// ListJournals lists the node's journals.
 	ListJournals(ctx context.Context, in *ListJournalsRequest, opts ...grpc.CallOption) (*ListJournalsResponse, error)
-	// CreateJournal makes a journal on this node (N5).
-	CreateJournal(ctx context.Context, in *CreateJournalRequest, opts ...grpc.CallOption) (*CreateJournalResponse, error)
-	// DeleteJournal turns a journal on this node into a tombstone (M8).
-	DeleteJournal(ctx context.Context, in *DeleteJournalRequest, opts ...grpc.CallOption) (*DeleteJournalResponse, error)
 	// InstallConfig passes a config on to a node (M0): from the catalog, or unchanged from a node that has it.
 	InstallConfig(ctx context.Context, in *InstallConfigRequest, opts ...grpc.CallOption) (*InstallConfigResponse, error)
 	// LeaveJournal has a node that is no member any more drop a journal's data (M8).
@@ -113,26 +107,6 @@ func (c *dataPlaneClient) ListJournals(ctx context.Context, in *ListJournalsRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListJournalsResponse)
 	err := c.cc.Invoke(ctx, DataPlane_ListJournals_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *dataPlaneClient) CreateJournal(ctx context.Context, in *CreateJournalRequest, opts ...grpc.CallOption) (*CreateJournalResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(CreateJournalResponse)
-	err := c.cc.Invoke(ctx, DataPlane_CreateJournal_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *dataPlaneClient) DeleteJournal(ctx context.Context, in *DeleteJournalRequest, opts ...grpc.CallOption) (*DeleteJournalResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(DeleteJournalResponse)
-	err := c.cc.Invoke(ctx, DataPlane_DeleteJournal_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -335,10 +309,6 @@ type DataPlaneServer interface {
 	GetInfo(context.Context, *GetInfoRequest) (*GetInfoResponse, error)
 	// ListJournals lists the node's journals.
 	ListJournals(context.Context, *ListJournalsRequest) (*ListJournalsResponse, error)
-	// CreateJournal makes a journal on this node (N5).
-	CreateJournal(context.Context, *CreateJournalRequest) (*CreateJournalResponse, error)
-	// DeleteJournal turns a journal on this node into a tombstone (M8).
-	DeleteJournal(context.Context, *DeleteJournalRequest) (*DeleteJournalResponse, error)
 	// InstallConfig passes a config on to a node (M0): from the catalog, or unchanged from a node that has it.
 	InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error)
 	// LeaveJournal has a node that is no member any more drop a journal's data (M8).
@@ -386,12 +356,6 @@ func (UnimplementedDataPlaneServer) GetInfo(context.Context, *GetInfoRequest) (*
 }
 func (UnimplementedDataPlaneServer) ListJournals(context.Context, *ListJournalsRequest) (*ListJournalsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListJournals not implemented")
-}
-func (UnimplementedDataPlaneServer) CreateJournal(context.Context, *CreateJournalRequest) (*CreateJournalResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method CreateJournal not implemented")
-}
-func (UnimplementedDataPlaneServer) DeleteJournal(context.Context, *DeleteJournalRequest) (*DeleteJournalResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method DeleteJournal not implemented")
 }
 func (UnimplementedDataPlaneServer) InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method InstallConfig not implemented")
@@ -494,42 +458,6 @@ func _DataPlane_ListJournals_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DataPlaneServer).ListJournals(ctx, req.(*ListJournalsRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _DataPlane_CreateJournal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(CreateJournalRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(DataPlaneServer).CreateJournal(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: DataPlane_CreateJournal_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(DataPlaneServer).CreateJournal(ctx, req.(*CreateJournalRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _DataPlane_DeleteJournal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(DeleteJournalRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(DataPlaneServer).DeleteJournal(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: DataPlane_DeleteJournal_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(DataPlaneServer).DeleteJournal(ctx, req.(*DeleteJournalRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -800,14 +728,6 @@ var DataPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListJournals",
 			Handler:    _DataPlane_ListJournals_Handler,
-		},
-		{
-			MethodName: "CreateJournal",
-			Handler:    _DataPlane_CreateJournal_Handler,
-		},
-		{
-			MethodName: "DeleteJournal",
-			Handler:    _DataPlane_DeleteJournal_Handler,
 		},
 		{
 			MethodName: "InstallConfig",

@@ -129,7 +129,9 @@ type GetInfoResponse struct {
 	// The genesis record: the founding nodes. Empty while blank.
 	Founders []*Member `protobuf:"bytes,5,rep,name=founders,proto3" json:"founders,omitempty"`
 	// Version of the node's program, for people.
-	Version       string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// The disk is full: the node lives on its reserve.
+	Full          bool `protobuf:"varint,7,opt,name=full,proto3" json:"full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -206,6 +208,13 @@ func (x *GetInfoResponse) GetVersion() string {
 	return ""
 }
 
+func (x *GetInfoResponse) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
 // Journal is one line of a node's list of journals.
 type Journal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -213,13 +222,10 @@ type Journal struct {
 	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	// Its name: 1 to 128 letters, digits, '-' and '_'. Empty only where the node cannot read it.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The config installed on the node; in CreateJournal the first one.
+	// The config installed on the node.
 	Config *Config `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`
-	// The journal was deleted, and its tombstone keeps the name (M8).
+	// The journal was deleted; only its tombstone is left (M8).
 	Deleted bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	// The node was asked to delete the journal under this claim, and does not know whether a majority was:
-	// it keeps the data, and promises nothing. No message: it was not, or the journal is deleted.
-	Deleting *Claim `protobuf:"bytes,5,opt,name=deleting,proto3" json:"deleting,omitempty"`
 	// In InstallConfig: the node is no member yet, and is to copy what is finalized (M6).
 	Learner       bool `protobuf:"varint,6,opt,name=learner,proto3" json:"learner,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -282,13 +288,6 @@ func (x *Journal) GetDeleted() bool {
 		return x.Deleted
 	}
 	return false
-}
-
-func (x *Journal) GetDeleting() *Claim {
-	if x != nil {
-		return x.Deleting
-	}
-	return nil
 }
 
 func (x *Journal) GetLearner() bool {
@@ -381,195 +380,6 @@ func (x *ListJournalsResponse) GetJournals() []*Journal {
 	return nil
 }
 
-// CreateJournalRequest makes a journal on one node. The same again changes nothing.
-type CreateJournalRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The journal to be made; the name is required.
-	Journal       *Journal `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CreateJournalRequest) Reset() {
-	*x = CreateJournalRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CreateJournalRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CreateJournalRequest) ProtoMessage() {}
-
-func (x *CreateJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CreateJournalRequest.ProtoReflect.Descriptor instead.
-func (*CreateJournalRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *CreateJournalRequest) GetJournal() *Journal {
-	if x != nil {
-		return x.Journal
-	}
-	return nil
-}
-
-// CreateJournalResponse: the journal is durable on the node (N5).
-type CreateJournalResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CreateJournalResponse) Reset() {
-	*x = CreateJournalResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CreateJournalResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CreateJournalResponse) ProtoMessage() {}
-
-func (x *CreateJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CreateJournalResponse.ProtoReflect.Descriptor instead.
-func (*CreateJournalResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{6}
-}
-
-// DeleteJournalRequest deletes a journal on one node (M8), in two steps: first every member is asked to
-// write the claim down as a tombstone, which keeps the data; once a majority of them has, the delete is in
-// force, and they are told so.
-type DeleteJournalRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Not read any more: the header names the journal.
-	//
-	// Deprecated: Marked as deprecated in qjm/v1/node.proto.
-	Journal *Journal `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
-	// The journal, and the claim of the delete: a writer id made for it alone.
-	Header *Header `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
-	// A majority has this claim's tombstone: the data may go.
-	InForce       bool `protobuf:"varint,3,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DeleteJournalRequest) Reset() {
-	*x = DeleteJournalRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DeleteJournalRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DeleteJournalRequest) ProtoMessage() {}
-
-func (x *DeleteJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DeleteJournalRequest.ProtoReflect.Descriptor instead.
-func (*DeleteJournalRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{7}
-}
-
-// Deprecated: Marked as deprecated in qjm/v1/node.proto.
-func (x *DeleteJournalRequest) GetJournal() *Journal {
-	if x != nil {
-		return x.Journal
-	}
-	return nil
-}
-
-func (x *DeleteJournalRequest) GetHeader() *Header {
-	if x != nil {
-		return x.Header
-	}
-	return nil
-}
-
-func (x *DeleteJournalRequest) GetInForce() bool {
-	if x != nil {
-		return x.InForce
-	}
-	return false
-}
-
-// DeleteJournalResponse: the tombstone is durable, or the data is gone.
-type DeleteJournalResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DeleteJournalResponse) Reset() {
-	*x = DeleteJournalResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DeleteJournalResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DeleteJournalResponse) ProtoMessage() {}
-
-func (x *DeleteJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DeleteJournalResponse.ProtoReflect.Descriptor instead.
-func (*DeleteJournalResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{8}
-}
-
 // InstallConfigRequest passes a config on (M0). A node that never had the journal makes it, with this
 // config. The same again changes nothing; an older one than the installed one is refused with the newer
 // version (M1).
@@ -583,7 +393,7 @@ type InstallConfigRequest struct {
 
 func (x *InstallConfigRequest) Reset() {
 	*x = InstallConfigRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	mi := &file_qjm_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +405,7 @@ func (x *InstallConfigRequest) String() string {
 func (*InstallConfigRequest) ProtoMessage() {}
 
 func (x *InstallConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	mi := &file_qjm_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +418,7 @@ func (x *InstallConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallConfigRequest.ProtoReflect.Descriptor instead.
 func (*InstallConfigRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *InstallConfigRequest) GetJournal() *Journal {
@@ -627,7 +437,7 @@ type InstallConfigResponse struct {
 
 func (x *InstallConfigResponse) Reset() {
 	*x = InstallConfigResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	mi := &file_qjm_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +449,7 @@ func (x *InstallConfigResponse) String() string {
 func (*InstallConfigResponse) ProtoMessage() {}
 
 func (x *InstallConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	mi := &file_qjm_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +462,7 @@ func (x *InstallConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallConfigResponse.ProtoReflect.Descriptor instead.
 func (*InstallConfigResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 // LeaveJournalRequest tells a node that is no member any more to drop a journal's data (M8). Its config and
@@ -667,7 +477,7 @@ type LeaveJournalRequest struct {
 
 func (x *LeaveJournalRequest) Reset() {
 	*x = LeaveJournalRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	mi := &file_qjm_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +489,7 @@ func (x *LeaveJournalRequest) String() string {
 func (*LeaveJournalRequest) ProtoMessage() {}
 
 func (x *LeaveJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	mi := &file_qjm_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +502,7 @@ func (x *LeaveJournalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveJournalRequest.ProtoReflect.Descriptor instead.
 func (*LeaveJournalRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LeaveJournalRequest) GetJournal() *Journal {
@@ -711,7 +521,7 @@ type LeaveJournalResponse struct {
 
 func (x *LeaveJournalResponse) Reset() {
 	*x = LeaveJournalResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	mi := &file_qjm_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +533,7 @@ func (x *LeaveJournalResponse) String() string {
 func (*LeaveJournalResponse) ProtoMessage() {}
 
 func (x *LeaveJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	mi := &file_qjm_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +546,7 @@ func (x *LeaveJournalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveJournalResponse.ProtoReflect.Descriptor instead.
 func (*LeaveJournalResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 // GetStateRequest asks what a node holds of a journal, without promising anything.
@@ -750,7 +560,7 @@ type GetStateRequest struct {
 
 func (x *GetStateRequest) Reset() {
 	*x = GetStateRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[13]
+	mi := &file_qjm_v1_node_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +572,7 @@ func (x *GetStateRequest) String() string {
 func (*GetStateRequest) ProtoMessage() {}
 
 func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[13]
+	mi := &file_qjm_v1_node_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +585,7 @@ func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateRequest.ProtoReflect.Descriptor instead.
 func (*GetStateRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetStateRequest) GetJournalId() []byte {
@@ -825,7 +635,7 @@ type GetStateResponse struct {
 
 func (x *GetStateResponse) Reset() {
 	*x = GetStateResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[14]
+	mi := &file_qjm_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +647,7 @@ func (x *GetStateResponse) String() string {
 func (*GetStateResponse) ProtoMessage() {}
 
 func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[14]
+	mi := &file_qjm_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +660,7 @@ func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateResponse.ProtoReflect.Descriptor instead.
 func (*GetStateResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetStateResponse) GetNodeId() string {
@@ -971,7 +781,7 @@ type Damage struct {
 
 func (x *Damage) Reset() {
 	*x = Damage{}
-	mi := &file_qjm_v1_node_proto_msgTypes[15]
+	mi := &file_qjm_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +793,7 @@ func (x *Damage) String() string {
 func (*Damage) ProtoMessage() {}
 
 func (x *Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[15]
+	mi := &file_qjm_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +806,7 @@ func (x *Damage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Damage.ProtoReflect.Descriptor instead.
 func (*Damage) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{15}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Damage) GetSegment() uint64 {
@@ -1028,7 +838,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[16]
+	mi := &file_qjm_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +850,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[16]
+	mi := &file_qjm_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +863,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{16}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListSegmentsRequest) GetJournalId() []byte {
@@ -1093,7 +903,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[17]
+	mi := &file_qjm_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +915,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[17]
+	mi := &file_qjm_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +928,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{17}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -1165,7 +975,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_qjm_v1_node_proto_msgTypes[18]
+	mi := &file_qjm_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +987,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[18]
+	mi := &file_qjm_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1000,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{18}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Segment) GetFirstTxid() uint64 {
@@ -1247,7 +1057,7 @@ var File_qjm_v1_node_proto protoreflect.FileDescriptor
 const file_qjm_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"\x11qjm/v1/node.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/recovery.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xd6\x01\n" +
+	"\x0eGetInfoRequest\"\xea\x01\n" +
 	"\x0fGetInfoResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1d\n" +
@@ -1255,26 +1065,18 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"cluster_id\x18\x03 \x01(\fR\tclusterId\x12#\n" +
 	"\x05phase\x18\x04 \x01(\x0e2\r.qjm.v1.PhaseR\x05phase\x12*\n" +
 	"\bfounders\x18\x05 \x03(\v2\x0e.qjm.v1.MemberR\bfounders\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"\xc3\x01\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
+	"\x04full\x18\a \x01(\bR\x04full\"\xa8\x01\n" +
 	"\aJournal\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
 	"\x06config\x18\x03 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\x12\x18\n" +
-	"\adeleted\x18\x04 \x01(\bR\adeleted\x12)\n" +
-	"\bdeleting\x18\x05 \x01(\v2\r.qjm.v1.ClaimR\bdeleting\x12\x18\n" +
-	"\alearner\x18\x06 \x01(\bR\alearner\"\x15\n" +
+	"\adeleted\x18\x04 \x01(\bR\adeleted\x12\x18\n" +
+	"\alearner\x18\x06 \x01(\bR\alearnerJ\x04\b\x05\x10\x06R\bdeleting\"\x15\n" +
 	"\x13ListJournalsRequest\"C\n" +
 	"\x14ListJournalsResponse\x12+\n" +
 	"\bjournals\x18\x01 \x03(\v2\x0f.qjm.v1.JournalR\bjournals\"A\n" +
-	"\x14CreateJournalRequest\x12)\n" +
-	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x17\n" +
-	"\x15CreateJournalResponse\"\x88\x01\n" +
-	"\x14DeleteJournalRequest\x12-\n" +
-	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalB\x02\x18\x01R\ajournal\x12&\n" +
-	"\x06header\x18\x02 \x01(\v2\x0e.qjm.v1.HeaderR\x06header\x12\x19\n" +
-	"\bin_force\x18\x03 \x01(\bR\ainForce\"\x17\n" +
-	"\x15DeleteJournalResponse\"A\n" +
 	"\x14InstallConfigRequest\x12)\n" +
 	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x17\n" +
 	"\x15InstallConfigResponse\"@\n" +
@@ -1342,7 +1144,7 @@ func file_qjm_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_qjm_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_qjm_v1_node_proto_goTypes = []any{
 	(Phase)(0),                    // 0: qjm.v1.Phase
 	(*GetInfoRequest)(nil),        // 1: qjm.v1.GetInfoRequest
@@ -1350,56 +1152,47 @@ var file_qjm_v1_node_proto_goTypes = []any{
 	(*Journal)(nil),               // 3: qjm.v1.Journal
 	(*ListJournalsRequest)(nil),   // 4: qjm.v1.ListJournalsRequest
 	(*ListJournalsResponse)(nil),  // 5: qjm.v1.ListJournalsResponse
-	(*CreateJournalRequest)(nil),  // 6: qjm.v1.CreateJournalRequest
-	(*CreateJournalResponse)(nil), // 7: qjm.v1.CreateJournalResponse
-	(*DeleteJournalRequest)(nil),  // 8: qjm.v1.DeleteJournalRequest
-	(*DeleteJournalResponse)(nil), // 9: qjm.v1.DeleteJournalResponse
-	(*InstallConfigRequest)(nil),  // 10: qjm.v1.InstallConfigRequest
-	(*InstallConfigResponse)(nil), // 11: qjm.v1.InstallConfigResponse
-	(*LeaveJournalRequest)(nil),   // 12: qjm.v1.LeaveJournalRequest
-	(*LeaveJournalResponse)(nil),  // 13: qjm.v1.LeaveJournalResponse
-	(*GetStateRequest)(nil),       // 14: qjm.v1.GetStateRequest
-	(*GetStateResponse)(nil),      // 15: qjm.v1.GetStateResponse
-	(*Damage)(nil),                // 16: qjm.v1.Damage
-	(*ListSegmentsRequest)(nil),   // 17: qjm.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),  // 18: qjm.v1.ListSegmentsResponse
-	(*Segment)(nil),               // 19: qjm.v1.Segment
-	(*Member)(nil),                // 20: qjm.v1.Member
-	(*Config)(nil),                // 21: qjm.v1.Config
-	(*Claim)(nil),                 // 22: qjm.v1.Claim
-	(*Header)(nil),                // 23: qjm.v1.Header
-	(*Answer)(nil),                // 24: qjm.v1.Answer
-	(*Seal)(nil),                  // 25: qjm.v1.Seal
-	(*Position)(nil),              // 26: qjm.v1.Position
-	(CopyState)(0),                // 27: qjm.v1.CopyState
-	(*End)(nil),                   // 28: qjm.v1.End
+	(*InstallConfigRequest)(nil),  // 6: qjm.v1.InstallConfigRequest
+	(*InstallConfigResponse)(nil), // 7: qjm.v1.InstallConfigResponse
+	(*LeaveJournalRequest)(nil),   // 8: qjm.v1.LeaveJournalRequest
+	(*LeaveJournalResponse)(nil),  // 9: qjm.v1.LeaveJournalResponse
+	(*GetStateRequest)(nil),       // 10: qjm.v1.GetStateRequest
+	(*GetStateResponse)(nil),      // 11: qjm.v1.GetStateResponse
+	(*Damage)(nil),                // 12: qjm.v1.Damage
+	(*ListSegmentsRequest)(nil),   // 13: qjm.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),  // 14: qjm.v1.ListSegmentsResponse
+	(*Segment)(nil),               // 15: qjm.v1.Segment
+	(*Member)(nil),                // 16: qjm.v1.Member
+	(*Config)(nil),                // 17: qjm.v1.Config
+	(*Claim)(nil),                 // 18: qjm.v1.Claim
+	(*Answer)(nil),                // 19: qjm.v1.Answer
+	(*Seal)(nil),                  // 20: qjm.v1.Seal
+	(*Position)(nil),              // 21: qjm.v1.Position
+	(CopyState)(0),                // 22: qjm.v1.CopyState
+	(*End)(nil),                   // 23: qjm.v1.End
 }
 var file_qjm_v1_node_proto_depIdxs = []int32{
 	0,  // 0: qjm.v1.GetInfoResponse.phase:type_name -> qjm.v1.Phase
-	20, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
-	21, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
-	22, // 3: qjm.v1.Journal.deleting:type_name -> qjm.v1.Claim
-	3,  // 4: qjm.v1.ListJournalsResponse.journals:type_name -> qjm.v1.Journal
-	3,  // 5: qjm.v1.CreateJournalRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 6: qjm.v1.DeleteJournalRequest.journal:type_name -> qjm.v1.Journal
-	23, // 7: qjm.v1.DeleteJournalRequest.header:type_name -> qjm.v1.Header
-	3,  // 8: qjm.v1.InstallConfigRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 9: qjm.v1.LeaveJournalRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 10: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
-	22, // 11: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
-	24, // 12: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
-	16, // 13: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
-	25, // 14: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
-	19, // 15: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
-	26, // 16: qjm.v1.ListSegmentsResponse.purged:type_name -> qjm.v1.Position
-	27, // 17: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
-	26, // 18: qjm.v1.Segment.last:type_name -> qjm.v1.Position
-	28, // 19: qjm.v1.Segment.prev:type_name -> qjm.v1.End
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	16, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
+	17, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
+	3,  // 3: qjm.v1.ListJournalsResponse.journals:type_name -> qjm.v1.Journal
+	3,  // 4: qjm.v1.InstallConfigRequest.journal:type_name -> qjm.v1.Journal
+	3,  // 5: qjm.v1.LeaveJournalRequest.journal:type_name -> qjm.v1.Journal
+	3,  // 6: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
+	18, // 7: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
+	19, // 8: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
+	12, // 9: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
+	20, // 10: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
+	15, // 11: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
+	21, // 12: qjm.v1.ListSegmentsResponse.purged:type_name -> qjm.v1.Position
+	22, // 13: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
+	21, // 14: qjm.v1.Segment.last:type_name -> qjm.v1.Position
+	23, // 15: qjm.v1.Segment.prev:type_name -> qjm.v1.End
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_node_proto_init() }
@@ -1415,7 +1208,7 @@ func file_qjm_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_node_proto_rawDesc), len(file_qjm_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
