@@ -361,6 +361,59 @@ func TestRecoverQuorum_IsResumed(t *testing.T) {
 	}
 }
 
+// Q3: of three survivors of seven one alone holds the end. It is never outvoted, and nobody cleans up what the one
+// holds that has to wait until it is a member again.
+func TestRecoverQuorum_OneSurvivorIsAhead(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 7}, func(b *bed) {
+		_, err := b.cl.CreateJournalWith(b.ctx, "all", libqjm.CreateOptions{Replicas: 7})
+		require.NoError(b, err)
+		w, err := b.cl.OpenWriter(b.ctx, "all", libqjm.WriterOptions{})
+		require.NoError(b, err)
+		_, _, err = w.AppendBatch(b.ctx, texts(1, 10))
+		require.NoError(b, err)
+		require.NoError(b, w.Roll(b.ctx))
+		_, _, err = w.AppendBatch(b.ctx, texts(11, 12))
+		require.NoError(b, err)
+		b.Until(time.Minute, "all have it", func() bool {
+			st, err := b.cl.Status(b.ctx, "all")
+			return err == nil && !slices.ContainsFunc(st.Nodes, func(n libqjm.NodeStatus) bool { return n.Last != 12 })
+		})
+		for _, node := range []string{"n1", "n2"} {
+			b.Net.Partition(node, "client")
+		}
+		_, _, err = w.AppendBatch(b.ctx, texts(13, 20))
+		require.NoError(b, err)
+		b.abandon(w)
+		for i := 3; i < 7; i++ {
+			b.StopNode(i)
+		}
+		b.Net.HealAll()
+		b.cl = b.Client()
+		b.noLeader()
+		s, err := b.cl.Survey(b.ctx)
+		require.NoError(b, err)
+		p, err := libqjm.PlanRecovery(s, libqjm.RecoverOptions{})
+		require.NoError(b, err)
+		i := slices.IndexFunc(p.Journals, func(j libqjm.JournalPlan) bool { return j.Name == "all" })
+		require.Equal(b, []string{"n1", "n3"}, nodesOf(p.Journals[i].Members))
+		require.Equal(b, []string{"n2"}, nodesOf(p.Journals[i].Later))
+		_, notes, err := b.cl.RecoverQuorum(b.ctx, p.Digest, libqjm.RecoverOptions{})
+		require.NoError(b, err)
+		require.Len(b, notes, 1)
+		require.Contains(b, notes[0], "in use by journals j", "it has its majority, and names lost nodes")
+		pass(2 * time.Minute) // the leader looks after everything meanwhile
+		id := b.inCatalog("all").ID
+		page, err := b.Nodes[1].Segments(b.ctx, rpc.SegmentsRequest{Journal: id})
+		require.NoError(b, err)
+		require.NotEmpty(b, page.Segments, "n2 keeps what it holds")
+		require.Equal(b, 20, b.count("all"))
+		_, err = b.cl.ChangeMembers(b.ctx, "all", []string{"n1", "n2", "n3"}, libqjm.ChangeOptions{})
+		require.NoError(b, err)
+		require.NoError(b, b.cl.WaitForChange(b.ctx, "all", nil))
+		require.Equal(b, 20, b.count("all"))
+	})
+}
+
 // A cluster that has its majority is left alone, and so is a journal that has its own (Q6).
 func TestRecoverQuorum_WhatHasAMajorityIsLeftAlone(t *testing.T) {
 	run(t, testcluster.Options{Nodes: 5}, func(b *bed) {

@@ -38,7 +38,7 @@ func (f *unsafeFlags) check() error {
 func (a *app) unsafeCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "unsafe", Short: "For when a majority is lost for good",
-		Long: "For when a majority is lost for good. What is below can lose acknowledged transactions; it says which\nbeforehand. While the missing nodes can still come back, bring them back instead.",
+		Long: "For when a majority is lost for good. What is below can lose acknowledged transactions; it says\nwhich beforehand. While the missing nodes can still come back, bring them back instead.",
 	}
 	c.AddCommand(a.recoverQuorumCmd(), a.mutating(a.resetPeersCmd()))
 	return c
@@ -47,9 +47,9 @@ func (a *app) unsafeCmd() *cobra.Command {
 func (a *app) recoverQuorumCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "recover-quorum", Short: "Go on with the survivors of a lost majority: survey, plan, apply",
-		Long: `Go on with the survivors of a lost majority. First survey, which shows what is left; then plan, which
-says what would be done and what may be lost; then apply, with the plan's digest. Every node that
-does not answer is taken for lost: be sure that it is, and stays switched off.`,
+		Long: `Go on with the survivors of a lost majority. First survey, which shows what is left; then plan,
+which says what would be done and what may be lost; then apply, with the plan's digest. Every node
+that does not answer is taken for lost: be sure that it is, and stays switched off.`,
 		Example: `  qjmclient unsafe recover-quorum survey
   qjmclient unsafe recover-quorum plan
   qjmclient unsafe recover-quorum apply --plan-digest D --i-understand-data-loss`,
@@ -253,9 +253,9 @@ func (a *app) resetPeersCmd() *cobra.Command {
 	var peers []string
 	c := &cobra.Command{
 		Use: "reset-peers", Short: "Overwrite the members of one group on one node", Args: cobra.NoArgs,
-		Long: `Overwrite the members of one group on one node: of the catalog, or of the journal that --group names.
-It compares nothing and tells nobody else; recover-quorum does both. Without --plan-digest it prints
-the plan.`,
+		Long: `Overwrite the members of one group on one node: of the catalog, or of the journal that --group
+names. It compares nothing and tells nobody else; recover-quorum does both. Without --plan-digest it
+prints the plan.`,
 		Example: "  qjmclient unsafe reset-peers --node n1 --new-peers n1,n2\n  qjmclient unsafe reset-peers --group orders --node n1 --new-peers n1 --plan-digest D --i-understand-data-loss",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.resetPeers(cmd, f, group, node, peers)

@@ -102,7 +102,7 @@ func TestResetPeersCommand(t *testing.T) {
 
 // TestBraftVerbs: they do what our own commands do, and --conf is checked when it is given.
 func TestBraftVerbs(t *testing.T) {
-	cluster := testcluster.Start(t, testcluster.Options{Nodes: 4})
+	cluster := testcluster.Start(t, testcluster.Options{Nodes: 4, Tune: func(_ int, o *journalnode.Options) { o.WriterGoneAfter = 200 * time.Millisecond }})
 	c := clientOf(t, cluster)
 	addr := cluster.Endpoints()
 	c.ok("journal", "create", "a", "--replicas", "4")

@@ -70,3 +70,11 @@ func (g *Group) Standing() (members []Member, index, term uint64) {
 	}
 	return members, index, term
 }
+
+// FirstLog is the oldest entry that is in the log.
+func (g *Group) FirstLog() (uint64, error) {
+	if err := g.watch.check(); err != nil {
+		return 0, err
+	}
+	return g.stores.logs.FirstIndex()
+}
