@@ -256,7 +256,7 @@ func (a *app) resetPeersCmd() *cobra.Command {
 		Long: `Overwrite the members of one group on one node: of the catalog, or of the journal that --group
 names. It compares nothing and tells nobody else; recover-quorum does both. Without --plan-digest it
 prints the plan.`,
-		Example: "  qjmclient unsafe reset-peers --node n1 --new-peers n1,n2\n  qjmclient unsafe reset-peers --group orders --node n1 --new-peers n1 --plan-digest D --i-understand-data-loss",
+		Example: "  qjmclient unsafe reset-peers --node n1 --new-peers n1,n2\n  qjmclient unsafe reset-peers --group orders --node n1 --new-peers n1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.resetPeers(cmd, f, group, node, peers)
 		},
