@@ -71,7 +71,7 @@ func (n *Node) LearnAddresses(_ context.Context, req rpc.AddressesRequest) error
 		if m.ID == id.ID && m.Incarnation != id.Incarnation {
 			return &rpc.WrongNodeError{Node: m.ID, Got: m.Incarnation, Want: id.Incarnation}
 		}
-		next = append(next, givenAddress{Node: m.ID, Addr: m.Addr, Catalog: n.peers.inCatalog(m.ID), Flags: n.flagged(m.ID)})
+		next = append(next, givenAddress{Node: m.ID, Addr: m.Addr, Catalog: n.peers.inCatalog(m.ID), Flags: n.startedWith(m.ID)})
 	}
 	n.createMu.Lock() // one writer of the file at a time
 	defer n.createMu.Unlock()
@@ -102,10 +102,18 @@ func (n *Node) flagged(id quorum.NodeID) string {
 	return ""
 }
 
+// startedWith is flagged, and of this node itself at least where it listens.
+func (n *Node) startedWith(id quorum.NodeID) string {
+	if a := n.flagged(id); a != "" || id != n.opts.ID {
+		return a
+	}
+	return n.Addr()
+}
+
 // toldOwn is where this node is, as an operator said it, unless it was started with other flags since.
 func (n *Node) toldOwn() (string, bool) {
 	for _, g := range n.peers.givenAddresses() {
-		if g.Node == n.opts.ID && g.Flags != "" && g.Flags == n.flagged(g.Node) {
+		if g.Node == n.opts.ID && g.Flags == n.startedWith(g.Node) {
 			return g.Addr, true
 		}
 	}

@@ -22,6 +22,9 @@ import (
 // an operator who was shown a plan, and names it by its digest. The plan is written down first, on every
 // survivor, so that whoever goes on after a crash goes on with the same one. Each step may be repeated.
 
+// forceTimeout bounds how long the catalog's group may take to end.
+const forceTimeout = 30 * time.Second
+
 // unsafe is the node's part in recoveries.
 type unsafe struct {
 	turn sync.Mutex // one step at a time; taken before mu
@@ -111,7 +114,7 @@ func (n *Node) CarryOut(ctx context.Context, req rpc.CarryOutRequest) (string, e
 	}
 	switch req.Step {
 	case rpc.StepGroup:
-		return "", n.forceGroup(ctx, plan)
+		return "", n.forceGroup(plan)
 	case rpc.StepJournal:
 		return n.forceJournal(ctx, plan, req.Journal)
 	case rpc.StepFloor:
@@ -162,7 +165,7 @@ func (n *Node) recordPlan(req rpc.CarryOutRequest) error {
 
 // forceGroup gives the catalog's group the plan's members, on this node. The group is down meanwhile. A crash in
 // between leaves the old members or the new ones, and the plan as recorded: the same step again finishes it.
-func (n *Node) forceGroup(ctx context.Context, plan *quorumloss.Plan) error {
+func (n *Node) forceGroup(plan *quorumloss.Plan) error {
 	n.unsafe.turn.Lock()
 	defer n.unsafe.turn.Unlock()
 	next := n.recovery()
@@ -189,7 +192,7 @@ func (n *Node) forceGroup(ctx context.Context, plan *quorumloss.Plan) error {
 	for _, m := range ms {
 		voters = append(voters, serverID(m.ID, m.Incarnation))
 	}
-	if err := n.restartGroup(ctx, voters); err != nil {
+	if err := n.restartGroup(voters, plan.Kind == quorumloss.ResetPeers); err != nil {
 		return err
 	}
 	if err := n.keepRecovery(next); err != nil {
@@ -200,12 +203,15 @@ func (n *Node) forceGroup(ctx context.Context, plan *quorumloss.Plan) error {
 }
 
 // restartGroup ends the group, forces its members and leaves it down.
-func (n *Node) restartGroup(ctx context.Context, voters []raftgroup.ServerID) error {
+// Whoever asked for it may be gone by then: it is not left half done for that.
+func (n *Node) restartGroup(voters []raftgroup.ServerID, alone bool) error {
+	ctx, cancel := n.context(forceTimeout)
+	defer cancel()
 	g, err := n.control.member()
 	if err != nil {
 		return err
 	}
-	if leader, _ := g.Leader(); leader != "" && !slices.Contains(voters, leader) {
+	if leader, _ := g.Leader(); !mayBeForced(leader, n.identity().serverID(), voters, alone) {
 		return fmt.Errorf("%w: the catalog's group has a leader now, %s", rpc.ErrPlan, leader)
 	}
 	n.control.mu.Lock()
@@ -223,6 +229,14 @@ func (n *Node) restartGroup(ctx context.Context, voters []raftgroup.ServerID) er
 		return errors.Join(fmt.Errorf("%w: %w", rpc.ErrCatalogDown, err), n.runGroupAgain())
 	}
 	return nil
+}
+
+// mayBeForced: a group that has a leader has its majority, and is not forced. The survivors are forced in the
+// plan's order, so only behind the first of them may there be one: of the group as it was forced there. A leader
+// that was not forced itself was elected by the old members. With alone, the others are reset one by one, in any
+// order.
+func mayBeForced(leader, self raftgroup.ServerID, voters []raftgroup.ServerID, alone bool) bool {
+	return leader == "" || leader != self && slices.Contains(voters, leader) && (alone || voters[0] != self)
 }
 
 // runGroupAgain starts the group on what is in its store now.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/internal/quorumloss"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -126,19 +128,16 @@ func (a *app) survey(cmd *cobra.Command) error {
 			out.Nodes = append(out.Nodes, x)
 		}
 		// A survey shows everything, also where the plan would stop.
+		var skip, why []string
 		plan, err := libqjm.PlanRecovery(s, libqjm.RecoverOptions{})
-		if err != nil {
-			out.Stopped = err.Error()
-			var all []string
-			for _, j := range s.Journals {
-				all = append(all, j.Name)
-			}
-			plan, err = libqjm.PlanRecovery(s, libqjm.RecoverOptions{Skip: all})
+		for stopped, ok := errors.AsType[*quorumloss.StoppedError](err); ok; stopped, ok = errors.AsType[*quorumloss.StoppedError](err) {
+			skip, why = append(skip, stopped.Journal), append(why, fmt.Sprintf("journal %s: %v", stopped.Journal, stopped.Err))
+			plan, err = libqjm.PlanRecovery(s, libqjm.RecoverOptions{Skip: skip})
 		}
 		if err != nil {
 			return err
 		}
-		out.Group, out.Journals = plan.Group, plan.Journals
+		out.Group, out.Journals, out.Stopped = plan.Group, plan.Journals, strings.Join(why, "; ")
 		return a.print(cmd, out, func(w io.Writer) error { return printSurvey(w, out) })
 	})
 }
