@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/membership"
 	"github.com/quorumjournal/qjm/recovery"
@@ -40,7 +41,8 @@ type driver struct {
 	since  time.Time
 	note   string
 	warned string
-	moved  rpc.Seal // what this driver sealed itself: nodes may have forgotten it
+	moved  rpc.Seal  // what this driver sealed itself: nodes may have forgotten it
+	taught time.Time // when the learners were last asked to go on copying
 }
 
 func (n *Node) newDriver(ctl decider, id segments.JournalID) *driver {
@@ -70,9 +72,7 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 	case membership.Nothing:
 		return false, nil
 	case membership.Wait:
-		s.Learner = true
-		err := d.each(ctx, a.Learners, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
-		return false, errors.Join(err, d.setNote(ctx, j, a.Why))
+		return false, errors.Join(d.teach(ctx, a.Learners, s), d.setNote(ctx, j, a.Why))
 	case membership.Install:
 		s.Config, s.Learner = a.Config, j.Change != nil && j.Change.Stage == catalog.StageLearning
 		return true, d.each(ctx, a.On, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
@@ -106,6 +106,21 @@ func (d *driver) warn(err error) {
 		d.warned = why
 		d.log.Warn("a journal's members cannot be seen to now; tried again soon", "stage", d.stage, "err", err)
 	}
+}
+
+// teachEvery is how often learners are asked again: a node copies a journal that it is no member of for
+// rpc.LearnFor only, and forgets that it does when it restarts.
+const teachEvery = 5 * time.Second
+
+// teach keeps the learners copying while the change waits for them. One that was a member before has the config
+// already, so that nothing else would tell it (M6, M8).
+func (d *driver) teach(ctx context.Context, learners []quorum.Member, s rpc.JournalSummary) error {
+	if len(learners) == 0 || time.Since(d.taught) < teachEvery {
+		return nil
+	}
+	d.taught = time.Now()
+	s.Learner = true
+	return d.each(ctx, learners, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
 }
 
 func (d *driver) setNote(ctx context.Context, j catalog.Journal, why string) error {
@@ -204,7 +219,8 @@ func formerMembers(j catalog.Journal) []quorum.Member {
 type told struct {
 	member quorum.Member
 	state  rpc.JournalState
-	list   []rpc.SegmentInfo
+	list   rpc.SegmentsPage // all pages
+	held   []rpc.HeldSnapshot
 	none   bool // it does not have the journal
 	err    error
 }
@@ -230,7 +246,10 @@ func (d *driver) ask(ctx context.Context, m quorum.Member, id segments.JournalID
 	case t.err == nil && t.state.Incarnation != m.Incarnation:
 		t.err = &rpc.WrongNodeError{Node: m.ID, Got: m.Incarnation, Want: t.state.Incarnation} // N1
 	case t.err == nil:
-		t.list, t.err = rpc.AllSegments(ctx, id, p.Segments)
+		if t.list, t.err = rpc.WholeList(ctx, id, p.Segments); t.err == nil {
+			l, _ := p.Snapshots(ctx, id) // one whose snapshots cannot be read holds none that would count
+			t.held = l.Held
+		}
 	}
 	return t
 }
@@ -245,7 +264,7 @@ func endBefore(j catalog.Journal, lists map[quorum.Key]told) (segments.End, bool
 		return segments.End{}, true
 	}
 	for _, t := range lists {
-		for _, s := range t.list {
+		for _, s := range t.list.Segments {
 			if s.First == j.Change.Seal.Segment && s.Epoch >= j.Change.Seal.Epoch && s.Prev.Next() == s.First {
 				return s.Prev, true
 			}
@@ -263,7 +282,7 @@ func (t told) report(j catalog.Journal, before segments.End, known bool, gone ti
 	}
 	st := t.state
 	r := membership.Report{
-		Heard: true, Config: st.Summary.Config, Promised: st.Promised, DataKnown: st.DataKnown, HasData: len(t.list) > 0,
+		Heard: true, Config: st.Summary.Config, Promised: st.Promised, DataKnown: st.DataKnown, HasData: len(t.list.Segments)+len(t.held) > 0,
 		WriterHeard: st.SinceWriter > 0 && st.SinceWriter <= gone || st.SinceWriter == 0 && st.Up <= gone,
 	}
 	if st.Poisoned != "" {
@@ -283,20 +302,20 @@ func (t told) report(j catalog.Journal, before segments.End, known bool, gone ti
 	if outByForce(j, t.member) {
 		r.HasData = false // nobody cleans up what may be all that is left of something
 	}
-	next := segments.TxID(1)
-	r.HoldsBefore = known && before.IsZero()
-	for _, s := range t.list {
+	for _, s := range t.list.Segments {
 		if s.First == r.Seal.Segment && s.Epoch >= r.Seal.Epoch {
 			r.Before = s.Prev
 		}
-		if s.First != next || s.State != recovery.Finalized {
-			continue
-		}
-		next = s.Last.TxID + 1
-		r.Finalized = s.Last.TxID
-		if known && s.Last == before.Position() {
-			r.HoldsBefore = true
-		}
+	}
+	last, ended := t.finalized(before)
+	r.Finalized = last
+	r.HoldsBefore = known && (ended || before.IsZero())
+	if purged := t.list.Purged; purged.TxID > 0 {
+		// What the purge point covers is in the snapshot. A purge point with nothing behind it does not count: a
+		// majority of such nodes could not tell what to go on from (C5).
+		beyond := j.Change != nil && j.Change.Seal.Segment > 0 && purged.TxID >= j.Change.Seal.Segment
+		covers := last > purged.TxID && (beyond || known && purged == before.Position())
+		r.HoldsBefore = (r.HoldsBefore || covers) && t.holdsListed(j.Snapshots)
 	}
 	return r
 }
@@ -307,5 +326,32 @@ func outByForce(j catalog.Journal, m quorum.Member) bool {
 	i := slices.IndexFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(m) })
 	return i >= 0 && slices.ContainsFunc(j.History, func(h catalog.HistoryEntry) bool {
 		return h.Kind == catalog.Forced && h.Version == j.Former[i].Version
+	})
+}
+
+// finalized returns the end of the finalized segments that are there without a hole, from the purge point on,
+// and whether one of them has that end (M4). A segment may begin below the purge point: a snapshot was
+// installed in the middle of it (C3).
+func (t told) finalized(before segments.End) (last segments.TxID, ended bool) {
+	last = t.list.Purged.TxID
+	for _, s := range t.list.Segments {
+		if s.State != recovery.Finalized || s.First > last+1 || s.Last.TxID <= last {
+			continue
+		}
+		last = s.Last.TxID
+		ended = ended || s.Last == before.Position()
+	}
+	return last, ended
+}
+
+// holdsListed: the newest listed snapshot is there, verified by that node.
+func (t told) holdsListed(listed []catalog.Snapshot) bool {
+	if len(listed) == 0 {
+		return false
+	}
+	l := listed[0] // newest first
+	want := snapshot.Snapshot{TxID: l.TxID, At: l.FrameLast, Size: int64(l.Size), Checksum: l.Checksum, Epoch: l.Epoch}
+	return slices.ContainsFunc(t.held, func(h rpc.HeldSnapshot) bool {
+		return h.Snapshot == want && h.Verified && h.Problem == ""
 	})
 }

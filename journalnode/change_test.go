@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,9 +14,11 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/journalnode"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/libqjm"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -114,6 +118,139 @@ func (d *desk) until(what string, leader int, done func(catalog.Journal) bool) {
 	})
 	_ = last // a round may fail; what counts is where it leads
 }
+
+// apply tells every node that has the journal what is listed, as its catalog would.
+func (d *desk) apply() {
+	j, _ := d.Journal(d.id)
+	var listed []snapshot.Snapshot
+	for _, s := range j.Snapshots {
+		listed = append(listed, snapshot.Snapshot{TxID: s.TxID, At: s.FrameLast, Size: int64(s.Size), Checksum: s.Checksum, Epoch: s.Epoch})
+	}
+	for _, n := range d.Nodes {
+		if n != nil {
+			_ = n.SetListedSnapshots(d.id, listed) // one that does not have the journal yet is told again
+		}
+	}
+}
+
+// purgedAt saves a snapshot, has it listed, and waits until nodes have purged up to a txid.
+func (d *desk) purgedAt(cl *libqjm.Client, txid, to segments.TxID, is ...int) {
+	d.Helper()
+	snap, err := cl.SaveSnapshot(d.ctx, "m", txid, strings.NewReader(fmt.Sprint("state at ", txid)))
+	require.Error(d, err, "the nodes' own catalog does not know the journal")
+	d.must(&catalog.ListSnapshot{Target: d.target(), Holders: d.membersOf(is...), Snapshot: catalog.Snapshot{
+		TxID: snap.TxID, FrameLast: snap.At, Size: uint64(snap.Size), Checksum: snap.Checksum, Epoch: snap.Epoch,
+	}})
+	d.apply()
+	for _, i := range is {
+		d.Until(time.Minute, "purged", func() bool {
+			l, err := d.Nodes[i].Snapshots(d.ctx, d.id)
+			return err == nil && l.Purged.TxID == to
+		})
+	}
+}
+
+// M4, C5: the members of a purged journal are changed, with a writer and without one. What the new ones lack of
+// the log is in the newest listed snapshot, which they hold; with all of the old ones switched off nothing is
+// gone.
+func TestM4_PurgedJournal(t *testing.T) {
+	for _, live := range []bool{true, false} {
+		t.Run(fmt.Sprintf("live writer %v", live), func(t *testing.T) {
+			run(t, testcluster.Options{Nodes: 6, Tune: noMargin}, func(b *bed) {
+				d := b.newDesk("m", 0, 1, 2)
+				cl := b.Client()
+				w := d.segments(cl, 6)
+				d.purgedAt(cl, 60, 50, 0, 1, 2)
+				if !live {
+					require.NoError(b, w.Close(b.ctx))
+					b.wait(time.Minute) // no writer is heard any more
+				}
+				d.begin(3, 4, 5)
+				d.until("members 3, 4, 5", 0, func(j catalog.Journal) bool { d.apply(); return over(j) })
+				for i := range 3 {
+					b.StopNode(i)
+				}
+				if live {
+					_, err := w.Append(b.ctx, []byte("x"))
+					require.NoError(b, err)
+					require.NoError(b, w.Close(b.ctx))
+				}
+				b.StopNode(3) // any two of the new ones can go on
+				again, err := cl.OpenWriter(b.ctx, "m", libqjm.WriterOptions{})
+				require.NoError(b, err)
+				require.GreaterOrEqual(b, again.FirstTxID(), libqjm.TxID(61))
+				require.NoError(b, again.Close(b.ctx))
+				r, err := cl.OpenSnapshot(b.ctx, "m", 60)
+				require.NoError(b, err)
+				content, err := io.ReadAll(r)
+				require.NoError(b, err)
+				require.Equal(b, "state at 60", string(content))
+				require.NoError(b, r.Close())
+			})
+		})
+	}
+}
+
+// M8, C5: nodes that left a purged journal keep nothing of it, its snapshot included, though they go on hearing
+// what is listed; and come back as if they had never been there.
+func TestM8_LeavesAPurgedJournalAndComesBack(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 6, Tune: noMargin}, func(b *bed) {
+		d := b.newDesk("m", 0, 1, 2)
+		cl := b.Client()
+		w := d.segments(cl, 6)
+		d.purgedAt(cl, 60, 50, 0, 1, 2)
+		d.begin(3, 4, 5)
+		d.until("members 3, 4, 5", 0, func(j catalog.Journal) bool { d.apply(); return over(j) })
+		kept := func(i int) (n int) {
+			l, err := d.Nodes[i].Snapshots(d.ctx, d.id)
+			require.NoError(b, err)
+			return len(l.Held)
+		}
+		gone := func(catalog.Journal) bool {
+			d.apply()
+			for i := range 3 {
+				if d.bytesOn(i) > 0 || kept(i) > 0 {
+					return false
+				}
+			}
+			return true
+		}
+		d.until("clean-up", 3, gone)
+		b.wait(10 * time.Second)
+		require.True(b, gone(catalog.Journal{}), "what is listed is not fetched again")
+
+		_, err := w.Append(b.ctx, []byte("x"))
+		require.NoError(b, err)
+		d.begin(0, 1, 2)
+		d.until("members 0, 1, 2", 3, func(j catalog.Journal) bool { d.apply(); return over(j) })
+		for i := 3; i < 6; i++ {
+			b.StopNode(i)
+		}
+		_, err = w.Append(b.ctx, []byte("x"))
+		require.NoError(b, err)
+		for i := range 3 {
+			require.Equal(b, 1, kept(i))
+		}
+		require.NoError(b, w.Close(b.ctx))
+	})
+}
+
+// segments writes n finalized segments of ten txns, and one more that stays open.
+func (d *desk) segments(cl *libqjm.Client, n int) *libqjm.Writer {
+	d.Helper()
+	w, err := cl.OpenWriter(d.ctx, "m", libqjm.WriterOptions{})
+	require.NoError(d, err)
+	for range n {
+		for range 10 {
+			_, err := w.Append(d.ctx, []byte("x"))
+			require.NoError(d, err)
+		}
+		require.NoError(d, w.Roll(d.ctx))
+	}
+	return w
+}
+
+func noMargin(_ int, o *journalnode.Options) { o.Retain = snapshots.Margin{Txns: -1, Bytes: -1} }
 
 func over(j catalog.Journal) bool { return j.Change == nil }
 

@@ -112,6 +112,7 @@ func (n *Node) runControl() {
 	n.onCatalog(n.takeAddresses)
 	n.onCatalog(n.announce)
 	n.onCatalog(n.installOwn)
+	n.onCatalog(n.followCatalog)
 	n.lead(g)
 }
 

@@ -14,59 +14,108 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/journalnode/snapshots"
-	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
 // purgeStep bounds how many segments go in one task of the owner: appends wait behind it.
 const purgeStep = 8
 
+// snapshotRounds is how many ticks of the snapshot loop pass between two full looks at a journal in which
+// nothing changed that is known to count: uploads and downloads end by the clock.
+const snapshotRounds = 10
+
 // snapshotLog is what the snapshot loop remembers of a journal.
 type snapshotLog struct {
-	compared time.Time // with the peers' purge points
-	said     string    // the last error: said once, not with each try
+	compared  time.Time // with the peers' purge points
+	said      string    // the last error: said once, not with each try
+	overrun   string    // the pins that are known to need too much: said once
+	structure uint64    // of the log, when it was looked after
+	round     uint64    // when that was
+	failed    bool
+	// scrubbed is when each snapshot here was last read in full.
+	scrubbed map[segments.TxID]time.Time
 }
 
 // snapshotLoop keeps what is listed: it gets and verifies the newest listed snapshot, starts from it where
-// the peers have purged what this node lacks (C3), and purges what is covered (C2, C5).
+// the peers have purged what this node lacks (C3), and purges what is covered (C2, C5). News are of one
+// journal and cost a look at that one; a tick looks at those where something may have changed.
 func (n *Node) snapshotLoop() {
 	tick := time.NewTicker(n.opts.SnapshotEvery)
 	defer tick.Stop()
-	logs := map[segments.JournalID]snapshotLog{}
-	for {
+	logs := map[segments.JournalID]*snapshotLog{}
+	for round := uint64(0); ; {
+		var due []*owner
 		select {
 		case <-tick.C:
+			round++
+			if err := n.desk.endIdle(n.opts.UploadIdle); err != nil {
+				n.log.Warn("an upload was closed badly", "err", err)
+			}
+			for _, o := range n.allOwners() {
+				if log := logs[o.j.ID()]; log == nil || n.snapshotsStale(o, *log, round) {
+					due = append(due, o)
+				}
+			}
 		case <-n.snapshotWake:
+			due = n.takeDue()
 		case <-n.stopping:
 			return
 		}
-		if err := n.desk.endIdle(n.opts.UploadIdle); err != nil {
-			n.log.Warn("an upload was closed badly", "err", err)
-		}
-		for _, o := range n.allOwners() {
-			id := o.j.ID()
-			log := logs[id]
-			err := n.keepSnapshots(o, &log)
+		for _, o := range due {
+			log := logs[o.j.ID()]
+			if log == nil {
+				log = &snapshotLog{}
+				logs[o.j.ID()] = log
+			}
+			view, _ := o.j.Watch() // before: what changes meanwhile is looked at again
+			log.structure, log.round = view.Structure, round
+			err := n.keepSnapshots(o, log)
 			select {
 			case <-n.stopping:
 				return
 			default:
 			}
+			log.failed = err != nil
 			if text := fmt.Sprint(err); text != log.said && err != nil {
 				o.log.Log(context.Background(), slog.LevelWarn, "snapshots are not in order and will be tried again", "err", err)
 				log.said = text
 			} else if err == nil {
 				log.said = ""
 			}
-			logs[id] = log
 		}
 	}
+}
+
+// takeDue returns the journals of which there are news.
+func (n *Node) takeDue() []*owner {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var due []*owner
+	for id := range n.snapshotDue {
+		if o := n.owners[id]; o != nil {
+			due = append(due, o)
+		}
+	}
+	clear(n.snapshotDue)
+	return due
+}
+
+// snapshotsStale reports, at next to no cost, whether a journal is to be looked after though there are no news
+// of it.
+func (n *Node) snapshotsStale(o *owner, log snapshotLog, round uint64) bool {
+	listed := o.j.Listed()
+	if len(listed) == 0 {
+		return false
+	}
+	view, _ := o.j.Watch()
+	return log.failed || view.Structure != log.structure || round-log.round >= snapshotRounds ||
+		time.Since(log.compared) >= n.opts.CompareEvery && o.j.Needs() <= listed[len(listed)-1].At.TxID
 }
 
 // keepSnapshots looks after one journal. Each step goes on without the one before.
 func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 	listed := o.j.Listed()
-	if len(listed) == 0 || o.j.Usable() != nil || o.j.Summary().Deleted {
+	if len(listed) == 0 || o.j.Usable() != nil || !n.keepsData(o) {
 		return nil
 	}
 	ctx, cancel := n.context(n.opts.ScrubEvery)
@@ -76,16 +125,22 @@ func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 		return err
 	}
 	newest := listed[len(listed)-1]
-	errs := []error{n.getSnapshot(ctx, o, store, newest), n.verifyOne(store, listed)}
-	if time.Since(log.compared) >= n.opts.CompareEvery || o.j.Incomplete() {
+	errs := []error{n.getSnapshot(ctx, o, store, newest), n.verifyOne(store, listed), n.scrubSnapshots(store, listed, log)}
+	if o.j.Needs() <= newest.At.TxID && (time.Since(log.compared) >= n.opts.CompareEvery || o.j.Incomplete()) {
 		errs = append(errs, n.installIfBehind(ctx, o))
 		log.compared = time.Now()
 	}
-	errs = append(errs, n.purge(ctx, o), n.dispose(o, store, listed))
+	errs = append(errs, n.purge(ctx, o, log), n.dispose(o, store, listed))
 	errs = append(errs, store.Cleanup(snapshots.Cleanup{
 		WrittenBefore: time.Now().Add(-n.opts.UploadKeep).UnixMilli(), Below: newest.TxID,
 	}))
 	return errors.Join(errs...)
+}
+
+// keepsData: the node is a member, or a learner under way. One that has left goes on hearing what is listed, and
+// keeps nothing but config and promise (M8).
+func (n *Node) keepsData(o *owner) bool {
+	return o.j.Summary().Config.Has(n.opts.ID, o.j.Self().Incarnation) || time.Now().UnixNano() <= o.learnUntil.Load()
 }
 
 func heldAs(store *snapshots.Store, txid segments.TxID) (snapshots.Info, bool) {
@@ -135,21 +190,30 @@ func (n *Node) fetchSnapshot(ctx context.Context, o *owner, store *snapshots.Sto
 	}
 	defer func() { _ = u.Close() }() // what is there is resumed, or was finished
 	errs := []error{rpc.ErrNoSource}
-	for _, p := range n.opts.InitialCluster {
-		if p.ID == n.opts.ID {
-			continue
-		}
-		err := n.fetchFrom(ctx, p.ID, o.j.ID(), u, snap)
+	for _, id := range n.sources(o) {
+		err := n.fetchFrom(ctx, id, o.j.ID(), u, snap)
 		if err == nil {
 			_, err = u.Finish(snap.Size, snap.Checksum)
 			if err == nil {
-				o.log.Info("snapshot copied from a peer", "snapshot", snap.ID(), "source", p.ID)
+				o.log.Info("snapshot copied from a peer", "snapshot", snap.ID(), "source", id)
 			}
 			return err
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+		errs = append(errs, fmt.Errorf("%s: %w", id, err))
 	}
 	return errors.Join(errs...)
+}
+
+// sources are the other members of a journal, by the config that is installed here: also for a learner, which
+// is none of them.
+func (n *Node) sources(o *owner) []quorum.NodeID {
+	var ids []quorum.NodeID
+	for _, m := range o.j.Summary().Config.Members() {
+		if m.ID != n.opts.ID && !slices.Contains(ids, m.ID) {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
 }
 
 func (n *Node) fetchFrom(ctx context.Context, id quorum.NodeID, j segments.JournalID, u *snapshots.Upload, snap snapshots.Snapshot) error {
@@ -203,14 +267,41 @@ func (n *Node) verifyOne(store *snapshots.Store, listed []snapshots.Snapshot) er
 	return nil
 }
 
+// scrubSnapshots reads listed snapshots again, each every ScrubEvery (A2): the log before them is gone, or about
+// to go. A bad one is unknown from then on, and is copied from a peer.
+func (n *Node) scrubSnapshots(store *snapshots.Store, listed []snapshots.Snapshot, log *snapshotLog) error {
+	next := map[segments.TxID]time.Time{}
+	var errs []error
+	for _, snap := range listed {
+		h, ok := heldAs(store, snap.TxID)
+		if !ok || h.Snapshot != snap || !h.Verified {
+			continue
+		}
+		at, seen := log.scrubbed[snap.TxID]
+		if !seen {
+			at = time.Now() // it was verified a moment ago
+		} else if time.Since(at) >= n.opts.ScrubEvery {
+			errs = append(errs, store.Verify(snap.TxID, n.slowly))
+			at = time.Now()
+		}
+		next[snap.TxID] = at
+	}
+	log.scrubbed = next
+	return errors.Join(errs...)
+}
+
 // purge removes what may go, a few segments at a time.
-func (n *Node) purge(ctx context.Context, o *owner) error {
+func (n *Node) purge(ctx context.Context, o *owner, log *snapshotLog) error {
 	o.j.LoadInfos()
+	k := o.kept.get()
 	for {
-		req := journal.PurgeRequest{Margin: n.opts.Retain, Pins: n.pinsOf(o.j.ID()), PinBytesMax: n.opts.PinBytesMax, Max: purgeStep}
+		req := journal.PurgeRequest{Margin: k.margin, Pins: k.pins, PinBytesMax: n.opts.PinBytesMax, Max: purgeStep}
 		res, err := ask(ctx, o, func(j *journal.Journal) (journal.PurgeResult, error) { return j.Purge(req) })
-		for _, p := range res.Overrun {
-			o.log.Warn("a learner needs more of the log than is kept for it; it starts from a snapshot again", "learner", p.Node, "from", p.From)
+		if said := fmt.Sprint(res.Overrun); said != log.overrun {
+			log.overrun = said
+			for _, p := range res.Overrun {
+				o.log.Warn("a learner needs more of the log than is kept for it; it starts from a snapshot again", "learner", p.Node, "from", p.From)
+			}
 		}
 		if errors.Is(err, snapshots.ErrDivergence) {
 			n.metrics.divergences.Inc()
@@ -250,18 +341,15 @@ func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
 	need := o.j.Needs()
 	lists := map[quorum.NodeID]rpc.SegmentsPage{}
 	var errs []error
-	for _, p := range n.opts.InitialCluster {
-		if p.ID == n.opts.ID {
-			continue
-		}
-		page, err := n.listOf(ctx, p.ID, o.j.ID())
+	for _, id := range n.sources(o) {
+		page, err := n.listOf(ctx, id, o.j.ID())
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+			errs = append(errs, fmt.Errorf("%s: %w", id, err))
 			continue
 		}
-		lists[p.ID] = page
+		lists[id] = page
 	}
-	behind := purgedBy(need, lists)
+	behind := journal.PurgedBy(need, lists)
 	if behind == 0 {
 		return errors.Join(errs...)
 	}
@@ -285,36 +373,4 @@ func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
 			"purged", plan.Point, "aside", plan.SetAside, "removed", plan.Remove)
 	}
 	return err
-}
-
-// purgedBy returns how far the peers have purged, if the segment that holds a txid cannot be had from any of
-// them any more, and 0 otherwise. A copy in progress counts as there unless a later segment is finalized
-// somewhere: then it is a leftover.
-func purgedBy(need segments.TxID, peers map[quorum.NodeID]rpc.SegmentsPage) segments.TxID {
-	var purged, finalized segments.TxID
-	for _, page := range peers {
-		purged = max(purged, page.Purged.TxID)
-		for _, s := range page.Segments {
-			if s.State == recovery.Finalized {
-				finalized = max(finalized, s.Last.TxID)
-			}
-		}
-	}
-	if purged < need {
-		return 0
-	}
-	for _, page := range peers {
-		for _, s := range page.Segments {
-			switch {
-			case s.First > need:
-			case s.State == recovery.Finalized && s.Last.TxID >= need:
-				if s.Last.TxID > page.Purged.TxID { // else it is about to go
-					return 0
-				}
-			case s.State == recovery.InProgress && s.First > finalized:
-				return 0
-			}
-		}
-	}
-	return purged
 }

@@ -66,6 +66,9 @@ var (
 	ErrClosed = errors.New("libqjm: closed")
 	// ErrQueueFull: as many bytes wait as may; the context ended before there was room.
 	ErrQueueFull = errors.New("libqjm: write queue is full")
+	// ErrQuota: the journal's log has its quota on so many nodes that nothing more is committed, until it is purged
+	// there, or the quota is raised.
+	ErrQuota = rpc.ErrQuota
 	// ErrCorrupt: frames that cannot be read, on every node that was tried.
 	ErrCorrupt = segments.ErrCorrupt
 )

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -349,6 +351,57 @@ func ExampleClient_Recover() {
 	fmt.Printf("recovered in epoch %d: the last txid is %d\n", rec.Epoch, rec.LastTx)
 	// Output:
 	// recovered in epoch 2: the last txid is 2
+}
+
+// The state after transaction 3 is saved and listed: the log up to it may go. Another program starts from it.
+func ExampleClient_SaveSnapshot() {
+	ctx, cluster := startCluster()
+	defer cluster.stop()
+	client := cluster.client("orders")
+	w, err := client.OpenWriter(ctx, "orders", libqjm.WriterOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, _, err := w.AppendBatch(ctx, [][]byte{[]byte("a"), []byte("b"), []byte("c"), []byte("d")}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := client.SaveSnapshot(ctx, "orders", 3, strings.NewReader("abc")); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	snap, err := client.LatestSnapshot(ctx, "orders")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	state, err := client.OpenSnapshot(ctx, "orders", snap.TxID)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	content, err := io.ReadAll(state)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("the state after txid %d is %s\n", snap.TxID, content)
+	r, err := client.OpenReader(ctx, "orders", libqjm.ReaderOptions{From: snap.TxID + 1, Linearizable: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	txn, err := r.Next(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("then comes txid %d: %s\n", txn.ID, txn.Data)
+	// Output:
+	// the state after txid 3 is abc
+	// then comes txid 4: d
 }
 
 // exampleCluster is three nodes on loopback, for the examples. In life they are processes: journalnode.

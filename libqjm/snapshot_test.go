@@ -19,6 +19,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/memnet"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
@@ -28,19 +29,16 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// catalog stands for the catalog's list of snapshots: it refuses what is older, and tells every node that
-// runs (C1, C2).
+// catalog is a bed whose catalog is asked for snapshots.
 type catalog struct {
 	*bed
-	mu     sync.Mutex
-	id     segments.JournalID
-	listed []snapshots.Snapshot
+	id segments.JournalID
 }
 
 // noMargin has nodes keep nothing that is covered.
 func noMargin(_ int, o *journalnode.Options) { o.Retain = snapshots.Margin{Txns: -1, Bytes: -1} }
 
-// runSnapshots is run with a catalog, and without a margin.
+// runSnapshots is run without a margin.
 func runSnapshots(t *testing.T, opts testcluster.Options, f func(c *catalog)) {
 	t.Helper()
 	if opts.Tune == nil {
@@ -51,38 +49,11 @@ func runSnapshots(t *testing.T, opts testcluster.Options, f func(c *catalog)) {
 		js, err := b.Nodes[0].Journals(b.ctx)
 		require.NoError(b, err)
 		c.id = js[0].ID
-		b.cl.SetLister(c.list)
 		f(c)
 	})
 }
 
-func (c *catalog) list(_ context.Context, id segments.JournalID, version uint64, snap libqjm.Snapshot) error {
-	c.mu.Lock()
-	if n := len(c.listed); n > 0 && c.listed[n-1].TxID >= snap.TxID {
-		c.mu.Unlock()
-		return errors.New("older than the last")
-	}
-	c.listed = append(c.listed, snap)
-	c.mu.Unlock()
-	if id != c.id || version != 1 {
-		return fmt.Errorf("listed under journal %s, config %d", id, version)
-	}
-	c.apply()
-	return nil
-}
-
-// apply is what a node's catalog does with an entry, and again after a restart.
-func (c *catalog) apply() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, n := range c.Nodes {
-		if n != nil && len(c.listed) > 0 {
-			require.NoError(c, n.SetListedSnapshots(c.id, slices.Clone(c.listed)))
-		}
-	}
-}
-
-// start runs a node again, with what the catalog lists.
+// start runs a node again, and waits until it has its journal.
 func (c *catalog) start(i int) {
 	c.Helper()
 	c.StartNode(i)
@@ -90,7 +61,6 @@ func (c *catalog) start(i int) {
 		_, err := c.Nodes[i].State(c.ctx, c.id)
 		return err == nil
 	})
-	c.apply()
 }
 
 // segmentsTo writes finalized segments of ten up to a txid, and leaves the last one open.
@@ -225,13 +195,15 @@ func TestC5_PurgePointSurvives(t *testing.T) {
 
 // A1: a node that has purged does not pull again what a peer still has, and one that has not keeps it.
 func TestA1_PurgedIsNotPulledAgain(t *testing.T) {
-	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
+	only := func(i int, o *journalnode.Options) {
+		if i == 0 {
+			noMargin(i, o) // the others keep all of it
+		}
+	}
+	runSnapshots(t, testcluster.Options{Tune: only}, func(c *catalog) {
 		w := c.writer()
 		c.segmentsTo(w, 40)
 		c.everywhere(40)
-		c.cl.SetLister(func(_ context.Context, id segments.JournalID, _ uint64, snap libqjm.Snapshot) error {
-			return c.Nodes[0].SetListedSnapshots(id, []snapshots.Snapshot{snap}) // the others lag
-		})
 		c.save(35, state(10))
 		c.untilPurged(30, 0)
 		pass(10 * time.Second)
@@ -530,8 +502,48 @@ func TestC1_NodeVouches(t *testing.T) {
 
 		_, err = n.PutSnapshot(c.ctx, rpc.SnapshotPiece{Journal: c.id, ID: snap.ID(), Bytes: []byte("x"), CRC: 1})
 		require.ErrorIs(c, err, rpc.ErrSnapshotChunk)
+		piece := rpc.SnapshotPiece{Journal: c.id, ID: snap.ID(), Bytes: make([]byte, rpc.SnapshotChunkMax+1)}
+		_, err = n.PutSnapshot(c.ctx, piece)
+		require.ErrorIs(c, err, rpc.ErrBadRequest, "too large a piece")
 		_, err = n.ReadSnapshot(c.ctx, rpc.SnapshotRead{Journal: c.id, Snapshot: wrong, Length: 1})
 		require.ErrorIs(c, err, rpc.ErrNoSnapshot)
+	})
+}
+
+// C1, F3: a node that holds the snapshot already, and has to verify it first, vouches for it as it stands when it
+// answers: it has promised another writer meanwhile.
+func TestC1_GateIsPassedWithTheAnswer(t *testing.T) {
+	tune := func(i int, o *journalnode.Options) {
+		noMargin(i, o)
+		o.ScrubRate = 1 << 10
+	}
+	runSnapshots(t, testcluster.Options{Tune: tune}, func(c *catalog) {
+		w := c.writer()
+		c.segmentsTo(w, 20)
+		c.everywhere(20)
+		var snap libqjm.Snapshot
+		c.cl.SetLister(func(_ context.Context, r rpc.ListRequest) error {
+			snap = r.Snapshot
+			return errors.New("by this test")
+		})
+		_, err := w.SaveSnapshot(c.ctx, 20, bytes.NewReader(state(10<<10)))
+		require.Error(c, err)
+		c.Until(time.Minute, "n1 holds it", func() bool { return len(c.list1(0).Held) == 1 })
+		st, err := c.Nodes[0].State(c.ctx, c.id)
+		require.NoError(c, err)
+		c.StopNode(0)
+		c.StartNode(0)
+		c.Until(time.Minute, "n1 runs", func() bool { return c.Nodes[0].Ready() == nil })
+
+		h := rpc.Header{Journal: c.id, ConfigVersion: 1, Incarnation: st.Incarnation, Claim: st.Promised}
+		vouched := make(chan error, 1)
+		go func() { vouched <- c.Nodes[0].FinishSnapshot(c.ctx, rpc.SnapshotEnd{Header: h, Snapshot: snap}) }()
+		pass(time.Second) // of ten
+		later := h
+		later.Claim = fencing.Claim{Epoch: h.Claim.Epoch + 1, Writer: fencing.WriterID{7}}
+		_, err = c.Nodes[0].NewEpoch(c.ctx, later)
+		require.NoError(c, err)
+		require.ErrorIs(c, <-vouched, libqjm.ErrFenced)
 	})
 }
 
@@ -633,23 +645,28 @@ func TestC2_DamagedSnapshotIsReplaced(t *testing.T) {
 	})
 }
 
-// C2: a learner under way pins what it needs.
-func TestC2_PinsHoldThePurgeBack(t *testing.T) {
-	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
+// A2, C2: a snapshot that rots while its node runs is found by the scrub and replaced: what was purged rests on it.
+func TestA2_RottenSnapshotIsFoundAndReplaced(t *testing.T) {
+	tune := func(i int, o *journalnode.Options) {
+		noMargin(i, o)
+		o.ScrubEvery = time.Minute
+	}
+	runSnapshots(t, testcluster.Options{Tune: tune}, func(c *catalog) {
 		w := c.writer()
 		c.segmentsTo(w, 40)
-		c.everywhere(40)
-		for _, n := range c.Nodes {
-			n.SetPins(c.id, []snapshots.Pin{{Node: "n4", From: 15}})
-		}
-		c.save(35, state(10))
-		c.untilPurged(10, 0, 1, 2)
-		pass(5 * time.Second)
-		c.untilPurged(10, 0, 1, 2)
-		for _, n := range c.Nodes {
-			n.SetPins(c.id, nil)
-		}
+		c.save(35, state(2<<20))
 		c.untilPurged(30, 0, 1, 2)
+		dir := filepath.Join(c.JournalDir(0), "snapshots")
+		require.NoError(c, c.Disks[0].FlipBit(filepath.Join(dir, pad(35)+".snap"), 1<<20+1000, 3))
+		c.Until(3*time.Minute, "it was put aside", func() bool {
+			names, err := c.Disks[0].List(dir)
+			require.NoError(c, err)
+			return slices.Contains(names, pad(35)+".snap.damaged-1")
+		})
+		c.Until(time.Minute, "it is whole again", func() bool {
+			l := c.list1(0).Held
+			return len(l) == 1 && l[0].Verified && l[0].Problem == ""
+		})
 	})
 }
 
@@ -677,13 +694,13 @@ func TestSnapshotPolicyAsks(t *testing.T) {
 		pass(10 * time.Second)
 		require.Empty(c, asked)
 		c.write(w, 10, 10)
-		require.Equal(c, snapshots.ReasonTxns, <-asked)
+		require.Equal(c, snapshot.ReasonTxns, <-asked)
 		pass(10 * time.Second)
 		require.Empty(c, asked, "once")
 		_, err := w.SaveSnapshot(c.ctx, 10, bytes.NewReader(nil))
 		require.NoError(c, err)
 		c.write(w, 11, 15)
-		require.Equal(c, snapshots.ReasonInterval, <-asked)
+		require.Equal(c, snapshot.ReasonInterval, <-asked)
 		_, err = c.cl.OpenWriter(c.ctx, "j", libqjm.WriterOptions{SnapshotPolicy: libqjm.SnapshotPolicy{Bytes: -1}})
 		require.ErrorIs(c, err, libqjm.ErrBadRequest)
 		require.NoError(c, w.Close(c.ctx))
@@ -729,14 +746,6 @@ func TestSnapshotsOverGRPC(t *testing.T) {
 		require.NoError(t, w.Roll(ctx))
 	}
 	content := state(3<<20 + 1)
-	cl.SetLister(func(_ context.Context, id segments.JournalID, _ uint64, snap libqjm.Snapshot) error {
-		for _, n := range c.Nodes {
-			if err := n.SetListedSnapshots(id, []snapshots.Snapshot{snap}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 	_, err = w.SaveSnapshot(ctx, 3, bytes.NewReader(content))
 	require.NoError(t, err)
 	r, err := cl.OpenSnapshot(ctx, "j", 3)

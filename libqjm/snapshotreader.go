@@ -14,7 +14,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 )
 
 // SnapshotReader reads a snapshot from whichever node has it, and goes on with another one where one fails.
@@ -165,7 +165,7 @@ func (r *SnapshotReader) end() error {
 	if r.hashed < r.snap.Size {
 		return io.EOF // it was not
 	}
-	if got := snapshots.Checksum(r.sum.Sum(nil)); got != r.snap.Checksum {
+	if got := snapshot.Checksum(r.sum.Sum(nil)); got != r.snap.Checksum {
 		return fmt.Errorf("%w: sha256 of snapshot %d (got %s, want %s)", ErrSnapshotDamaged, r.snap.TxID, got, r.snap.Checksum)
 	}
 	return io.EOF

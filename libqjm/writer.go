@@ -55,8 +55,9 @@ type WriterOptions struct {
 	ReopenWhenFenced bool
 	// Compress makes frames smaller with zstd where that helps.
 	Compress bool
-	// OnSnapshotDue is called when SnapshotPolicy says that a snapshot is due, from a goroutine of its own, one
-	// call at a time. It is a hint: the program decides, and calls SaveSnapshot when its state is at rest.
+	// OnSnapshotDue is called when SnapshotPolicy says that a snapshot is due, or, where that is zero, the
+	// journal's own policy in the catalog (SetPolicy); from a goroutine of its own, one call at a time. It is a
+	// hint: the program decides, and calls SaveSnapshot when its state is at rest.
 	SnapshotPolicy SnapshotPolicy
 	OnSnapshotDue  func(SnapshotReason)
 }

@@ -53,7 +53,7 @@ there, with the flags that you know.`,
 	pf.VarP(&a.format, "output", "o", "how data is printed")
 	pf.DurationVar(&a.timeout, "timeout", defaultTimeout, "bounds connecting and each command")
 	pf.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does, on stderr")
-	root.AddCommand(a.journalCmd(), a.writerCmd(), a.clusterCmd(), a.memberCmd(), a.quorumCmd(), a.benchCmd(), a.debugCmd(), a.unsafeCmd())
+	root.AddCommand(a.journalCmd(), a.snapshotCmd(), a.writerCmd(), a.clusterCmd(), a.memberCmd(), a.quorumCmd(), a.benchCmd(), a.debugCmd(), a.unsafeCmd())
 	root.AddCommand(a.braftCmds()...)
 	return root
 }

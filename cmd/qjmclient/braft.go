@@ -18,6 +18,21 @@ import (
 // catalogGroup names the catalog's group where a journal could be named.
 const catalogGroup = "catalog"
 
+// braftSnapshotVerb is what braft calls snapshot: here that is the noun of the users' snapshots. braftArgs tells
+// them apart by --group, which only braft's has.
+const braftSnapshotVerb = "braft_snapshot"
+
+func braftArgs(args []string) []string {
+	i := slices.Index(args, "snapshot")
+	isGroup := func(s string) bool { return s == "--group" || strings.HasPrefix(s, "--group=") }
+	if i < 0 || !slices.ContainsFunc(args, isGroup) || i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") || i > 0 && args[i-1] == "member" {
+		return args
+	}
+	args = slices.Clone(args)
+	args[i] = braftSnapshotVerb
+	return args
+}
+
 type braftFlags struct {
 	group, peer, conf, newPeers string
 	unsafe                      unsafeFlags
@@ -33,7 +48,7 @@ func (a *app) braftCmds() []*cobra.Command {
 		{"remove_peer", "quorum change without one member, or member remove", true, false, a.braftRemove},
 		{"change_peers", "quorum change", false, true, a.braftChange},
 		{"reset_peer", "unsafe reset-peers", true, true, a.braftReset},
-		{"snapshot", "member snapshot", true, false, a.braftSnapshot},
+		{braftSnapshotVerb, "member snapshot", true, false, a.braftSnapshot},
 		{"transfer_leader", "member transfer-leader", true, false, a.braftTransfer},
 	}
 	var out []*cobra.Command

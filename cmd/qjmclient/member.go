@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -56,6 +57,11 @@ func (a *app) addMember(ctx context.Context, cmd *cobra.Command, cl *libqjm.Clie
 		}
 	})
 	switch {
+	case errors.Is(err, libqjm.ErrUnavailable) && ctx.Err() == nil:
+		return &cli.RefusedError{
+			Text: fmt.Sprintf("node %s does not answer at %s (%s)", id, addr, cli.Cause(err)),
+			Hint: fmt.Sprintf("start it: journalnode --id %s --data-dir DIR --listen %s --join %s", id, addr, a.endpoints[0]),
+		}
 	case err != nil:
 		return err
 	case a.dryRun:

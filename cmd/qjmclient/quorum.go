@@ -108,8 +108,14 @@ func toQuorum(v libqjm.Catalog, j libqjm.CatalogJournal, st libqjm.JournalStatus
 			n.Role = "leaving"
 		}
 		for _, s := range st.Nodes {
-			if s.Node == n.Node && s.Incarnation == n.Incarnation {
+			switch {
+			case s.Node != n.Node:
+			case s.Incarnation == n.Incarnation:
 				n.State, n.Promised, n.Last = s.State, cli.U64(s.Promised), cli.U64(s.Last)
+			case s.Incarnation == "":
+				n.State = s.State
+			default:
+				n.State = "gone" // the node has another storage now
 			}
 		}
 		out.Nodes = append(out.Nodes, n)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/durable"
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode"
@@ -54,9 +55,14 @@ var samples = map[string][]error{
 	"journal exists":                 {libqjm.ErrJournalExists},
 	"journal deleted":                {libqjm.ErrJournalDeleted},
 	"journal deleting":               {libqjm.ErrJournalDeleting},
-	"catalog":                        {libqjm.ErrTooFewNodes, libqjm.ErrNoNode, libqjm.ErrNodeInUse, catalog.ErrIncarnation},
 	"plan":                           {libqjm.ErrPlan, libqjm.ErrNoPlan},
+	"catalog":                        {libqjm.ErrTooFewNodes, libqjm.ErrNoNode, catalog.ErrIncarnation},
+	"node in use":                    {&catalog.InUseError{Node: quorum.Member{ID: "n1"}, Journals: []string{"a"}}},
 	"no leader":                      {libqjm.ErrNoLeader, rpc.ErrCatalogDown},
+	"snapshot":                       {libqjm.ErrNoSnapshot, &rpc.SnapshotExistsError{}, libqjm.ErrSnapshotOld, libqjm.ErrNotCommitted, &rpc.PurgedError{}},
+	"snapshot corruption":            {libqjm.ErrSnapshotDiverges, libqjm.ErrSnapshotDamaged},
+	"snapshot not listed":            {fmt.Errorf("%w: %w", libqjm.ErrNotListed, libqjm.ErrUnavailable)},
+	"quota":                          {libqjm.ErrQuota, &libqjm.AppendError{Err: libqjm.ErrQuota}},
 	"past the end":                   {libqjm.ErrPastEnd},
 	"too large":                      {libqjm.ErrTooLarge, libqjm.ErrEmpty},
 	"other cluster":                  {libqjm.ErrOtherCluster},

@@ -78,6 +78,8 @@ func (s Subject) Explain(err error) (what, hint string) {
 		return trim(err.Error()), "another journalnode runs on it"
 	case "data directory of another node":
 		return trim(err.Error()), "check --id and --data-dir; a new node needs an empty directory"
+	case "node in use":
+		return trim(err.Error()), fmt.Sprintf("move them: %s member replace ID OTHER", s.Program)
 	case "bad request":
 		return trim(strings.TrimPrefix(err.Error(), rpc.ErrBadRequest.Error()+": ")), ""
 	case "canceled", "interrupted":
@@ -99,7 +101,7 @@ func other(err error) (what, hint string) {
 	case errors.Is(err, vfs.ErrNoSpace):
 		hint = "make room on the disk"
 	case errors.Is(err, journalnode.ErrNotAdmitted):
-		hint = "this storage is new to its cluster"
+		hint = "if its disk was wiped or replaced: qjmclient member replace ID ID"
 	}
 	return what, hint
 }

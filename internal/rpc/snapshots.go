@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -38,13 +38,29 @@ var (
 	ErrSnapshotQuota = errors.New("qjm: quota of snapshots exceeded")
 	// ErrSnapshotDamaged: the snapshot cannot be read here (N2).
 	ErrSnapshotDamaged = errors.New("qjm: snapshot is damaged")
+	// ErrQuota is the class of *QuotaError.
+	ErrQuota = errors.New("qjm: the journal has used up its quota")
 )
+
+// QuotaError says that a journal's log has its quota on a node, so that it takes no new transactions there.
+// What ends that: a snapshot that allows the log to be purged, or a larger quota.
+type QuotaError struct {
+	Used  uint64 // bytes of log on the node
+	Quota uint64
+}
+
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("%v (got %d bytes of log, want less than %d)", ErrQuota, e.Used, e.Quota)
+}
+
+// Is makes errors.Is(err, ErrQuota) true.
+func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // PurgedError tells a reader that the log it asks for is gone, and where to start instead (D5): from the
 // state after Snapshot.TxID.
 type PurgedError struct {
-	PurgedTo segments.Position  // all up to here may be gone
-	Snapshot snapshots.Snapshot // the newest listed one; zero where the node does not know yet
+	PurgedTo segments.Position // all up to here may be gone
+	Snapshot snapshot.Snapshot // the newest listed one; zero where the node does not know yet
 }
 
 func (e *PurgedError) Error() string {
@@ -59,7 +75,7 @@ func (e *PurgedError) Is(target error) bool { return target == ErrPurged }
 
 // SnapshotExistsError names the snapshot that is there under the txid. It may be the very one that is sent:
 // then there is nothing left to send.
-type SnapshotExistsError struct{ Have snapshots.Snapshot }
+type SnapshotExistsError struct{ Have snapshot.Snapshot }
 
 func (e *SnapshotExistsError) Error() string {
 	return fmt.Sprintf("%v (have txid %d, %d bytes, sha256 %s, epoch %d)", ErrSnapshotExists, e.Have.TxID, e.Have.Size, e.Have.Checksum, e.Have.Epoch)
@@ -72,14 +88,14 @@ func (e *SnapshotExistsError) Is(target error) bool { return target == ErrSnapsh
 // then it is checked against the log only.
 type SnapshotUpload struct {
 	Header Header
-	ID     snapshots.ID
+	ID     snapshot.ID
 	Size   int64
 }
 
 // SnapshotPiece is a piece of the content. CRC is CRC-32C of Bytes.
 type SnapshotPiece struct {
 	Journal segments.JournalID
-	ID      snapshots.ID
+	ID      snapshot.ID
 	Offset  int64
 	Bytes   []byte
 	CRC     uint32
@@ -88,28 +104,32 @@ type SnapshotPiece struct {
 // SnapshotEnd ends an upload.
 type SnapshotEnd struct {
 	Header   Header
-	Snapshot snapshots.Snapshot
+	Snapshot snapshot.Snapshot
+	// HeldOnly asks whether the node holds it and vouches for it, and ends no upload: ErrNoSnapshot where one
+	// would have to be ended.
+	HeldOnly bool
 }
 
 // SnapshotList is what a node knows of a journal's snapshots.
 type SnapshotList struct {
-	Listed []snapshots.Snapshot // as in the catalog that the node has applied (C2)
+	Listed []snapshot.Snapshot // as in the catalog that the node has applied (C2)
 	Held   []HeldSnapshot
 	Purged segments.Position
+	Policy snapshot.Policy // when a writer is to be asked for one, as in that catalog
 }
 
 // HeldSnapshot is a snapshot on a node.
 type HeldSnapshot struct {
-	Snapshot snapshots.Snapshot // of a damaged one the txid only
-	Bytes    int64              // of the file
-	Verified bool               // by this node, since it started
-	Problem  string             // why it cannot be read; empty: it can
+	Snapshot snapshot.Snapshot // of a damaged one the txid only
+	Bytes    int64             // of the file
+	Verified bool              // by this node, since it started
+	Problem  string            // why it cannot be read; empty: it can
 }
 
 // SnapshotRead asks for a piece of a snapshot's content.
 type SnapshotRead struct {
 	Journal  segments.JournalID
-	Snapshot snapshots.Snapshot // another content under its txid is not served
+	Snapshot snapshot.Snapshot // another content under its txid is not served
 	Offset   int64
 	Length   int
 }

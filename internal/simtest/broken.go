@@ -35,6 +35,11 @@ const (
 	RuleW2a Rule = "W2a" // a tail is not written again when it is opened
 	RuleW3  Rule = "W3"  // acks count whatever digest they carry
 
+	RuleC2Peer   Rule = "C2 peer"   // a peer's purge point raises a node's own
+	RuleC2Held   Rule = "C2 held"   // what is listed allows a purge, held or not
+	RuleC5Newest Rule = "C5 newest" // the newest finalized segment is purged, too
+	RuleC5Point  Rule = "C5 point"  // the purge point does not reach the disk, the deletes do
+
 	RuleM3Newest Rule = "M3 newest" // a writer counts its open segment by the newest config, old acks, too
 	RuleM3Union  Rule = "M3 union"  // a writer counts by all members of a config as one set
 	RuleM4       Rule = "M4"        // final is proposed without a seal
@@ -98,6 +103,8 @@ func (n *simNode) lacking(fsys vfs.FS) vfs.FS {
 		return newForgetfulFS(fsys, "/fence")
 	case RuleR4:
 		return newForgetfulFS(fsys, "/accepted-")
+	case RuleC5Point:
+		return newForgetfulFS(fsys, "/purged")
 	case RuleW2a:
 		return unwrittenFS{fsys, &n.opening}
 	}
@@ -239,7 +246,9 @@ func (c *client) recount(cfg quorum.Config) error {
 }
 
 // goOn is RuleM7Counts: the attempt goes on under the newer config, and what it gathered under the older
-// one counts.
+// one counts. That takes the same epoch: a promise counts for none other. So what it costs is R2a's: a second
+// choice in one epoch. An attempt that had not chosen yet would lose nothing: what it was promised binds a
+// node under any config, and what a node told before is no less than it had when it promised.
 func (c *client) goOn(cfg quorum.Config) {
 	claim, kept := c.as(c.co.Claim()), c.kept
 	c.cfg, c.reuse = cfg, claim

@@ -48,6 +48,7 @@ type client struct {
 // link is the writer's end of one stream.
 type link struct {
 	c      *client
+	life   int // of the client: what was linked in another one is not heard any more
 	n      *simNode
 	member quorum.Member
 	stream *journal.Stream
@@ -171,6 +172,7 @@ func (c *client) do(e recovery.Effect) {
 		if !c.chose {
 			c.chose = true
 			w.oracle.chosen(c, e.Accept.End)
+			w.overtake(c, e.Accept.Sources)
 		}
 		h := c.header(e.Node, e.Accept.Claim)
 		ask(c, e.Node, "accept", func(j *journal.Journal, reply func(struct{}, error)) { n.accept(j, h, e.Accept, reply) },
@@ -253,16 +255,17 @@ func (c *client) won(r recovery.Result) {
 		c.left = 0 // it starts the segment, and writes nothing
 	}
 	c.link()
+	w.strand(c)
 	c.append(c.life)
 }
 
 // link opens a stream to each member.
 func (c *client) link() {
 	for _, m := range c.cfg.Members() {
-		c.links = append(c.links, &link{c: c, n: c.w.node(m.ID), member: m})
+		c.links = append(c.links, &link{c: c, life: c.life, n: c.w.node(m.ID), member: m})
 	}
 	for _, l := range c.links {
-		l.connect(c.life)
+		l.connect()
 	}
 }
 
@@ -306,6 +309,7 @@ func (c *client) append(life int) {
 		if end, done := c.core.Finished(); done {
 			c.core.OpenNext()
 			c.frames, c.prev = nil, end
+			w.strand(c)
 		}
 	}
 	c.pump()
@@ -343,13 +347,13 @@ func (c *client) pump() {
 }
 
 // connect opens a stream; it is up when the node has let it in (Hello).
-func (l *link) connect(life int) {
+func (l *link) connect() {
 	c := l.c
-	if c.life != life || c.core == nil || c.core.Err() != nil || l.over {
+	if c.life != l.life || c.core == nil || c.core.Err() != nil || l.over {
 		return
 	}
 	if !c.core.Wants(l.member.Key()) {
-		c.w.after(timeout, func() { l.connect(life) })
+		c.w.after(timeout, l.connect)
 		return
 	}
 	l.gen++
@@ -388,9 +392,8 @@ func (l *link) connect(life int) {
 
 // watch notices, after a while, that the node of this stream is gone.
 func (l *link) watch(gen, nodeLife int) {
-	life := l.c.life
 	l.c.w.after(timeout, func() {
-		if l.gen != gen || !l.up || l.c.life != life {
+		if l.gen != gen || !l.up || l.c.life != l.life {
 			return
 		}
 		if l.n.j == nil || l.n.life != nodeLife {
@@ -416,18 +419,17 @@ func (l *link) down(err error) {
 	if isNewer(err, c.cfg.Version) {
 		c.move(l.n)
 	}
-	life := c.life
-	c.w.after(c.w.delay(), func() { l.connect(life) })
+	c.w.after(c.w.delay(), l.connect)
 }
 
 // toWriter carries a reply: in order, or not at all, and then the stream is over.
 func (l *link) toWriter(gen, nodeLife int, f func()) {
-	w, life := l.c.w, l.c.life
-	if l.n.fault.Crashed() || l.n.life != nodeLife || l.c.life != life {
+	w := l.c.w
+	if l.n.fault.Crashed() || l.n.life != nodeLife || l.c.life != l.life {
 		return
 	}
 	w.carry(l.n.at, l.c.at, &l.toHere, func(ok bool) {
-		if l.gen != gen || l.c.life != life || l.c.core == nil {
+		if l.gen != gen || l.c.life != l.life || l.c.core == nil {
 			return
 		}
 		if !ok {
@@ -483,10 +485,9 @@ func (l *link) pump() {
 
 func (l *link) toNodeSend(m rpc.WriteRequest) {
 	w, gen, st, nodeLife := l.c.w, l.gen, l.stream, l.n.life
-	life := l.c.life
 	w.carry(l.c.at, l.n.at, &l.toNode, func(ok bool) {
 		if !ok {
-			if l.gen == gen && l.up && l.c.life == life {
+			if l.gen == gen && l.up && l.c.life == l.life {
 				l.down(rpc.ErrUnavailable)
 			}
 			return

@@ -15,7 +15,7 @@ import (
 )
 
 // Damage is what disks do to what they had synced. The rules promise safety while at most a minority of
-// the nodes is damaged at once: mayDamage keeps to that. A full disk, a failed sync and a crash lose
+// every member set in force is damaged at once: mayDamage keeps to that. A full disk, a failed sync and a crash lose
 // nothing that was synced; they may strike any node.
 
 // Harm is a fault of disks.
@@ -26,7 +26,10 @@ const (
 	HarmWipe Harm = "wipe"
 	HarmRot  Harm = "rot"
 	HarmSync Harm = "sync" // that fails
-	HarmAway Harm = "away" // no harm to disks: writers are cut off for long
+	// No harm to disks:
+	HarmAway   Harm = "away"   // writers are cut off for long
+	HarmNews   Harm = "news"   // attempts hear of newer configs in their middle (overtake)
+	HarmStrand Harm = "strand" // writers are cut off with one node while members change (strand)
 )
 
 // harm is one fault of a disk.
@@ -43,6 +46,7 @@ func (w *world) harm() {
 		n.failSync()
 	case w.cfg.Harm == HarmAway:
 		w.sendAway()
+	case w.cfg.Harm == HarmNews, w.cfg.Harm == HarmStrand:
 	case k < 2:
 		n.fill()
 	case k < 4:
@@ -106,7 +110,7 @@ func (n *simNode) mayDamage() bool {
 	}
 	damaged := 0
 	for i, x := range w.nodes {
-		if x.damaged && !x.wiped && !x.latent && w.oracle.whole(i) {
+		if x.damaged && !x.wiped && !x.latent && x.j != nil && w.oracle.whole(i) { // up: what it had not synced counts, too
 			x.damaged, x.owes = false, nil
 			w.note("n%d is whole again", i+1)
 		}
@@ -198,15 +202,20 @@ func (n *simNode) rot() {
 func (n *simNode) rotting() (string, []byte) {
 	w := n.w
 	sub, small := dir, w.rng.IntN(4) == 0
-	if !small {
+	if w.cfg.Snapshots && w.rng.IntN(5) == 0 {
+		sub = path.Join(dir, "snapshots")
+		if _, err := n.disk.List(sub); err != nil {
+			return "", nil // there never were any
+		}
+	} else if !small {
 		sub = path.Join(dir, "segments")
 	}
 	names, err := n.disk.List(sub)
 	w.try(err)
 	var from []string
 	for _, x := range names {
-		forGood := x == "fence" || x == "config" || x == "VERSION"
-		if x == "segments" || forGood && w.rng.IntN(6) != 0 {
+		forGood := x == "fence" || x == "config" || x == "VERSION" || x == "purged"
+		if x == "segments" || x == "snapshots" || forGood && w.rng.IntN(6) != 0 {
 			continue
 		}
 		from = append(from, path.Join(sub, x))

@@ -8,10 +8,10 @@
 // each unsynced rename kept or lost by itself. Disks run full for a while, and syncs fail. Writers die
 // anywhere and are followed by others, up to three at once. There are three nodes, or five.
 //
-// Disks are damaged, too, a minority of them at once (damage.go): one is wiped, and comes back as another
-// incarnation; bytes rot, on a machine that is up or down, in segments and in every small file. The node's
-// scrub and repair are stepped along. A damaged node counts as whole again when its disk holds all that was
-// acknowledged, and all of it can be read; only then may another be damaged.
+// Disks are damaged, too, a minority of every member set in force at once (damage.go): one is wiped, and comes
+// back as another incarnation; bytes rot, on a machine that is up or down, in segments and in every small file.
+// The node's scrub and repair are stepped along. A damaged node counts as whole again when its disk holds all
+// that was acknowledged, and all of it can be read; only then may another be damaged.
 //
 // In a part of the runs members change all the time (members.go, driver.go): 3 to 5 and back, one or all of
 // them replaced, a wiped disk re-admitted as another incarnation, by two drivers that crash at any step and go
@@ -19,6 +19,15 @@
 // for the Raft group, which never loses anything here. What to do next is membership.Next's decision. Writers
 // go over to newer configs (M3), attempts start over (M7), nodes are sent what they lack (M0), those that have
 // left drop their data (M8), and are switched off in the end.
+//
+// Some interleavings take several cuts, one after the other: walls.go lays them. A writer is stranded with one
+// node while members change, and comes back (M3); an attempt hears of a newer config between its choice and its
+// last accept (M7).
+//
+// In another part of the runs users save snapshots, a majority's are listed, and nodes purge what they cover, less a
+// margin, each as its copy of the catalog is applied; who finds its log purged at its peers starts from a snapshot
+// (snaps.go). Store and decisions are the real ones. The oracle then takes a listed snapshot that a node of the
+// majority holds, with all behind it, for what was purged; it holds purge points against C2 and C5 itself.
 //
 // The oracle keeps what was acknowledged. After every step that changed what would survive a power
 // failure, it asks on every majority whether a fresh writer could recover there, and whether that would
@@ -29,11 +38,12 @@
 // reads the marks itself, requires that nothing is lost with all nodes there, nor where a floor tells of it,
 // and ends the run at such a choice (measure, chosen).
 //
-// A run can go without a rule (broken.go), to see that the oracle notices: TestDroppedRulesAreCaught.
+// A run can go without a rule (broken.go), to see that the oracle notices: TestDroppedRulesAreCaught. With the rule
+// the same run must find nothing.
 //
-// What is not simulated: the shells, so also which node repair asks and what it makes of lists that differ
-// (journalnode); genesis and the manifest (N4, N5); two journals on one node; relays (R4, W5); deleted
-// journals; readers, but for what nodes would show them.
+// What is not simulated: snapshots while members change, and pins; the shells, so also which node repair asks
+// and what it makes of lists that differ (journalnode); genesis and the manifest (N4, N5); two journals on one
+// node; relays (R4, W5); deleted journals; readers, but for what nodes would show them.
 //
 // The same seed gives the same run, to the byte: Result.Digest covers every event.
 //

@@ -148,7 +148,7 @@ func (c *client) outdated(n *simNode) {
 				c.failed(rpc.ErrUnavailable)
 				return
 			}
-			c.w.note("writer %d hears of config %d in its attempt", c.at, cfg.Version)
+			c.w.note("writer %d hears of config %d in its attempt, chose: %t", c.at, cfg.Version, c.chose)
 			c.startOver(cfg)
 		})
 }
@@ -248,10 +248,9 @@ func (w *world) inUse(n *simNode) bool {
 	return slices.ContainsFunc(ms, func(m quorum.Member) bool { return m.ID == n.member.ID })
 }
 
-// mayLose is mayDamage where members change: one machine at a time. What is not in use, and damaged, is
-// given a new disk.
+// mayLose is mayDamage where members change: a minority of every member set that may be in force. What is not
+// in use, and damaged, is given a new disk.
 func (w *world) mayLose(n *simNode) bool {
-	others := false
 	for i, x := range w.nodes {
 		if x.damaged && !x.latent && x.j != nil && w.oracle.whole(i) {
 			x.damaged, x.owes = false, nil
@@ -261,9 +260,37 @@ func (w *world) mayLose(n *simNode) bool {
 			x.newDisk()
 			x.damaged, x.latent, x.owes = false, false, nil
 		}
-		others = others || x.damaged && x != n
 	}
-	return !others && w.inUse(n) && hasJournal(n.disk)
+	return w.inUse(n) && hasJournal(n.disk) && !slices.ContainsFunc(w.mayBeInForce(), func(set []quorum.Member) bool {
+		return !w.bears(set, n)
+	})
+}
+
+// mayBeInForce lists the member sets that somebody may have to find a majority of: of each config from the one
+// that is known to be in force on (M2), and those that the change under way goes to.
+func (w *world) mayBeInForce() (sets [][]quorum.Member) {
+	now := w.group.now()
+	for _, cfg := range w.oracle.known() {
+		if cfg.Version >= now.InForce {
+			sets = append(sets, cfg.Sets...)
+		}
+	}
+	if now.Change != nil {
+		sets = append(sets, now.Change.Old, now.Change.New)
+	}
+	return sets
+}
+
+// bears: with these nodes damaged, too, a minority of the set is. A member whose disk was taken away stays lost
+// to the sets that name that disk, however whole the machine is with the next one (N1).
+func (w *world) bears(set []quorum.Member, more ...*simNode) bool {
+	lost := 0
+	for _, m := range set {
+		if n := w.node(m.ID); n.damaged || n.incarnation != m.Incarnation || slices.Contains(more, n) {
+			lost++
+		}
+	}
+	return lost <= (len(set)-1)/2
 }
 
 // tidy has the catalog forget disks of the node that are gone, and reports whether it may get another one.
@@ -351,6 +378,8 @@ func (w *world) operate(stuck bool) {
 	j := w.group.now()
 	learning := j.Change != nil && j.Change.Stage == catalog.StageLearning
 	switch {
+	case w.stranded != nil: // it has its own plans
+		return
 	case learning && (stuck || w.lostMembers(j.Change.New)), j.Change != nil && !w.calm && w.rng.IntN(40) == 0:
 		err := w.propose(&catalog.Abort{Step: step(j), Reason: "asked for"})
 		w.note("operator aborts: %v", err)
@@ -362,6 +391,9 @@ func (w *world) operate(stuck bool) {
 		return
 	}
 	want := w.goal(j.Config.Sets[0])
+	if !w.bears(want) {
+		return // nobody asks for a majority of damaged disks
+	}
 	err := w.propose(&catalog.BeginChange{Target: target(j), To: want})
 	w.note("wanted:%s: %v", names(want), err)
 }

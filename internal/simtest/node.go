@@ -11,6 +11,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs/faultfs"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
 	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 	"github.com/quorumjournal/qjm/segments/store"
@@ -18,23 +19,24 @@ import (
 
 const dir = "j"
 
-var journalOptions = journal.Options{Store: store.Options{PreallocateBytes: 8 << 10, PreallocateBytesMax: 8 << 10}}
+var journalOptions = journal.Options{Store: store.Options{PreallocateBytes: 8 << 10, PreallocateBytesMax: 8 << 10}, Snapshots: snapshots.Options{BlockBytes: blockBytes}}
 
 // simNode is a machine: a disk, and while it is up, the real journal on it.
 type simNode struct {
-	w      *world
-	at     int
-	member quorum.Member
-	disk   *memfs.FS
-	fault  *faultfs.FS
-	j      *journal.Journal // nil while down
-	off    bool             // for good
-	heard  int64            // when a writer's message came last
-	none   bool             // up, without the journal: it never had it
-	life   int              // counts restarts: what belongs to another life is ignored
-	inbox  []journal.Item   // messages of write streams that wait for the owner
-	owner  bool             // the owner is about to run
-	seen   int64            // disk operations the oracle has looked at
+	w       *world
+	at      int
+	member  quorum.Member
+	disk    *memfs.FS
+	fault   *faultfs.FS
+	j       *journal.Journal // nil while down
+	off     bool             // for good
+	heard   int64            // when a writer's message came last
+	none    bool             // up, without the journal: it never had it
+	life    int              // counts restarts: what belongs to another life is ignored
+	inbox   []journal.Item   // messages of write streams that wait for the owner
+	owner   bool             // the owner is about to run
+	applied int              // of the catalog's log: what it knows to be listed
+	seen    int64            // disk operations the oracle has looked at
 
 	incarnation quorum.Incarnation // of the disk that is in there now (N1)
 	opening     bool
@@ -82,6 +84,9 @@ func (n *simNode) start() {
 	}
 	n.j = j
 	n.life++
+	if n.w.cfg.Snapshots {
+		n.applied = n.w.rng.IntN(n.applied + 1) // of the log it applies again what it knows to be decided
+	}
 	if a := j.State().Answer; a.Copy.CutAt != nil {
 		n.w.result.TornTails++
 	}
@@ -287,14 +292,15 @@ func (n *simNode) tick() {
 	if peer != n {
 		n.repairFrom(peer)
 	}
+	n.keepSnapshots()
 }
 
 // repairFrom pulls one finalized segment that this node lacks, or cannot read (A1, A2).
 func (n *simNode) repairFrom(peer *simNode) {
 	life := n.life
-	call(n.w, n.at, peer, "list", func(j *journal.Journal, reply func([]rpc.SegmentInfo, error)) {
-		reply(j.Segments(), nil)
-	}, func(theirs []rpc.SegmentInfo, err error) {
+	call(n.w, n.at, peer, "list", func(j *journal.Journal, reply func(rpc.SegmentsPage, error)) {
+		reply(j.SegmentsAfter(0, 0), nil)
+	}, func(theirs rpc.SegmentsPage, err error) {
 		if err != nil || n.life != life || n.j == nil {
 			return
 		}
@@ -302,7 +308,11 @@ func (n *simNode) repairFrom(peer *simNode) {
 		for _, s := range n.j.Segments() {
 			have[s.First] = s.State == recovery.Finalized
 		}
-		for _, s := range theirs {
+		point := max(theirs.Purged.TxID, n.j.Purged().TxID) // A1: nothing at or below it
+		for _, s := range theirs.Segments {
+			if s.Last.TxID <= point && s.First <= point {
+				continue
+			}
 			if s.State == recovery.Finalized && !have[s.First] {
 				n.pull(peer, s, life)
 				return

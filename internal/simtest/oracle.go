@@ -28,6 +28,7 @@ type oracle struct {
 	disks   []*diskView                                    // what each node would have after a power failure
 	high    []copyAt                                       // per node, the newest copy's durable end
 	residue []*copyAt                                      // per node, what rot took above the last mark (N2a)
+	purged  []segments.Position                            // per node, its durable purge point
 	quorums map[[2]uint64][]int                            // their smallest majorities, by version and disks
 }
 
@@ -58,8 +59,8 @@ type diskView struct {
 func newOracle(w *world) oracle {
 	return oracle{w: w, parent: map[segments.Position]segments.Position{}, high: make([]copyAt, w.cfg.Nodes),
 		residue: make([]*copyAt, w.cfg.Nodes), sealed: map[segments.Position]bool{}, decided: map[segments.TxID]segments.End{},
-		quorums: map[[2]uint64][]int{},
-		txns:    map[segments.Position]map[segments.TxID]string{}, disks: make([]*diskView, w.cfg.Nodes)}
+		quorums: map[[2]uint64][]int{}, purged: make([]segments.Position, w.cfg.Nodes),
+		txns: map[segments.Position]map[segments.TxID]string{}, disks: make([]*diskView, w.cfg.Nodes)}
 }
 
 // assign: a writer made a frame.
@@ -86,10 +87,13 @@ func (o *oracle) ack(core *replication.Core) {
 		o.decide(end)
 	}
 	if p.TxID <= o.acked.TxID {
-		if p.TxID == o.acked.TxID && p != o.acked {
+		if !o.contains(o.acked, p) {
 			o.w.fail(fmt.Errorf("two contents acknowledged: %s and %s", o.acked, p))
 		}
 		return
+	}
+	if !o.contains(p, o.acked) {
+		o.w.fail(fmt.Errorf("two histories acknowledged: %s and %s", o.acked, p))
 	}
 	o.w.note("acked %s by epoch %d", p, core.Claim().Epoch)
 	o.acked, o.ackedBy = p, core.Claim().Epoch
@@ -231,12 +235,15 @@ func (o *oracle) look(n *simNode) *diskView {
 	view.j, view.err = journal.Open(clone, dir, n.self(), o.w.journal, journalOptions)
 	if view.err == nil {
 		o.measure(n, view.j.State().Answer.Copy, mark)
+		o.purgePoint(n, view)
 	}
 	return view
 }
 
 // forget: the node has another disk.
-func (o *oracle) forget(i int) { o.high[i], o.residue[i] = copyAt{}, nil }
+func (o *oracle) forget(i int) {
+	o.high[i], o.residue[i], o.purged[i] = copyAt{}, nil, segments.Position{}
+}
 
 // measure follows how far the newest copy is durable. It may only shrink where rot struck above the highest
 // mark that is left: those frames then pass for torn. That is the residue which N2a documents, and the only
@@ -292,8 +299,18 @@ func (o *oracle) whole(i int) bool {
 	if !st.Member || !st.DataKnown || len(st.Damaged) > 0 || st.Answer.Copy.CutAt != nil {
 		return false // or what was cut here still stands in the file of the running node
 	}
-	var end, decided segments.Position
+	end := j.Purged()
+	decided := end
+	if o.w.cfg.Snapshots {
+		listed := o.w.group.listedAt(len(o.w.group.log) - 1)
+		if d := (&diskView{j: j}); len(listed) > 0 && !d.holds(listed[len(listed)-1]) {
+			return false
+		}
+	}
 	for _, s := range j.Segments() {
+		if s.Last.TxID <= j.Purged().TxID && s.First <= j.Purged().TxID {
+			continue // it will go
+		}
 		if s.First != end.TxID+1 || decided != end || s.State == recovery.Finalized && j.Verify(s.First, nil) != nil {
 			return false
 		}
@@ -316,7 +333,7 @@ func (o *oracle) chosen(c *client, end segments.End) {
 	lost, cutAt := false, false
 	for _, a := range c.heard {
 		r := o.residue[o.w.node(a.Node.ID).at]
-		if r != nil && a.Copy.State == recovery.InProgress && r.last.TxID > end.Last && o.mayBeAcked(r.last) {
+		if r != nil && a.Copy.State == recovery.InProgress && !o.contains(end.Position(), r.last) && o.mayBeAcked(r.last) {
 			lost = true
 			cutAt = cutAt || a.Copy.CutAt != nil
 		}
@@ -374,16 +391,28 @@ func (o *oracle) probe(cfg quorum.Config, mask int) error {
 	if d, ok := o.decided[newest]; ok && d != ch.End {
 		return fmt.Errorf("decision changed: segment %d was decided to end at %s, recovery says %s", newest, d, ch.End)
 	}
-	err = o.keepsAcked(ch, js, damaged)
+	err = o.keepsAcked(ch, js, damaged, mask)
 	if err == nil || !residue || o.passesFloor(ch, js) {
 		return err
 	}
 	// N2a's residue: frames that rotted above the last mark may be lost to this majority, while the other
-	// holder is away. With everybody there they must not be.
+	// holder is away. With everybody there they must not be: who has a newer config then has the attempt start
+	// over under that (M7), and its majorities are asked for themselves.
+	if o.hearsOfNewer(cfg) {
+		return nil
+	}
 	if everybody := o.everybody(cfg); everybody != mask {
 		return o.probe(cfg, everybody)
 	}
 	return err
+}
+
+// hearsOfNewer: a member has a newer config installed.
+func (o *oracle) hearsOfNewer(cfg quorum.Config) bool {
+	return slices.ContainsFunc(cfg.Members(), func(m quorum.Member) bool {
+		n := o.w.node(m.ID)
+		return n.incarnation == m.Incarnation && !o.mayUse(cfg, 1<<n.at)
+	})
 }
 
 // knows: the node would count, and give a data answer.
@@ -439,8 +468,9 @@ func (o *oracle) choose(cfg quorum.Config, s segments.TxID, js []*journal.Journa
 }
 
 // keepsAcked: the recovered journal contains the highest acknowledged position, by digest, and, unless a
-// node is damaged, every segment below the newest can be read on this majority.
-func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged bool) error {
+// node is damaged, every segment below the newest can be read on this majority, or is covered by a listed
+// snapshot that one of its nodes holds, with all behind it.
+func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged bool, mask int) error {
 	if !o.contains(ch.End.Position(), o.acked) {
 		return fmt.Errorf("LOST: %s was acknowledged, recovery ends at %s", o.acked, ch.End)
 	}
@@ -452,6 +482,10 @@ func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged b
 	for at < ch.End.First {
 		i := slices.IndexFunc(js, func(j *journal.Journal) bool { return j.FinalizedEnd(at) != segments.End{} })
 		if i < 0 {
+			if next := o.behindSnapshot(at, ch.End.First, js, mask); next > at {
+				at = next
+				continue
+			}
 			return fmt.Errorf("UNREADABLE: txid %d lies below segment %d and is finalized on no node", at, ch.End.First)
 		}
 		end := js[i].FinalizedEnd(at)
@@ -471,6 +505,23 @@ func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged b
 		}
 	}
 	return nil
+}
+
+// behindSnapshot returns where a reader goes on who starts from a snapshot, as nobody has the segment at a txid.
+func (o *oracle) behindSnapshot(at, newest segments.TxID, js []*journal.Journal, mask int) segments.TxID {
+	covered := o.covered(mask)
+	next := newest
+	for _, j := range js {
+		for _, s := range j.FinalizedFirsts() {
+			if s > at {
+				next = min(next, s)
+			}
+		}
+	}
+	if next > covered+1 {
+		return 0
+	}
+	return next
 }
 
 func (o *oracle) holdsAcked(j *journal.Journal, s segments.TxID, end segments.End) error {
@@ -519,6 +570,12 @@ func (o *oracle) settled() bool {
 		return false
 	}
 	var want []rpc.SegmentInfo
+	var purged segments.TxID
+	for _, n := range o.members() {
+		if n.j != nil && !n.outForGood() {
+			purged = max(purged, n.j.Purged().TxID)
+		}
+	}
 	for _, n := range o.members() {
 		if n.j == nil {
 			return false
@@ -527,7 +584,10 @@ func (o *oracle) settled() bool {
 			continue
 		}
 		n.scrub() // rot that nobody has met yet
-		have := n.j.Segments()
+		if o.w.cfg.Snapshots && (n.j.Incomplete() || n.j.Needs() <= o.acked.TxID) {
+			return false
+		}
+		have := slices.DeleteFunc(n.j.Segments(), func(s rpc.SegmentInfo) bool { return s.First <= purged })
 		for k := range have {
 			if have[k].State != recovery.Finalized {
 				return false
@@ -573,8 +633,8 @@ func (o *oracle) final() {
 		if n.outForGood() {
 			continue
 		}
-		var prev segments.Position
-		err := n.j.Tail(context.Background(), rpc.TailRequest{From: 1}, func(c rpc.Chunk) error {
+		prev := n.j.Purged()
+		err := n.j.Tail(context.Background(), rpc.TailRequest{From: prev.TxID + 1}, func(c rpc.Chunk) error {
 			frames, err := segments.ParseFrames(c.Frames)
 			if err != nil {
 				return err

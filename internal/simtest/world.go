@@ -22,6 +22,8 @@ type Config struct {
 	Events  int // faults stop after so many events; default 1500
 	// Changes has members changed, all the time (members.go).
 	Changes bool
+	// Snapshots are saved and listed, and what they cover is purged (snaps.go).
+	Snapshots bool
 	// Slow writers take their time, and so live to see the members change.
 	Slow bool
 	// Members at the beginning, with Changes: default 3.
@@ -45,6 +47,7 @@ type Result struct {
 	Wipes, Rots, Fulls, FailedSyncs       int
 	TornTails                             int // starts that found a cut
 	LostRenames                           int // power losses after which other names were there
+	Listed, Purges, Installs              int // of snapshots
 	Joints, Finals, Aborts, Movers, Moves int // of membership changes; writers that went over
 
 	// Residue: a choice went without frames that rotted above their node's last mark, while the other
@@ -79,7 +82,7 @@ type world struct {
 	nodes   []*simNode
 	clients []*client
 	cut     map[[2]int]bool // from, to: nothing passes
-	away    map[int]int64   // until when somebody is cut off from all
+	walls   map[int]wall    // around whom
 	calm    bool            // no more faults: everybody heals
 	wipes   bool            // disks may be taken away
 	rots    bool            // disks may rot
@@ -88,6 +91,8 @@ type world struct {
 	drivers []*driver
 	disks   int  // how many were new since the beginning
 	rested  bool // the last change is over
+
+	stranded *strand // the writer that is
 
 	oracle oracle
 	log    hash.Hash
@@ -131,7 +136,7 @@ func Run(cfg Config) Result {
 
 func newWorld(cfg Config) *world {
 	w := &world{
-		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x716a6d)), cut: map[[2]int]bool{}, away: map[int]int64{},
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x716a6d)), cut: map[[2]int]bool{}, walls: map[int]wall{},
 		log: sha256.New(), journal: segments.JournalID{1},
 	}
 	if w.cfg.Nodes == 0 {
@@ -166,8 +171,10 @@ func newWorld(cfg Config) *world {
 	for i, m := range ms {
 		w.nodes = append(w.nodes, newSimNode(w, i, m))
 	}
-	if w.cfg.Changes {
+	if w.cfg.Changes || w.cfg.Snapshots {
 		w.found()
+	}
+	if w.cfg.Changes {
 		for i := range drivers {
 			d := &driver{w: w, at: w.firstDriver() + i}
 			w.drivers = append(w.drivers, d)
@@ -178,6 +185,9 @@ func newWorld(cfg Config) *world {
 		c := &client{w: w, at: w.cfg.Nodes + i}
 		w.clients = append(w.clients, c)
 		w.after(w.rng.Int64N(200), c.begin)
+	}
+	if w.cfg.Snapshots {
+		w.after(200, w.save)
 	}
 	w.after(50, w.disturb)
 	return w
@@ -250,19 +260,6 @@ func (w *world) send(from, to int, f func()) {
 	}
 }
 
-func (w *world) isCut(a, b int) bool {
-	return w.cut[[2]int{a, b}] || w.now < max(w.away[a], w.away[b]) && !w.calm
-}
-
-// sendAway cuts a writer off for so long that the world goes on without it.
-func (w *world) sendAway() {
-	c := w.clients[w.rng.IntN(len(w.clients))]
-	if c.core != nil && w.away[c.at] < w.now {
-		w.away[c.at] = w.now + 300 + w.rng.Int64N(1500)
-		w.note("writer %d is cut off", c.at)
-	}
-}
-
 // disturb injects one fault now and then.
 func (w *world) disturb() {
 	if w.calm {
@@ -292,7 +289,9 @@ func (w *world) disturb() {
 			n.buryIfDead()
 		}
 	case k < 10:
-		w.clients[w.rng.IntN(len(w.clients))].die()
+		if c := w.clients[w.rng.IntN(len(w.clients))]; w.stranded == nil || w.stranded.c != c {
+			c.die()
+		}
 	case k < 11 && w.cfg.Changes:
 		w.sendAway()
 	default:

@@ -284,6 +284,19 @@ func configureFromProto(p *qjmv1.ConfigureJournalRequest) (rpc.ConfigureRequest,
 	return r, d.done()
 }
 
+func listToProto(r rpc.ListRequest) *qjmv1.ListSnapshotRequest {
+	return &qjmv1.ListSnapshotRequest{
+		JournalId: r.Journal[:], ConfigVersion: r.ConfigVersion, Snapshot: snapshotToProto(r.Snapshot), Claim: claimToProto(r.Claim),
+	}
+}
+
+func listFromProto(p *qjmv1.ListSnapshotRequest) (rpc.ListRequest, error) {
+	var d decoder
+	return rpc.ListRequest{
+		Journal: d.id("journal id", p.JournalId), ConfigVersion: p.ConfigVersion, Snapshot: d.snapshot(p.Snapshot), Claim: d.claim(p.Claim),
+	}, d.done()
+}
+
 func foundToProto(s rpc.JournalSummary) *qjmv1.FindJournalResponse {
 	return &qjmv1.FindJournalResponse{JournalId: s.ID[:], Config: configToProto(s.Config)}
 }

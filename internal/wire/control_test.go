@@ -66,6 +66,11 @@ func (c *control) ConfigureJournal(_ context.Context, r rpc.ConfigureRequest) er
 	return c.failure
 }
 
+func (c *control) ListSnapshot(_ context.Context, r rpc.ListRequest) error {
+	c.said("ListSnapshot", r)
+	return c.failure
+}
+
 func (c *control) ChangeMembers(_ context.Context, r rpc.ChangeRequest) (rpc.ChangeReply, error) {
 	c.said("ChangeMembers", r)
 	return c.changed, c.failure
@@ -166,6 +171,15 @@ func TestEveryFieldOfControlCallsArrives(t *testing.T) {
 		requireSame(t, call{"ConfigureJournal", []any{r}}, s.last)
 	}
 
+	for _, r := range []rpc.ListRequest{
+		{Journal: segments.JournalID{3}, ConfigVersion: 1<<64 - 1, Claim: header.Claim, Snapshot: snap},
+		{Journal: segments.JournalID{3}, ConfigVersion: 1, Snapshot: snap},
+	} {
+		require.NoError(t, n.ListSnapshot(ctx, r))
+		requireSame(t, call{"ListSnapshot", []any{r}}, s.last)
+	}
+	require.ErrorIs(t, n.ListSnapshot(ctx, rpc.ListRequest{Journal: segments.JournalID{3}}), rpc.ErrBadRequest, "no snapshot")
+
 	change := rpc.ChangeRequest{Name: "a", To: []quorum.Key{{ID: "n1"}, {ID: "n2", Incarnation: quorum.Incarnation{2}}}, Expect: 1 << 63, DryRun: true}
 	changed, err := n.ChangeMembers(ctx, change)
 	require.NoError(t, err)
@@ -207,6 +221,7 @@ func TestErrorsOfControlCallsAreTyped(t *testing.T) {
 	n, ctx := connect(t, &fakeService{control: control{failure: want}}), within(t)
 	errs := map[string]error{
 		"ConfigureJournal": n.ConfigureJournal(ctx, rpc.ConfigureRequest{Name: "a"}),
+		"ListSnapshot":     n.ListSnapshot(ctx, rpc.ListRequest{Journal: segments.JournalID{3}, Snapshot: snap}),
 		"RemoveNode":       n.RemoveNode(ctx, rpc.RemoveRequest{Node: "n1"}),
 	}
 	_, errs["ForwardCommand"] = n.ForwardCommand(ctx, nil)

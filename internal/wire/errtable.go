@@ -118,6 +118,7 @@ func rows() []row {
 		{"SNAPSHOT_BUSY", codes.Unavailable, rpc.ErrSnapshotBusy, nil},
 		{"SNAPSHOT_QUOTA", codes.ResourceExhausted, rpc.ErrSnapshotQuota, nil},
 		{"SNAPSHOT_DAMAGED", codes.DataLoss, rpc.ErrSnapshotDamaged, nil},
+		{"QUOTA", codes.ResourceExhausted, rpc.ErrQuota, []shape{quotaShape}},
 
 		// What is on the disk.
 		{"SEGMENT_CORRUPT", codes.DataLoss, segments.ErrCorrupt, []shape{corruptionShape, fieldShape}},

@@ -7,7 +7,7 @@ import (
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -126,7 +126,7 @@ func (f *facts) floor(key string) recovery.Floor {
 	return recovery.Floor{Segment: f.txid(key + "_segment"), Epoch: f.epoch(key + "_epoch"), At: f.position(key)}
 }
 
-func (f *facts) setSnapshot(key string, v snapshots.Snapshot) {
+func (f *facts) setSnapshot(key string, v snapshot.Snapshot) {
 	f.setUint(key+"_txid", uint64(v.TxID))
 	f.setPosition(key+"_at", v.At)
 	f.setInt(key+"_size", v.Size)
@@ -134,8 +134,8 @@ func (f *facts) setSnapshot(key string, v snapshots.Snapshot) {
 	f.setUint(key+"_epoch", uint64(v.Epoch))
 }
 
-func (f *facts) snapshot(key string) snapshots.Snapshot {
-	v := snapshots.Snapshot{TxID: f.txid(key + "_txid"), At: f.position(key + "_at"), Size: f.int(key + "_size"), Epoch: f.epoch(key + "_epoch")}
+func (f *facts) snapshot(key string) snapshot.Snapshot {
+	v := snapshot.Snapshot{TxID: f.txid(key + "_txid"), At: f.position(key + "_at"), Size: f.int(key + "_size"), Epoch: f.epoch(key + "_epoch")}
 	b, err := hex.DecodeString(f.get(key + "_checksum"))
 	if err == nil && len(b) != len(v.Checksum) {
 		err = fmt.Errorf("wire: %q has a wrong length (got %d, want %d)", key+"_checksum", len(b), len(v.Checksum))
@@ -144,7 +144,7 @@ func (f *facts) snapshot(key string) snapshots.Snapshot {
 		f.fail(err)
 		return v
 	}
-	v.Checksum = snapshots.Checksum(b)
+	v.Checksum = snapshot.Checksum(b)
 	return v
 }
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -106,7 +106,7 @@ func FuzzWriteFromProto(f *testing.F) {
 
 func FuzzWriteReplyFromProto(f *testing.F) {
 	fuzzDecoder(f, writeReplyFromProto, writeReplyToProto, rpc.WriteReply{},
-		rpc.WriteReply{Kind: rpc.FillFailed, Segment: 1, Epoch: 2, ConfigVersion: 3, Incarnation: header.Incarnation, At: at, Err: "x"})
+		rpc.WriteReply{Kind: rpc.FillFailed, Segment: 1, Epoch: 2, ConfigVersion: 3, Incarnation: header.Incarnation, At: at, Err: "x", OverQuota: true})
 }
 
 func FuzzInfoFromProto(f *testing.F) {
@@ -165,6 +165,6 @@ func FuzzReadSnapshotFromProto(f *testing.F) {
 
 func FuzzSnapshotsFromProto(f *testing.F) {
 	fuzzDecoder(f, snapshotsFromProto, snapshotsToProto, rpc.SnapshotList{
-		Listed: []snapshots.Snapshot{snap}, Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 7, Verified: true, Problem: "p"}}, Purged: at,
+		Listed: []snapshot.Snapshot{snap}, Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 7, Verified: true, Problem: "p"}}, Purged: at,
 	})
 }

@@ -2,38 +2,39 @@ package wire
 
 import (
 	"context"
+	"math"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
 	"github.com/quorumjournal/qjm/segments"
 )
 
-func snapshotIDToProto(id snapshots.ID) *qjmv1.SnapshotId {
+func snapshotIDToProto(id snapshot.ID) *qjmv1.SnapshotId {
 	return &qjmv1.SnapshotId{Txid: uint64(id.TxID), At: positionToProto(id.At), Epoch: uint64(id.Epoch)}
 }
 
-func (d *decoder) snapshotID(p *qjmv1.SnapshotId) snapshots.ID {
-	id := snapshots.ID{TxID: segments.TxID(p.GetTxid()), At: d.position(p.GetAt()), Epoch: fencing.Epoch(p.GetEpoch())}
+func (d *decoder) snapshotID(p *qjmv1.SnapshotId) snapshot.ID {
+	id := snapshot.ID{TxID: segments.TxID(p.GetTxid()), At: d.position(p.GetAt()), Epoch: fencing.Epoch(p.GetEpoch())}
 	d.check("snapshot", id.Validate())
 	return id
 }
 
-func snapshotToProto(s snapshots.Snapshot) *qjmv1.Snapshot {
+func snapshotToProto(s snapshot.Snapshot) *qjmv1.Snapshot {
 	return &qjmv1.Snapshot{Id: snapshotIDToProto(s.ID()), Size: uint64(max(s.Size, 0)), Checksum: s.Checksum[:]}
 }
 
-func (d *decoder) snapshot(p *qjmv1.Snapshot) snapshots.Snapshot {
+func (d *decoder) snapshot(p *qjmv1.Snapshot) snapshot.Snapshot {
 	s := d.namedSnapshot(p)
 	d.check("snapshot", s.Validate())
 	return s
 }
 
 // namedSnapshot reads one that may be damaged, so that only its txid is known.
-func (d *decoder) namedSnapshot(p *qjmv1.Snapshot) snapshots.Snapshot {
+func (d *decoder) namedSnapshot(p *qjmv1.Snapshot) snapshot.Snapshot {
 	id := p.GetId()
-	s := snapshots.Snapshot{
+	s := snapshot.Snapshot{
 		TxID: segments.TxID(id.GetTxid()), At: d.position(id.GetAt()), Epoch: fencing.Epoch(id.GetEpoch()),
 		Size: d.int64("size of a snapshot", p.GetSize()),
 	}
@@ -41,7 +42,7 @@ func (d *decoder) namedSnapshot(p *qjmv1.Snapshot) snapshots.Snapshot {
 		d.fail("checksum has a wrong length (got %d, want %d)", len(p.GetChecksum()), len(s.Checksum))
 		return s
 	}
-	s.Checksum = snapshots.Checksum(p.GetChecksum())
+	s.Checksum = snapshot.Checksum(p.GetChecksum())
 	return s
 }
 
@@ -69,16 +70,33 @@ func putSnapshotFromProto(p *qjmv1.PutSnapshotRequest) (rpc.SnapshotPiece, error
 }
 
 func finishSnapshotToProto(r rpc.SnapshotEnd) *qjmv1.FinishSnapshotRequest {
-	return &qjmv1.FinishSnapshotRequest{Header: headerToProto(r.Header), Snapshot: snapshotToProto(r.Snapshot)}
+	return &qjmv1.FinishSnapshotRequest{Header: headerToProto(r.Header), Snapshot: snapshotToProto(r.Snapshot), HeldOnly: r.HeldOnly}
 }
 
 func finishSnapshotFromProto(p *qjmv1.FinishSnapshotRequest) (rpc.SnapshotEnd, error) {
 	var d decoder
-	return rpc.SnapshotEnd{Header: d.header(p.Header), Snapshot: d.snapshot(p.Snapshot)}, d.done()
+	return rpc.SnapshotEnd{Header: d.header(p.Header), Snapshot: d.snapshot(p.Snapshot), HeldOnly: p.HeldOnly}, d.done()
+}
+
+func snapshotPolicyToProto(p snapshot.Policy) *qjmv1.SnapshotPolicy {
+	if p == (snapshot.Policy{}) {
+		return nil
+	}
+	return &qjmv1.SnapshotPolicy{
+		Bytes: uint64(max(p.Bytes, 0)), Txns: uint64(max(p.Txns, 0)), IntervalMillis: uint64(max(p.IntervalMillis, 0)),
+		GrowthPercent: uint32(min(max(p.Growth, 0), math.MaxInt32)),
+	}
+}
+
+func (d *decoder) snapshotPolicy(p *qjmv1.SnapshotPolicy) snapshot.Policy {
+	return snapshot.Policy{
+		Bytes: d.int64("bytes of a policy", p.GetBytes()), Txns: d.int64("transactions of a policy", p.GetTxns()),
+		IntervalMillis: d.int64("interval of a policy", p.GetIntervalMillis()), Growth: int(min(p.GetGrowthPercent(), math.MaxInt32)),
+	}
 }
 
 func snapshotsToProto(l rpc.SnapshotList) *qjmv1.ListSnapshotsResponse {
-	p := &qjmv1.ListSnapshotsResponse{Purged: positionToProto(l.Purged)}
+	p := &qjmv1.ListSnapshotsResponse{Purged: positionToProto(l.Purged), Policy: snapshotPolicyToProto(l.Policy)}
 	for _, s := range l.Listed {
 		p.Listed = append(p.Listed, snapshotToProto(s))
 	}
@@ -92,7 +110,7 @@ func snapshotsToProto(l rpc.SnapshotList) *qjmv1.ListSnapshotsResponse {
 
 func snapshotsFromProto(p *qjmv1.ListSnapshotsResponse) (rpc.SnapshotList, error) {
 	var d decoder
-	l := rpc.SnapshotList{Purged: d.position(p.Purged)}
+	l := rpc.SnapshotList{Purged: d.position(p.Purged), Policy: d.snapshotPolicy(p.Policy)}
 	if !d.count("listed snapshots", len(p.Listed), rpc.SnapshotsMax) || !d.count("held snapshots", len(p.Held), rpc.SnapshotsMax) {
 		return l, d.done()
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -56,9 +56,9 @@ var (
 			{At: segments.Position{TxID: 13, Digest: segments.Digest{4}}, Found: true}, {At: segments.Position{TxID: 14}},
 		},
 	}
-	snap = snapshots.Snapshot{
+	snap = snapshot.Snapshot{
 		TxID: 13, At: segments.Position{TxID: 15, Digest: segments.Digest{2, 15: 1}}, Size: 1 << 40,
-		Checksum: snapshots.Checksum{6, 31: 7}, Epoch: 1<<63 + 1,
+		Checksum: snapshot.Checksum{6, 31: 7}, Epoch: 1<<63 + 1,
 	}
 	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true}
 )

@@ -23,6 +23,10 @@ type Catalog struct {
 	journals map[segments.JournalID]*Journal
 	byName   map[string]segments.JournalID // of journals that are not reclaimed
 
+	// changed is the index at which each journal became what it is; after a restore, the restored one. It is
+	// no part of the state: it spares readers the journals that they know.
+	changed map[segments.JournalID]uint64
+
 	known uint16 // the highest level that this software knows
 	stuck uint16 // a level that it was asked for and does not know; it goes no further
 }
@@ -50,6 +54,7 @@ func New() *Catalog {
 	return &Catalog{
 		level: LevelFirst, known: LevelMax,
 		nodes: map[nodeKey]*Node{}, journals: map[segments.JournalID]*Journal{}, byName: map[string]segments.JournalID{},
+		changed: map[segments.JournalID]uint64{},
 	}
 }
 
@@ -142,9 +147,15 @@ func (c *Catalog) replace(cur *Journal, f func(*Journal) (Result, error)) (Resul
 	if err != nil {
 		return Result{}, err
 	}
-	c.journals[next.ID] = next
+	c.put(next)
 	res.Version = next.Config.Version
 	return res, nil
+}
+
+// put makes j the journal of its id.
+func (c *Catalog) put(j *Journal) {
+	c.journals[j.ID] = j
+	c.changed[j.ID] = c.index
 }
 
 // alive returns a journal that is not deleted. It must not be changed.
@@ -199,6 +210,19 @@ func (c *Catalog) Journals() []Journal {
 	for _, j := range c.sortedJournals() {
 		out = append(out, *j.clone())
 	}
+	return out
+}
+
+// Changed returns copies of the journals that changed behind an index, sorted by id. Of those that are gone for
+// good it says nothing: that they were deleted was a change before.
+func (c *Catalog) Changed(since uint64) []Journal {
+	var out []Journal
+	for id, at := range c.changed {
+		if at > since {
+			out = append(out, *c.journals[id].clone())
+		}
+	}
+	slices.SortFunc(out, func(a, b Journal) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	return out
 }
 

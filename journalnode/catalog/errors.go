@@ -142,8 +142,11 @@ type InUseError struct {
 }
 
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("catalog: node %s/%s is in use by journals %s (and %d more)",
-		e.Node.ID, e.Node.Incarnation, strings.Join(e.Journals, ", "), e.More)
+	more := ""
+	if e.More > 0 {
+		more = fmt.Sprintf(" and %d more", e.More)
+	}
+	return fmt.Sprintf("catalog: node %s (storage %s) is in use by journals %s%s", e.Node.ID, e.Node.Incarnation, strings.Join(e.Journals, ", "), more)
 }
 
 // Is makes errors.Is(err, ErrInUse) true.

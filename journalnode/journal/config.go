@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -13,7 +14,9 @@ import (
 // has nothing to send would hear of it only with its next heartbeat. Of a damage that stands then the writer
 // has heard, or will, before it counts anything here (BeginRebuild). Detach forgets it. Owner only.
 func (j *Journal) Attach(st *Stream) {
-	j.streams[st] = struct{}{}
+	if !slices.Contains(j.streams, st) {
+		j.streams = append(j.streams, st)
+	}
 	st.copies = j.copies
 	if s := j.newest(); j.copyOf(s).State == recovery.Unknown {
 		st.damaged = s
@@ -21,7 +24,9 @@ func (j *Journal) Attach(st *Stream) {
 }
 
 // Detach forgets a stream that has ended. Owner only.
-func (j *Journal) Detach(st *Stream) { delete(j.streams, st) }
+func (j *Journal) Detach(st *Stream) {
+	j.streams = slices.DeleteFunc(j.streams, func(o *Stream) bool { return o == st })
+}
 
 // Config returns the installed config. Owner only.
 func (j *Journal) Config() quorum.Config { return j.config }
@@ -62,11 +67,16 @@ func (j *Journal) InstallConfig(next quorum.Config) error {
 		return err
 	}
 	j.config, j.seal = next, rpc.Seal{}
-	for st := range j.streams {
-		if st.Header.ConfigVersion < next.Version {
-			end(st, &rpc.ConfigError{Journal: j.id, Got: st.Header.ConfigVersion, Want: next.Version})
-			delete(j.streams, st)
+	var old []*Stream // in the order in which they came: a run of the simulation is to be the same each time
+	j.streams = slices.DeleteFunc(j.streams, func(st *Stream) bool {
+		if st.Header.ConfigVersion >= next.Version {
+			return false
 		}
+		old = append(old, st)
+		return true
+	})
+	for _, st := range old {
+		end(st, &rpc.ConfigError{Journal: j.id, Got: st.Header.ConfigVersion, Want: next.Version})
 	}
 	j.publish()
 	return nil
@@ -112,6 +122,9 @@ func (j *Journal) Leave() error {
 		return fmt.Errorf("%w: node %s is a member by config %d, and keeps its data", rpc.ErrBadRequest, j.self.ID, j.config.Version)
 	}
 	err := j.reclaim()
+	if err == nil {
+		j.mayHoldSnapshots()
+	}
 	j.structureChanged()
 	return err
 }

@@ -31,8 +31,12 @@ func (j *Journal) Bury(empty quorum.Config) error {
 	return err
 }
 
-// reclaim removes the data of a journal that this node is no member of.
+// reclaim removes the data of a journal that this node is no member of. The purge point goes first: of a node that comes back as a member it would say that all below is covered by a
+// snapshot here, and nothing of that would be brought to it.
 func (j *Journal) reclaim() error {
+	if err := j.dropPurged(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
 	for _, s := range sortedKeys(j.tails) {
 		_ = j.tails[s].w.Close() // its file is removed next
 		delete(j.tails, s)

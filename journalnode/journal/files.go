@@ -166,6 +166,14 @@ func (f files) removeAccepted(s segments.TxID) error {
 	return vfs.Unsettled(f.fs.SyncDir(f.dir))
 }
 
+func (f files) removePurged() error {
+	err := f.fs.Remove(f.path(purgedFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return vfs.Unsettled(f.fs.SyncDir(f.dir))
+}
+
 func sealedFloor(fl recovery.Floor) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(fl.Epoch))
 	return appendEnd(b, segments.End{First: fl.Segment, Last: fl.At.TxID, Digest: fl.At.Digest})

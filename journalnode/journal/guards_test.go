@@ -734,3 +734,24 @@ func TestM0_InstallConfig(t *testing.T) {
 	require.Equal(t, &rpc.ConfigError{Journal: journalID, Got: 2, Want: 3}, m.InstallConfig(older))
 	require.EqualValues(t, 3, c.restart(nodeA, 0).Config().Version)
 }
+
+// M1: a newer config ends the streams under an older one, and only those, in the order in which they came: what
+// a core does must not hang on the order of a map. Guards InstallConfig.
+func TestM1_NewerConfigEndsOlderStreamsInOrder(t *testing.T) {
+	c := newCluster(t)
+	m := c.nodes[nodeA]
+	var ended, want []int
+	for i := range 20 {
+		st := &Stream{Header: rpc.Header{ConfigVersion: uint64(i % 2 * 3)}, Fail: func(error) { ended = append(ended, i) }}
+		m.Attach(st)
+		m.Attach(st)
+		switch {
+		case i == 4:
+			m.Detach(st)
+		case i%2 == 0:
+			want = append(want, i)
+		}
+	}
+	require.NoError(t, m.InstallConfig(quorum.Config{Version: 3, Sets: c.cfg.Sets}))
+	require.Equal(t, want, ended)
+}

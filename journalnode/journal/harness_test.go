@@ -539,3 +539,14 @@ func (c *cluster) anyHolds(p segments.Position) bool {
 	}
 	return p.TxID == 0
 }
+
+// pullFinalized copies a finalized segment from one node to another, as repair does.
+func (c *cluster) pullFinalized(to, from quorum.NodeID, s segments.TxID) {
+	src := c.nodes[from]
+	info, err := src.store.Info(s)
+	require.NoError(c, err)
+	inc, err := c.nodes[to].NewIncoming(info.Prev, info.Epoch)
+	require.NoError(c, err)
+	require.NoError(c, src.store.CopyPrefix(s, info.Last, inc))
+	require.NoError(c, c.nodes[to].InstallFinalized(inc, info.End()))
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -73,13 +74,16 @@ type Journal struct {
 	floorNoted  recovery.Floor    // at least that much is in a file, synced or not
 	purged      segments.Position // the durable purge point (C5)
 
-	streams map[*Stream]struct{} // attached, see Attach
-	seal    rpc.Seal             // what the writer told of the open segment (M4)
+	streams []*Stream // attached, see Attach
+	seal    rpc.Seal  // what the writer told of the open segment (M4)
 
 	newestFirst segments.TxID // cached; see structureChanged
 	structure   uint64        // how often segments came, ended or went
 	incoming    uint64        // numbers the temporaries
 	copies      uint64        // how often a copy in progress came into use
+	closedBytes int64         // of all segments but those with a tail; see structureChanged
+
+	quota atomic.Uint64 // bytes of log; 0: no bound. Anyone's
 
 	viewMu  sync.Mutex
 	view    View          // guarded by viewMu
@@ -93,7 +97,7 @@ type Journal struct {
 	snapMu   sync.Mutex       // guards what follows; held while the store is opened
 	snaps    *snapshots.Store // nil until it is needed
 	snapOpts snapshots.Options
-	// snapsGone: the journal is deleted, and so are they.
+	// snapsGone: the journal is deleted, or being left, and so are they.
 	snapsGone bool
 }
 
@@ -142,7 +146,7 @@ func Create(fsys vfs.FS, dir string, id segments.JournalID, name string, cfg quo
 func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Options) (*Journal, error) {
 	j := &Journal{
 		self: self, id: id, files: files{fsys, dir},
-		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, streams: map[*Stream]struct{}{}, room: opts.Room,
+		tails: map[segments.TxID]*tail{}, broken: map[segments.TxID]error{}, room: opts.Room,
 		snapOpts: opts.Snapshots,
 	}
 	if j.room == nil {
@@ -414,8 +418,12 @@ func (j *Journal) newest() segments.TxID { return j.newestFirst }
 // structureChanged is called whenever a segment or an accepted record came or went.
 func (j *Journal) structureChanged() {
 	var s segments.TxID
+	j.closedBytes = 0
 	for _, info := range j.store.Infos() {
 		s = max(s, info.First)
+		if j.tails[info.First] == nil {
+			j.closedBytes += info.Bytes
+		}
 	}
 	for t := range j.accepted {
 		s = max(s, t)

@@ -81,11 +81,8 @@ func (j *Journal) Watch() (View, <-chan struct{}) {
 func (j *Journal) Read(ctx context.Context, req rpc.ReadRequest, send func(rpc.Chunk) error) error {
 	view, _ := j.Watch()
 	info, err := j.store.Info(req.Segment)
-	if errors.Is(err, segments.ErrNotFound) && req.Segment <= view.Purged.TxID {
-		return &rpc.PurgedError{PurgedTo: view.Purged, Snapshot: view.Start}
-	}
 	if err != nil {
-		return fmt.Errorf("journal: %w", err)
+		return j.purgedMeanwhile(req.Segment, err)
 	}
 	limit := info.Last
 	switch {
@@ -118,7 +115,7 @@ func (j *Journal) stream(ctx context.Context, s, from, limit segments.TxID, view
 	}
 	r, err := j.store.Reader(s, from)
 	if err != nil {
-		return sent, fmt.Errorf("journal: %w", err)
+		return sent, j.purgedMeanwhile(from, err)
 	}
 	defer func() { _ = r.Close() }()
 	chunk := rpc.Chunk{Segment: s, Committed: max(view.Limit, view.Floor.At.TxID)}
@@ -150,6 +147,14 @@ func (j *Journal) stream(ctx context.Context, s, from, limit segments.TxID, view
 		}
 	}
 	return sent, context.Cause(ctx)
+}
+
+// purgedMeanwhile: a segment that was there a moment ago may have been purged, which is not absence (C5, D5).
+func (j *Journal) purgedMeanwhile(from segments.TxID, err error) error {
+	if view, _ := j.Watch(); errors.Is(err, segments.ErrNotFound) && from <= view.Purged.TxID {
+		return &rpc.PurgedError{PurgedTo: view.Purged, Snapshot: view.Start}
+	}
+	return fmt.Errorf("journal: %w", err)
 }
 
 // checkFloor is D1's digest check: once this copy holds the floor's txid, it must hold the floor's
@@ -209,10 +214,10 @@ func (j *Journal) tailOnce(ctx context.Context, from segments.TxID, finalizedOnl
 		}
 		return 0
 	})
-	if !found && from <= view.Purged.TxID {
-		return from, &rpc.PurgedError{PurgedTo: view.Purged, Snapshot: view.Start}
-	}
 	if !found {
+		if now, _ := j.Watch(); from <= now.Purged.TxID {
+			return from, &rpc.PurgedError{PurgedTo: now.Purged, Snapshot: now.Start}
+		}
 		if i < len(infos) && infos[i].First > from || view.Newest > from {
 			return from, fmt.Errorf("%w: txid %d lies in a segment that is not here", rpc.ErrNotFound, from)
 		}
@@ -237,7 +242,7 @@ func (j *Journal) atEnd(from segments.TxID, req rpc.TailRequest, view View) erro
 	if from > req.From {
 		return nil // it got something
 	}
-	end := segments.TxID(0)
+	end := view.Purged.TxID
 	for _, in := range j.store.Infos() {
 		if in.Finalized {
 			end = max(end, in.Last)

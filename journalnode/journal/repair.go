@@ -36,8 +36,9 @@ func (j *Journal) Incomplete() bool {
 func (j *Journal) Needs() segments.TxID {
 	view, _ := j.Watch()
 	next := view.Purged.TxID + 1
-	for _, in := range j.store.Infos() {
-		if in.First <= next && (in.State == store.StateFinalized || in.Open) {
+	infos := j.store.Infos()
+	for i, in := range infos {
+		if in.First <= next && (in.State == store.StateFinalized || in.Open && i == len(infos)-1) { // else a leftover
 			next = max(next, in.Last+1)
 		}
 	}

@@ -8,8 +8,10 @@ import (
 	"path"
 	"slices"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/snapshots"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 	"github.com/quorumjournal/qjm/segments/store"
 )
@@ -60,10 +62,14 @@ func (j *Journal) verified() ([]snapshots.Snapshot, error) {
 	return out, err
 }
 
-// dropSnapshots removes the data of a journal that is deleted. Uploads and readers under way fail, or end.
+// dropSnapshots removes the snapshots of a journal that is deleted, or that this node has left. Uploads and
+// readers under way fail, or end.
 func (j *Journal) dropSnapshots() error {
 	j.snapMu.Lock()
 	defer j.snapMu.Unlock()
+	if j.snaps != nil {
+		j.snaps.Retire() // an upload under way must not give a name to what a later store has begun
+	}
 	j.snaps, j.snapsGone = nil, true
 	dir := j.files.path(snapshotsDir)
 	names, err := j.files.fs.List(dir)
@@ -71,9 +77,18 @@ func (j *Journal) dropSnapshots() error {
 		return nil
 	}
 	for _, n := range names {
-		err = errors.Join(err, j.files.fs.Remove(path.Join(dir, n)))
+		if rerr := j.files.fs.Remove(path.Join(dir, n)); !errors.Is(rerr, fs.ErrNotExist) { // an upload may end meanwhile
+			err = errors.Join(err, rerr)
+		}
 	}
 	return errors.Join(err, j.files.fs.SyncDir(dir))
+}
+
+// mayHoldSnapshots lets snapshots be kept again, where the journal lives on without this node: it may come back.
+func (j *Journal) mayHoldSnapshots() {
+	j.snapMu.Lock()
+	defer j.snapMu.Unlock()
+	j.snapsGone = false
 }
 
 // SetListed says which snapshots are listed. They come from the applied catalog, and from nowhere else (C2).
@@ -111,11 +126,13 @@ func (j *Journal) Purged() segments.Position {
 // meant for (N1, M1). A writer's claim is promised like that of any request (F3, C4); without a claim the
 // snapshot has only its digest to stand on. Owner only.
 func (j *Journal) AdmitSnapshot(h rpc.Header) error {
-	if h.Claim.IsZero() {
-		if err := j.check(h); err != nil {
+	if !h.Claim.IsZero() {
+		if err := j.admit(h); err != nil {
 			return err
 		}
-	} else if err := j.admit(h); err != nil {
+		return j.mayGrow()
+	}
+	if err := j.check(h); err != nil {
 		return err
 	}
 	return j.mayGrow()
@@ -235,7 +252,11 @@ func (j *Journal) Purge(req PurgeRequest) (PurgeResult, error) {
 		return res, err
 	}
 	cover, _ := snapshots.Cover(listed, held)
-	if own := j.digestAt(segs, cover.At.TxID); !own.IsZero() && own != cover.At.Digest {
+	own, here, err := j.digestAt(segs, cover.At.TxID)
+	if err != nil {
+		return res, err
+	}
+	if here && own != cover.At.Digest {
 		return res, &snapshots.DivergenceError{Segment: plan.Remove[0], Own: segments.Position{TxID: cover.At.TxID, Digest: own}, Snapshot: cover.ID()}
 	}
 	if req.Max > 0 && len(plan.Remove) > req.Max {
@@ -279,6 +300,18 @@ func (j *Journal) raisePurged(p segments.Position) error {
 	return nil
 }
 
+// dropPurged forgets the purge point, durably: the data that it is about goes next (M8).
+func (j *Journal) dropPurged() error {
+	if j.purged.TxID == 0 {
+		return nil
+	}
+	if err := j.save(j.files.removePurged); err != nil {
+		return err
+	}
+	j.purged = segments.Position{}
+	return nil
+}
+
 func (j *Journal) removeSegments(firsts []segments.TxID) error {
 	if len(firsts) == 0 {
 		return nil
@@ -292,17 +325,22 @@ func (j *Journal) removeSegments(firsts []segments.TxID) error {
 	return err
 }
 
-// digestAt returns the digest at a txid in the own log; zero where no frame is known to end there.
-func (j *Journal) digestAt(segs []snapshots.Segment, t segments.TxID) segments.Digest {
-	for _, s := range segs {
-		if s.End.First > t || s.End.Last < t || s.Damaged {
-			continue
-		}
-		if d, found, err := j.store.DigestAt(s.End.First, t); err == nil && found {
-			return d
+// digestAt returns the digest at a txid in the own log, and whether the log holds that txid in a copy that can be
+// read; the digest is zero then where no frame ends there. A finalized copy outdoes one in progress, which may be
+// a leftover. An error: it could not be read now, which says nothing about what is in it (N2).
+func (j *Journal) digestAt(segs []snapshots.Segment, t segments.TxID) (d segments.Digest, here bool, err error) {
+	for _, finalized := range []bool{true, false} {
+		for _, s := range segs {
+			if s.Finalized != finalized || s.End.First > t || s.End.Last < t || s.Damaged {
+				continue
+			}
+			if d, _, err = j.store.DigestAt(s.End.First, t); err != nil {
+				return d, true, fmt.Errorf("journal: %w", err)
+			}
+			return d, true, nil
 		}
 	}
-	return segments.Digest{}
+	return d, false, nil
 }
 
 // Install makes a snapshot the start of the log here (C3): what the peers have purged cannot be had any more.
@@ -321,9 +359,11 @@ func (j *Journal) Install(snap snapshots.Snapshot, behind segments.TxID) (snapsh
 		return snapshots.InstallPlan{}, fmt.Errorf("%w: %s is not listed, held and verified here", rpc.ErrNoSnapshot, snap.ID())
 	}
 	segs := j.described()
-	plan, err := snapshots.InstallDecision(snapshots.InstallInput{
-		Snapshot: snap, Segments: segs, OwnAt: j.digestAt(segs, snap.At.TxID), Purged: j.purged,
-	})
+	own, _, err := j.digestAt(segs, snap.At.TxID)
+	if err != nil {
+		return snapshots.InstallPlan{}, err
+	}
+	plan, err := snapshots.InstallDecision(snapshots.InstallInput{Snapshot: snap, Segments: segs, OwnAt: own, Purged: j.purged})
 	if err != nil {
 		return plan, err
 	}
@@ -332,8 +372,13 @@ func (j *Journal) Install(snap snapshots.Snapshot, behind segments.TxID) (snapsh
 			return plan, fmt.Errorf("%w: segment %d may be being written", rpc.ErrSnapshotBusy, s.End.First)
 		}
 	}
+	plan.Remove = plan.Remove[:min(len(plan.Remove), installRemoves)]
 	return plan, j.install(plan)
 }
+
+// installRemoves is how many segments one Install removes: appends wait behind it. The others are below the purge
+// point then, and go with the purges, as far as those keep no margin.
+const installRemoves = 8
 
 // install carries a plan out in its order. A crash anywhere leaves a node that lacks something, as before.
 func (j *Journal) install(plan snapshots.InstallPlan) error {
@@ -352,4 +397,36 @@ func (j *Journal) install(plan snapshots.InstallPlan) error {
 		return err
 	}
 	return j.removeSegments(plan.Remove)
+}
+
+// PurgedBy returns how far the peers have purged, if the segment that holds a txid cannot be had from any of
+// them any more, and 0 otherwise. A copy in progress counts as there unless a later segment is finalized
+// somewhere: then it is a leftover.
+func PurgedBy(need segments.TxID, peers map[quorum.NodeID]rpc.SegmentsPage) segments.TxID {
+	var purged, finalized segments.TxID
+	for _, page := range peers {
+		purged = max(purged, page.Purged.TxID)
+		for _, s := range page.Segments {
+			if s.State == recovery.Finalized {
+				finalized = max(finalized, s.Last.TxID)
+			}
+		}
+	}
+	if purged < need {
+		return 0
+	}
+	for _, page := range peers {
+		for _, s := range page.Segments {
+			switch {
+			case s.First > need:
+			case s.State == recovery.Finalized && s.Last.TxID >= need:
+				if s.Last.TxID > page.Purged.TxID { // else it is about to go
+					return 0
+				}
+			case s.State == recovery.InProgress && s.First > finalized:
+				return 0
+			}
+		}
+	}
+	return purged
 }

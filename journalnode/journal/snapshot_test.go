@@ -11,6 +11,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/internal/vfs/faultfs"
 	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
@@ -33,10 +34,14 @@ func finalSegments(c *cluster, w *writer, n int) []segments.Position {
 
 // give puts a snapshot of a position on a machine, listed, and returns it.
 func (m *machine) give(t require.TestingT, at segments.Position) snapshots.Snapshot {
-	b := fmt.Appendf(nil, "state at %d", at.TxID)
+	return m.giveID(t, snapshots.ID{TxID: at.TxID, At: at, Epoch: 1})
+}
+
+func (m *machine) giveID(t require.TestingT, id snapshots.ID) snapshots.Snapshot {
+	b := fmt.Appendf(nil, "state at %d", id.TxID)
 	s, err := m.Snapshots()
 	require.NoError(t, err)
-	u, err := s.Begin(snapshots.ID{TxID: at.TxID, At: at, Epoch: 1}, int64(len(b)))
+	u, err := s.Begin(id, int64(len(b)))
 	require.NoError(t, err)
 	require.NoError(t, u.Write(0, b))
 	snap, err := u.Finish(int64(len(b)), sha256.Sum256(b))
@@ -123,6 +128,7 @@ func TestC3_InstallCutOffAtEveryOperation(t *testing.T) {
 			w.next()
 		}
 		m := c.nodes[nodeC]
+		c.pullFinalized(nodeC, nodeA, 5)
 		snap := m.give(t, ends[2])
 		m.fs.CrashAt(m.fs.Mutations() + k)
 		_, err := m.Install(snap, ends[1].TxID)
@@ -134,7 +140,7 @@ func TestC3_InstallCutOffAtEveryOperation(t *testing.T) {
 			plan, ierr := m.Install(snap, ends[1].TxID)
 			require.NoError(t, ierr)
 			require.Equal(t, ends[2], m.Purged(), "%+v", plan)
-			require.Empty(t, m.Segments())
+			require.Len(t, m.Segments(), 1)
 			c.probe(ends[3])
 			m.disk = old
 		}
@@ -146,6 +152,36 @@ func TestC3_InstallCutOffAtEveryOperation(t *testing.T) {
 	}
 }
 
+// C5: B and C were away, hold the snapshot, and nothing of the log yet. A purge point alone would be all that they
+// can tell an opener, and with A away nobody could say where the journal goes on: they wait for a finalized
+// segment first.
+func TestC3_PurgePointIsNeverAllThatIsThere(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	var ends []segments.Position
+	for range 3 {
+		w.mustStart(nodeA, nodeC)
+		ends = append(ends, w.write("x", nodeA, nodeC))
+		require.NoError(t, w.finalize(nodeA))
+		require.NoError(t, w.finalize(nodeC))
+		w.next()
+	}
+	b := c.nodes[nodeB]
+	snap := b.give(t, ends[2])
+	_, err := b.Install(snap, ends[1].TxID)
+	require.ErrorIs(t, err, snapshots.ErrHolderMissing)
+	require.Zero(t, b.Purged())
+	require.Empty(t, b.Segments())
+
+	c.pullFinalized(nodeB, nodeA, 3)
+	plan, err := b.Install(snap, ends[1].TxID)
+	require.NoError(t, err)
+	require.Equal(t, ends[1], plan.Point)
+	require.Equal(t, ends[1], b.Purged())
+	require.False(t, b.Incomplete())
+	c.probe(ends[2])
+}
+
 // C3: a copy that a writer may be writing is not set aside for a snapshot.
 func TestC3_OpenSegmentIsNeverSetAside(t *testing.T) {
 	c := newCluster(t)
@@ -154,6 +190,11 @@ func TestC3_OpenSegmentIsNeverSetAside(t *testing.T) {
 	w.mustStart(nodeA, nodeB, nodeC)
 	w.write("open", nodeA, nodeB, nodeC)
 	ahead := w.write("ahead", nodeA, nodeB)
+	require.NoError(t, w.finalize(nodeA))
+	w.next().mustStart(nodeA)
+	w.write("further", nodeA)
+	require.NoError(t, w.finalize(nodeA))
+	c.pullFinalized(nodeC, nodeA, 5)
 	m := c.nodes[nodeC]
 	snap := m.give(t, ahead)
 	_, err := m.Install(snap, ends[0].TxID)
@@ -286,15 +327,12 @@ func TestC5_WhatComesBackAgreesWithThePurgePoint(t *testing.T) {
 		if !right {
 			two.Digest[0]++
 		}
-		snap := m.give(t, two)
-		_, err := m.Install(snap, two.TxID)
-		require.NoError(t, err)
-		require.Equal(t, two, m.Purged())
+		require.NoError(t, m.raisePurged(two))
 		require.Equal(t, recovery.Purged, m.copyOf(1).State)
 
 		// From the writer.
 		w.mustStart(nodeC)
-		_, err = w.put(nodeC, w.sent...)
+		_, err := w.put(nodeC, w.sent...)
 		if right {
 			require.NoError(t, err)
 		} else {
@@ -332,4 +370,126 @@ func TestDiskFull_PurgeGoesOn(t *testing.T) {
 	_, err := m.Purge(everything)
 	require.NoError(t, err)
 	require.Len(t, m.Segments(), 1)
+}
+
+// C2, C3: the own log has no frame that ends where the snapshot's does: that is another history as well. A copy
+// that cannot be read where the two are to be compared is neither: nothing is purged, and nothing set aside (N2).
+func TestC2_FrameEndsOfAnotherHistory(t *testing.T) {
+	ready := func() (*machine, segments.Position) {
+		c := newCluster(t)
+		w := c.mustRecover()
+		finalSegments(c, w, 3)
+		w.mustStart(nodeA)
+		seven := w.write("seven", nodeA)
+		w.write("eight", nodeA)
+		require.NoError(t, w.finalize(nodeA))
+		return c.nodes[nodeA], seven
+	}
+	m, _ := ready()
+	wide := snapshots.ID{TxID: 5, At: segments.Position{TxID: 6, Digest: segments.Digest{1}}, Epoch: 1}
+	m.giveID(t, wide) // 5 and 6 are two frames here, and 6 ends otherwise
+	_, err := m.Purge(everything)
+	require.ErrorIs(t, err, snapshots.ErrDivergence)
+
+	c := newCluster(t)
+	w := c.mustRecover()
+	two := func(before segments.Position) segments.Frame { // a frame of two txns
+		var b segments.Builder
+		b.Reset(before.TxID+1, w.claim.Epoch)
+		require.NoError(t, b.Add([]byte("a")))
+		require.NoError(t, b.Add([]byte("b")))
+		f, err := b.Seal(before.Digest, segments.SealOptions{})
+		require.NoError(t, err)
+		return f
+	}
+	for range 3 {
+		w.mustStart(nodeA, nodeB, nodeC)
+		f := two(w.pos)
+		w.pos = f.Position()
+		for _, id := range c.ids() {
+			_, err := w.put(id, f)
+			require.NoError(t, err)
+			require.NoError(t, w.finalize(id))
+		}
+		w.next()
+	}
+	m = c.nodes[nodeA]
+	m.give(t, segments.Position{TxID: 3, Digest: segments.Digest{1}}) // here 3 and 4 are one frame
+	_, err = m.Purge(everything)
+	require.ErrorIs(t, err, snapshots.ErrDivergence)
+	require.Len(t, m.Segments(), 3)
+	require.Zero(t, m.Purged())
+
+	for name, op := range map[string]func(m *machine, snap snapshots.Snapshot) error{
+		"purge":   func(m *machine, _ snapshots.Snapshot) error { _, err := m.Purge(everything); return err },
+		"install": func(m *machine, snap snapshots.Snapshot) error { _, err := m.Install(snap, 1); return err },
+	} {
+		m, own := ready()
+		snap := m.give(t, own)
+		m.fs.Inject(faultfs.Rule{Op: faultfs.OpRead | faultfs.OpOpen, PathContains: "segments/"})
+		require.ErrorIs(t, op(m, snap), faultfs.ErrInjected, name)
+		m.fs.ClearRules()
+		require.Zero(t, m.Purged(), name)
+		require.Len(t, m.Segments(), 4, name)
+	}
+}
+
+// C3, W7: an installation removes a bounded number of segments in one task of the owner: appends wait behind it.
+// What is left is below the purge point, and goes with the purges.
+func TestC3_InstallRemovesAFewAtATime(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	m := c.nodes[nodeC]
+	var ends []segments.Position
+	for i := range installRemoves + 8 {
+		w.mustStart(nodeA, nodeB)
+		ends = append(ends, w.write("x", nodeA, nodeB))
+		require.NoError(t, w.finalize(nodeA))
+		require.NoError(t, w.finalize(nodeB))
+		if i != installRemoves+4 { // C lacks one
+			c.pullFinalized(nodeC, nodeA, w.prev.Next())
+		}
+		w.next()
+	}
+	at := ends[installRemoves+6]
+	snap := m.give(t, at)
+	plan, err := m.Install(snap, ends[installRemoves+4].TxID)
+	require.NoError(t, err)
+	require.Len(t, plan.Remove, installRemoves)
+	require.Equal(t, ends[installRemoves+5], m.Purged())
+	require.Len(t, m.Segments(), 7)
+	res, err := m.Purge(everything)
+	require.NoError(t, err)
+	require.Len(t, res.Removed, 6)
+	require.Equal(t, ends[installRemoves+6], m.Purged())
+	require.False(t, m.Incomplete())
+	c.probe(ends[installRemoves+7])
+}
+
+// C5, D5: purged is not absent for readers, either: right behind the purge point a node without more is up to
+// date; and a segment that is purged while a reader comes to it is told as purged, with the snapshot.
+func TestD5_ReadersAtThePurgePoint(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	ends := finalSegments(c, w, 4)
+	m := c.nodes[nodeA]
+	snap := m.give(t, ends[2])
+	stale, _ := m.Watch()
+	none := func(rpc.Chunk) error { return nil }
+	_, err := m.Purge(everything)
+	require.NoError(t, err)
+	_, err = m.stream(t.Context(), 3, 3, 4, stale, none)
+	want := &rpc.PurgedError{PurgedTo: ends[2], Snapshot: snap}
+	require.Equal(t, want, err, "purged between looking and opening")
+	_, err = m.tailOnce(t.Context(), 3, false, stale, none)
+	require.Equal(t, want, err, "purged before looking")
+	require.Equal(t, want, m.Tail(t.Context(), rpc.TailRequest{From: 6}, none))
+	require.Equal(t, want, m.Read(t.Context(), rpc.ReadRequest{Segment: 5}, none))
+	require.NoError(t, m.Tail(t.Context(), rpc.TailRequest{From: 9}, none))
+	require.ErrorIs(t, m.Tail(t.Context(), rpc.TailRequest{From: 10}, none), rpc.ErrPastEnd)
+
+	b := newCluster(t).nodes[nodeB]
+	require.NoError(t, b.raisePurged(ends[2]))
+	require.NoError(t, b.Tail(t.Context(), rpc.TailRequest{From: 7}, none))
+	require.ErrorIs(t, b.Tail(t.Context(), rpc.TailRequest{From: 8}, none), rpc.ErrPastEnd)
 }

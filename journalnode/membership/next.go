@@ -148,7 +148,7 @@ func (v *View) joint() Action {
 	case !v.inForce():
 		return Wait{Why: "the old members must install the joint config: " + v.silent(cfg.Sets[0])}
 	case v.live(cfg.Sets[0]):
-		return Wait{Why: "the writer goes over to the joint config"}
+		return Wait{Why: "a writer was heard lately: it goes over to the joint config, or is taken for gone soon"}
 	}
 	return Move{Why: "no writer is heard, so the leader seals the joint config"}
 }
@@ -213,7 +213,7 @@ func (v *View) final() Action {
 	}
 	if seal, _, ok := v.sealedUnder(cfg.Version); !ok || seal.Epoch == 0 {
 		if v.live(cfg.Sets[0]) {
-			return Wait{Why: "the writer goes over to the final config"}
+			return Wait{Why: "a writer was heard lately: it goes over to the final config, or is taken for gone soon"}
 		}
 		return Move{Why: "no writer is heard, so the leader starts the first segment under the final config"}
 	}

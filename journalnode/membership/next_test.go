@@ -146,7 +146,7 @@ func TestM2_InForceFirst(t *testing.T) {
 func TestM4_Seal(t *testing.T) {
 	v := view(catalog.StageJoint)
 	v.edit(noSeal, everyone()...)
-	require.Equal(t, Wait{Why: "the writer goes over to the joint config"}, Next(v, Options{}))
+	require.Equal(t, Wait{Why: "a writer was heard lately: it goes over to the joint config, or is taken for gone soon"}, Next(v, Options{}))
 	v.edit(noWriter, "a", "b")
 	require.IsType(t, Move{}, Next(v, Options{}), "one node of the old set hears a writer: none lives")
 	v.edit(func(r *Report) { r.Seal = Seal{1, seal.Seal} }, "a")

@@ -39,6 +39,12 @@ func newLogger(out *slog.Logger) hclog.Logger {
 // streamEnded is said of every stream whose other side went away: no error of this node's.
 const streamEnded = "failed to decode incoming command"
 
+// aboutPeer is said of a peer that does not answer, which is its trouble and not this node's.
+var aboutPeer = map[string]bool{
+	"failed to heartbeat to": true, "failed to appendEntries to": true, "failed to start pipeline replication to": true,
+	"failed to pipeline appendEntries": true, "failed to make requestVote RPC": true,
+}
+
 // Log implements hclog.Logger.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
@@ -50,8 +56,11 @@ func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	case hclog.Error:
 		to = slog.LevelError
 	}
-	if msg == streamEnded {
+	switch {
+	case msg == streamEnded:
 		to = slog.LevelDebug
+	case aboutPeer[msg]:
+		to = slog.LevelWarn
 	}
 	if !l.out.Enabled(context.Background(), to) {
 		return

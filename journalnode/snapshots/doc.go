@@ -1,9 +1,8 @@
 // Package snapshots keeps the user's snapshots of one journal on one node, and decides what they allow to
 // be purged. It is not about raft's own snapshots.
 //
-// Two parts. Decisions take values and return values: Due (is a snapshot wanted), PurgeDecision (what may
-// go), InstallDecision (what stays when a snapshot is installed), Disposable (which snapshots may go). The
-// Store keeps the files:
+// Two parts. Decisions take values and return values: PurgeDecision (what may go), InstallDecision (what stays
+// when a snapshot is installed), Disposable (which snapshots may go). The Store keeps the files:
 //
 //	dir/00000000000000000400.snap                       whole, synced, verified when it came
 //	    00000000000000000400.snap.damaged-1             put aside
@@ -30,3 +29,15 @@
 //	   answer for it (W2a).
 //	P7 No decision takes a purge point of a peer, or a clock.
 package snapshots
+
+import "github.com/quorumjournal/qjm/internal/snapshot"
+
+// What everybody who speaks of snapshots names them by; the words are at home in internal/snapshot.
+type (
+	ID       = snapshot.ID
+	Snapshot = snapshot.Snapshot
+	Checksum = snapshot.Checksum
+)
+
+// SizeMax bounds the content of a snapshot.
+const SizeMax = snapshot.SizeMax

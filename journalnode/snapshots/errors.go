@@ -4,15 +4,16 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/segments"
 )
 
 var (
 	// ErrInvalid: a value that no snapshot, policy or input can have.
-	ErrInvalid = errors.New("snapshots: invalid")
+	ErrInvalid = snapshot.ErrInvalid
 	// ErrUnsupported: whole, and of a later version.
-	ErrUnsupported = errors.New("snapshots: unsupported version")
+	ErrUnsupported = snapshot.ErrUnsupported
 	// ErrCorrupt: bytes that were whole once are not what they were (N2).
 	ErrCorrupt = errors.New("snapshots: corrupt")
 	// ErrDivergence: two histories where there can be one only.

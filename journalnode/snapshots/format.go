@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math"
 
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -20,7 +21,7 @@ const (
 	headerOffCRC       = 12
 	headerOffJournal   = 16
 	headerOffID        = 32
-	headerOffSize      = headerOffID + idSize
+	headerOffSize      = headerOffID + snapshot.IDSize
 	headerOffBlockSize = headerOffSize + 8
 	headerUsed         = headerOffBlockSize + 4
 
@@ -66,7 +67,7 @@ func (h header) encode() []byte {
 	copy(b, headerMagic)
 	binary.LittleEndian.PutUint32(b[headerOffVersion:], formatVersion)
 	copy(b[headerOffJournal:], h.journal[:])
-	appendID(b[:headerOffID], h.id)
+	h.id.Append(b[:headerOffID])
 	binary.LittleEndian.PutUint64(b[headerOffSize:], uint64(h.size))
 	binary.LittleEndian.PutUint32(b[headerOffBlockSize:], uint32(h.blockBytes))
 	binary.LittleEndian.PutUint32(b[headerOffCRC:], headerChecksum(b))
@@ -92,7 +93,7 @@ func parseHeader(b []byte) (h header, err error) {
 		return h, mismatch(ErrUnsupported, "file", v, formatVersion)
 	}
 	h.journal = segments.JournalID(b[headerOffJournal:])
-	h.id = parseID(b[headerOffID:])
+	h.id = snapshot.ParseID(b[headerOffID:])
 	h.size = int64(binary.LittleEndian.Uint64(b[headerOffSize:]))
 	h.blockBytes = int(binary.LittleEndian.Uint32(b[headerOffBlockSize:]))
 	if h.id.Validate() != nil || h.size < SizeUnknown || h.size > SizeMax || h.blockBytes < blockBytesMin || h.blockBytes > BlockBytesMax {

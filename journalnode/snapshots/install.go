@@ -23,8 +23,10 @@ type InstallPlan struct {
 	SetAside []segments.TxID
 	Remove   []segments.TxID
 	// Point is the new purge point: the end of the last segment removed; where something is missing before the
-	// segment that holds the snapshot, the end of what comes before that; where no segment here tells a
-	// boundary, the snapshot's own position, if its frame ends with it. An opener must find one of them, or it begins at 1 again.
+	// segment that holds the snapshot, the end of what comes before that; where that segment is not here, and a
+	// later one is finalized here, the snapshot's own position, if its frame ends with it. Behind it there is
+	// always a segment that tells an opener what to go on from: of nodes that knew nothing but their purge points
+	// a majority could never be opened again (C5).
 	Point segments.Position
 	// Divergences names finalized segments that are set aside: the snapshot was checked by a majority, so
 	// these are a minority's (R2). The caller reports them.
@@ -45,8 +47,10 @@ const (
 // is not absence (N2) and acknowledged frames may be in it. What disagrees is set aside. Finalized segments
 // below are removed, but the newest finalized stays (C5), and after a divergence nothing is removed.
 //
-// ErrHolderMissing where the frame that holds the snapshot's transaction has more behind it, and is not here:
-// nothing covers those, so no purge point may lie behind them. Get that segment first.
+// ErrHolderMissing where the segment that holds the snapshot is not here, and there is nothing to go on from
+// without it: no finalized segment at all, or none behind the purge point that could be taken. So it is where the
+// frame that holds the snapshot's transaction has more behind it: nothing covers those, so no purge point may lie
+// behind them. Get a segment first: what the peers have not purged.
 func InstallDecision(in InstallInput) (InstallPlan, error) {
 	if err := in.Snapshot.Validate(); err != nil {
 		return InstallPlan{}, err
@@ -57,23 +61,49 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 			return InstallPlan{}, fmt.Errorf("%w: segment %d in progress was not opened: its end is not known", ErrInvalid, s.End.First)
 		}
 	}
-	plan := InstallPlan{Point: in.Purged}
 	fates := make([]fate, len(segs))
 	var bad []segments.End // ends that disagree
-	holder := -1           // a segment that holds the snapshot stays
+	var divergences []*DivergenceError
+	holder := -1 // a segment that holds the snapshot stays
 	for i, s := range segs {
+		whole := slices.IndexFunc(segs[i+1:], func(o Segment) bool { return o.Finalized && !o.Damaged })
+		if s.Damaged && s.End.Last == 0 && whole >= 0 {
+			s.End.Last = segs[i+1+whole].End.First - 1 // no further: that one was started behind its end
+		}
 		fates[i] = fateOf(s, in, bad)
 		if fates[i] == fateAside && s.Finalized && !s.End.Digest.IsZero() {
 			bad = append(bad, s.End)
 		}
 		if fates[i] == fateAside && s.Finalized && !s.Damaged {
-			plan.Divergences = append(plan.Divergences, &DivergenceError{Segment: s.End.First, Own: ownPosition(s, in), Snapshot: in.Snapshot.ID()})
+			divergences = append(divergences, &DivergenceError{Segment: s.End.First, Own: ownPosition(s, in), Snapshot: in.Snapshot.ID()})
 		}
 		if fates[i] == fateKeep && s.End.First <= in.Snapshot.At.TxID && s.End.Last >= in.Snapshot.At.TxID {
 			holder = i
 		}
 	}
-	spare(segs, fates, len(plan.Divergences) > 0)
+	spare(segs, fates, len(divergences) > 0)
+	point := before(segs, fates, holder)
+	if holder < 0 {
+		var all bool
+		if point, all = withoutHolder(segs, fates, in.Snapshot); all {
+			clear(fates)
+			divergences = nil
+		}
+		if point.TxID <= in.Purged.TxID && in.Purged.TxID < in.Snapshot.At.TxID {
+			return InstallPlan{}, fmt.Errorf("%w: %s", ErrHolderMissing, in.Snapshot.ID())
+		}
+	}
+	plan := planned(segs, fates, in.Purged)
+	plan.Divergences = divergences
+	if point.TxID > plan.Point.TxID {
+		plan.Point = point
+	}
+	return plan, nil
+}
+
+// planned sorts the segments by their fates; the purge point covers what is removed.
+func planned(segs []Segment, fates []fate, purged segments.Position) InstallPlan {
+	plan := InstallPlan{Point: purged}
 	for i, s := range segs {
 		switch fates[i] {
 		case fateKeep:
@@ -87,15 +117,28 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 			}
 		}
 	}
-	switch point := before(segs, fates, holder); {
-	case holder < 0 && in.Snapshot.At.TxID > in.Snapshot.TxID && in.Snapshot.At.TxID > plan.Point.TxID:
-		return InstallPlan{}, fmt.Errorf("%w: %s", ErrHolderMissing, in.Snapshot.ID())
-	case holder < 0 && in.Snapshot.At.TxID > plan.Point.TxID:
-		plan.Point = in.Snapshot.At
-	case holder >= 0 && point.TxID > plan.Point.TxID:
-		plan.Point = point
+	return plan
+}
+
+// withoutHolder returns how far the purge point may go where the segment that holds the snapshot is not here;
+// zero: nowhere. all: every segment stays as it is. Behind what is below the snapshot more is to come, from the
+// peers or from a writer; nothing is known to be in its way.
+func withoutHolder(segs []Segment, fates []fate, snap Snapshot) (point segments.Position, all bool) {
+	newest := -1
+	for i, s := range segs {
+		if s.Finalized && !s.Damaged && fates[i] == fateKeep {
+			newest = i
+		}
 	}
-	return plan, nil
+	switch {
+	case newest < 0:
+		return segments.Position{}, false
+	case segs[newest].End.First <= snap.At.TxID:
+		return before(segs, make([]fate, len(segs)), newest), true
+	case snap.At.TxID > snap.TxID:
+		return segments.Position{}, false
+	}
+	return snap.At, false
 }
 
 // before returns where the unbroken run of segments that ends with the holder begins: what is missing below

@@ -93,6 +93,10 @@ func (s *Store) OpenReader(txid segments.TxID) (*Reader, error) { return s.openR
 
 func (s *Store) openReader(txid segments.TxID, wrap func(io.ReaderAt) io.ReaderAt) (*Reader, error) {
 	s.mu.Lock()
+	if s.retired {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
 	h := s.held[txid]
 	if h == nil {
 		s.mu.Unlock()
@@ -235,8 +239,17 @@ func (r *Reader) Close() error {
 }
 
 // Verify reads a snapshot in full and compares it with its checksum. Damage is returned, and makes the
-// snapshot unknown. wrap, if not nil, may slow reading down.
+// snapshot unknown. wrap, if not nil, may slow reading down, and break it off with ErrClosed: that says nothing
+// about the snapshot.
 func (s *Store) Verify(txid segments.TxID, wrap func(io.ReaderAt) io.ReaderAt) error {
+	err := s.verify(txid, wrap)
+	if errors.Is(err, ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}
+
+func (s *Store) verify(txid segments.TxID, wrap func(io.ReaderAt) io.ReaderAt) error {
 	r, err := s.openReader(txid, wrap)
 	if err != nil {
 		return err

@@ -55,6 +55,7 @@ type Store struct {
 	temps    map[string]*temp
 	asides   map[string]uint64 // the highest number given to "name.reason"
 	changing map[segments.TxID]bool
+	retired  bool
 }
 
 // Open opens the directory, making it if need be, and removes what Cleanup says. It reads the ends of each
@@ -202,6 +203,14 @@ func (s *Store) drop(t *temp) error {
 	return nil
 }
 
+// Retire ends the store: whoever calls it removes the files, and may open another store on the directory. Nothing
+// is begun, named or opened through this one any more (ErrClosed); what is open can be read to its end.
+func (s *Store) Retire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired = true
+}
+
 // List returns all snapshots here, by txid, damaged ones too. Uploads are not among them (C4).
 func (s *Store) List() []Info {
 	s.mu.Lock()
@@ -276,6 +285,8 @@ func (s *Store) claim(txid segments.TxID) (*held, error) {
 	defer s.mu.Unlock()
 	h := s.held[txid]
 	switch {
+	case s.retired:
+		return nil, ErrClosed
 	case s.changing[txid]:
 		return nil, fmt.Errorf("%w: snapshot %d", ErrBusy, txid)
 	case h == nil:
@@ -297,9 +308,9 @@ func (s *Store) damageOf(h *held) error {
 	return h.info.Err
 }
 
-// noteDamage makes a snapshot unknown, if err is damage.
+// noteDamage makes a snapshot unknown, if err is damage: reading that was broken off is none.
 func (s *Store) noteDamage(h *held, err error) {
-	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnsupported) {
+	if errors.Is(err, ErrClosed) || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnsupported) {
 		return
 	}
 	s.mu.Lock()

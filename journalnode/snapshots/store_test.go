@@ -223,6 +223,68 @@ func TestC4_HalfUploadIsInvisible(t *testing.T) {
 	require.Empty(t, names(t, disk))
 }
 
+// M8, C4: a node has left a journal and come back: an upload of before must not give a name to what is being
+// uploaded now, of which it has seen nothing.
+func TestC4_UploadOfARetiredStore(t *testing.T) {
+	disk := newDisk(t)
+	b := content(3000)
+	open := func() *Store { return openStore(t, disk) }
+	old := open()
+	before, err := old.Begin(snapOf(300, b).ID(), int64(len(b)))
+	require.NoError(t, err)
+	require.NoError(t, send(before, b, 500))
+	old.Retire()
+	for _, n := range names(t, disk) {
+		require.NoError(t, disk.Remove(testDir+"/"+n))
+	}
+	s := open()
+	now, err := s.Begin(snapOf(300, b).ID(), int64(len(b)))
+	require.NoError(t, err)
+	require.NoError(t, now.Write(0, b[:700]))
+
+	_, err = before.Finish(int64(len(b)), sum(b))
+	require.ErrorIs(t, err, ErrClosed)
+	require.NoError(t, before.Close())
+	for _, begin := range []func() error{
+		func() error { _, err := old.Begin(snapOf(400, b).ID(), SizeUnknown); return err },
+		func() error { _, err := old.OpenReader(300); return err },
+		func() error { return old.Remove(300) },
+	} {
+		require.ErrorIs(t, begin(), ErrClosed)
+	}
+	require.Empty(t, open().List())
+	require.NoError(t, send(now, b, 500))
+	_, err = now.Finish(int64(len(b)), sum(b))
+	require.NoError(t, err)
+	requireWhole(t, open(), 300, b)
+}
+
+// N2: reading that was broken off, since its node stops, says nothing about what is in the file. Marked as damaged
+// it would be set aside, and on all nodes of a cluster that is shut down, too.
+func TestN2_BrokenOffIsNoDamage(t *testing.T) {
+	s := openStore(t, newDisk(t))
+	b := content(3000)
+	require.NoError(t, upload(s, 300, b, 500))
+	for after := range 6 {
+		reads := 0
+		err := s.Verify(300, func(r io.ReaderAt) io.ReaderAt {
+			return readerAt(func(p []byte, off int64) (int, error) {
+				if reads++; reads > after {
+					return 0, ErrClosed
+				}
+				return r.ReadAt(p, off)
+			})
+		})
+		require.ErrorIs(t, err, ErrClosed)
+		require.NotErrorIs(t, err, ErrCorrupt)
+		requireWhole(t, s, 300, b)
+	}
+}
+
+type readerAt func([]byte, int64) (int, error)
+
+func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
+
 func TestC4_CleanupKeepsRecentUploads(t *testing.T) {
 	disk := newDisk(t)
 	fsys := &datedFS{FS: disk, modified: time.UnixMilli(5000)}

@@ -102,6 +102,9 @@ func (s *Store) acquire(id ID) (t *temp, fresh bool, err error) {
 
 // acquireLocked returns the upload, active; or one that was made active to be dropped first.
 func (s *Store) acquireLocked(name string, id ID) (t, victim *temp, err error) {
+	if s.retired {
+		return nil, nil, ErrClosed
+	}
 	if h := s.held[id.TxID]; h != nil && !errors.Is(h.info.Err, ErrCorrupt) {
 		if h.info.Err != nil {
 			return nil, nil, h.info.Err
@@ -478,6 +481,8 @@ func (s *Store) place(t *temp, snap Snapshot) (old *held, err error) {
 	defer s.mu.Unlock()
 	old = s.held[snap.TxID]
 	switch {
+	case s.retired:
+		err = ErrClosed
 	case s.changing[snap.TxID]:
 		err = fmt.Errorf("%w: snapshot %d", ErrBusy, snap.TxID)
 	case old == nil || errors.Is(old.info.Err, ErrCorrupt):

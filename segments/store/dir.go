@@ -111,6 +111,7 @@ type Dir struct {
 	opts    Options
 
 	poisoned atomic.Pointer[PoisonedError]
+	clears   atomic.Uint64 // how often Clear was called
 
 	// moving is held while files change their names, until segs says so, too. A reader that finds no file
 	// under the name that it looked up waits for it, and looks again; nobody else takes it.
@@ -411,10 +412,12 @@ func (d *Dir) Remove(firsts ...segments.TxID) error {
 }
 
 // Clear removes all there is, temporaries and asides too, durably: the journal is deleted, or this node is no
-// member any more (M8). No segment may have an open writer. A crash leaves some of it.
+// member any more (M8). No segment may have an open writer; incoming copies under way are closed. A crash leaves
+// some of it.
 func (d *Dir) Clear() error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
+	d.clears.Add(1)
 	names, err := d.fs.List(d.dir)
 	if err != nil {
 		return fmt.Errorf("store: clear %s: %w", d.dir, err)

@@ -18,7 +18,8 @@ type Incoming struct {
 	c      content // never shared: its lock is not used
 	buf    []byte  // what goes to offset c.end
 	synced segments.Position
-	err    error // why nothing more can be done with it
+	clears uint64 // Dir.clears when it was begun
+	err    error  // why nothing more can be done with it
 }
 
 // NewIncoming starts a copy with header h. The tag ([a-z0-9]+, at most segments.MaxTagLen) makes the
@@ -42,7 +43,7 @@ func (d *Dir) NewIncoming(h segments.Header, tag string) (*Incoming, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Incoming{d: d, temp: temp, f: f, synced: h.Start()}
+	in := &Incoming{d: d, temp: temp, f: f, synced: h.Start(), clears: d.clears.Load()}
 	in.c.header, in.c.end, in.c.last = h, segments.HeaderSize, h.Start()
 	return in, nil
 }
@@ -54,11 +55,17 @@ func (in *Incoming) Header() segments.Header { return in.c.header }
 func (in *Incoming) Position() segments.Position { return in.c.last }
 
 func (in *Incoming) ready() error {
-	if in.err != nil {
+	switch {
+	case in.err != nil:
 		return in.err
+	case in.removed():
+		return errors.Join(ErrClosed, in.Abort())
 	}
 	return in.d.Poisoned()
 }
+
+// removed: Clear took its file away.
+func (in *Incoming) removed() bool { return in.clears != in.d.clears.Load() }
 
 // Append adds a frame after checking it: checksum, epoch, continuity, chain (W1). A frame that fails
 // is refused, and the copy is as it was. vfs.ErrNoSpace ends the copy: Abort it.
@@ -264,7 +271,7 @@ func (in *Incoming) Abort() error {
 	}
 	in.err = ErrClosed
 	err := in.f.Close()
-	if in.d.Poisoned() != nil {
+	if in.d.Poisoned() != nil || in.removed() {
 		return err
 	}
 	return errors.Join(err, in.d.fs.Remove(in.d.path(in.temp)))

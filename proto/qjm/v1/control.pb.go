@@ -1475,7 +1475,8 @@ type JournalPolicy struct {
 	SnapshotIntervalMillis uint64 `protobuf:"varint,3,opt,name=snapshot_interval_millis,json=snapshotIntervalMillis,proto3" json:"snapshot_interval_millis,omitempty"`
 	// Or when the log is so many percent of the last snapshot's size.
 	SnapshotGrowthPercent uint32 `protobuf:"varint,4,opt,name=snapshot_growth_percent,json=snapshotGrowthPercent,proto3" json:"snapshot_growth_percent,omitempty"`
-	// Transactions that are kept before the newest snapshot.
+	// Transactions that are kept before the newest snapshot. Where neither this nor the next line is given, the
+	// nodes keep what they were started with.
 	RetainTxns uint64 `protobuf:"varint,5,opt,name=retain_txns,json=retainTxns,proto3" json:"retain_txns,omitempty"`
 	// Bytes that are kept before it.
 	RetainBytes uint64 `protobuf:"varint,6,opt,name=retain_bytes,json=retainBytes,proto3" json:"retain_bytes,omitempty"`
@@ -2022,6 +2023,117 @@ func (*ConfigureJournalResponse) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
+// ListSnapshotRequest asks for a snapshot to be listed that a majority of every member set holds. The same
+// again is answered again.
+type ListSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The config under which its holders were counted: refused unless it is the current one.
+	ConfigVersion uint64 `protobuf:"varint,2,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	// The snapshot.
+	Snapshot *Snapshot `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Epoch and writer id of the writer that saved it; none: saved without one.
+	Claim         *Claim `protobuf:"bytes,4,opt,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotRequest) Reset() {
+	*x = ListSnapshotRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotRequest) ProtoMessage() {}
+
+func (x *ListSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*ListSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListSnapshotRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *ListSnapshotRequest) GetConfigVersion() uint64 {
+	if x != nil {
+		return x.ConfigVersion
+	}
+	return 0
+}
+
+func (x *ListSnapshotRequest) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *ListSnapshotRequest) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+// ListSnapshotResponse: it is listed.
+type ListSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotResponse) Reset() {
+	*x = ListSnapshotResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotResponse) ProtoMessage() {}
+
+func (x *ListSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*ListSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
 // JoinClusterRequest is a blank node's wish to be part of the cluster.
 type JoinClusterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2035,7 +2147,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	mi := &file_qjm_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2159,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	mi := &file_qjm_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2172,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinClusterRequest) GetNode() *CatalogNode {
@@ -2092,7 +2204,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	mi := &file_qjm_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2216,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	mi := &file_qjm_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2229,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JoinClusterResponse) GetClusterId() []byte {
@@ -2158,7 +2270,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[31]
+	mi := &file_qjm_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2282,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[31]
+	mi := &file_qjm_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2295,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -2223,7 +2335,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[32]
+	mi := &file_qjm_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2347,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[32]
+	mi := &file_qjm_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2360,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 // TransferLeaderRequest hands leadership over.
@@ -2264,7 +2376,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[33]
+	mi := &file_qjm_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2388,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[33]
+	mi := &file_qjm_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2401,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TransferLeaderRequest) GetNodeId() string {
@@ -2317,7 +2429,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[34]
+	mi := &file_qjm_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2441,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[34]
+	mi := &file_qjm_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2454,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TransferLeaderResponse) GetNodeId() string {
@@ -2361,7 +2473,7 @@ type TakeRaftSnapshotRequest struct {
 
 func (x *TakeRaftSnapshotRequest) Reset() {
 	*x = TakeRaftSnapshotRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[35]
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2485,7 @@ func (x *TakeRaftSnapshotRequest) String() string {
 func (*TakeRaftSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[35]
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2498,7 @@ func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 // TakeRaftSnapshotResponse: it is durable, or there was nothing new.
@@ -2400,7 +2512,7 @@ type TakeRaftSnapshotResponse struct {
 
 func (x *TakeRaftSnapshotResponse) Reset() {
 	*x = TakeRaftSnapshotResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[36]
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2524,7 @@ func (x *TakeRaftSnapshotResponse) String() string {
 func (*TakeRaftSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[36]
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2537,7 @@ func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TakeRaftSnapshotResponse) GetIndex() uint64 {
@@ -2444,7 +2556,7 @@ type SurveyGroupRequest struct {
 
 func (x *SurveyGroupRequest) Reset() {
 	*x = SurveyGroupRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[37]
+	mi := &file_qjm_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2568,7 @@ func (x *SurveyGroupRequest) String() string {
 func (*SurveyGroupRequest) ProtoMessage() {}
 
 func (x *SurveyGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[37]
+	mi := &file_qjm_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2581,7 @@ func (x *SurveyGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SurveyGroupRequest.ProtoReflect.Descriptor instead.
 func (*SurveyGroupRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 // SurveyGroupResponse is what the node's own raft store says, and what is recorded of a recovery after a
@@ -2510,7 +2622,7 @@ type SurveyGroupResponse struct {
 
 func (x *SurveyGroupResponse) Reset() {
 	*x = SurveyGroupResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[38]
+	mi := &file_qjm_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2634,7 @@ func (x *SurveyGroupResponse) String() string {
 func (*SurveyGroupResponse) ProtoMessage() {}
 
 func (x *SurveyGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[38]
+	mi := &file_qjm_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2647,7 @@ func (x *SurveyGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SurveyGroupResponse.ProtoReflect.Descriptor instead.
 func (*SurveyGroupResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SurveyGroupResponse) GetClusterId() []byte {
@@ -2651,7 +2763,7 @@ type GroupServer struct {
 
 func (x *GroupServer) Reset() {
 	*x = GroupServer{}
-	mi := &file_qjm_v1_control_proto_msgTypes[39]
+	mi := &file_qjm_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2775,7 @@ func (x *GroupServer) String() string {
 func (*GroupServer) ProtoMessage() {}
 
 func (x *GroupServer) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[39]
+	mi := &file_qjm_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2788,7 @@ func (x *GroupServer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupServer.ProtoReflect.Descriptor instead.
 func (*GroupServer) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GroupServer) GetNodeId() string {
@@ -2715,7 +2827,7 @@ type InspectCopyRequest struct {
 
 func (x *InspectCopyRequest) Reset() {
 	*x = InspectCopyRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[40]
+	mi := &file_qjm_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2839,7 @@ func (x *InspectCopyRequest) String() string {
 func (*InspectCopyRequest) ProtoMessage() {}
 
 func (x *InspectCopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[40]
+	mi := &file_qjm_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2852,7 @@ func (x *InspectCopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectCopyRequest.ProtoReflect.Descriptor instead.
 func (*InspectCopyRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *InspectCopyRequest) GetJournalId() []byte {
@@ -2775,7 +2887,7 @@ type InspectCopyResponse struct {
 
 func (x *InspectCopyResponse) Reset() {
 	*x = InspectCopyResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[41]
+	mi := &file_qjm_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +2899,7 @@ func (x *InspectCopyResponse) String() string {
 func (*InspectCopyResponse) ProtoMessage() {}
 
 func (x *InspectCopyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[41]
+	mi := &file_qjm_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +2912,7 @@ func (x *InspectCopyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectCopyResponse.ProtoReflect.Descriptor instead.
 func (*InspectCopyResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InspectCopyResponse) GetAnswer() *Answer {
@@ -2827,7 +2939,7 @@ type CarryOutRequest struct {
 
 func (x *CarryOutRequest) Reset() {
 	*x = CarryOutRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[42]
+	mi := &file_qjm_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +2951,7 @@ func (x *CarryOutRequest) String() string {
 func (*CarryOutRequest) ProtoMessage() {}
 
 func (x *CarryOutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[42]
+	mi := &file_qjm_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +2964,7 @@ func (x *CarryOutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarryOutRequest.ProtoReflect.Descriptor instead.
 func (*CarryOutRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CarryOutRequest) GetDigest() string {
@@ -2894,7 +3006,7 @@ type CarryOutResponse struct {
 
 func (x *CarryOutResponse) Reset() {
 	*x = CarryOutResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[43]
+	mi := &file_qjm_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3018,7 @@ func (x *CarryOutResponse) String() string {
 func (*CarryOutResponse) ProtoMessage() {}
 
 func (x *CarryOutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[43]
+	mi := &file_qjm_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3031,7 @@ func (x *CarryOutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarryOutResponse.ProtoReflect.Descriptor instead.
 func (*CarryOutResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CarryOutResponse) GetNote() string {
@@ -2942,7 +3054,7 @@ type LearnAddressesRequest struct {
 
 func (x *LearnAddressesRequest) Reset() {
 	*x = LearnAddressesRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[44]
+	mi := &file_qjm_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3066,7 @@ func (x *LearnAddressesRequest) String() string {
 func (*LearnAddressesRequest) ProtoMessage() {}
 
 func (x *LearnAddressesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[44]
+	mi := &file_qjm_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3079,7 @@ func (x *LearnAddressesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnAddressesRequest.ProtoReflect.Descriptor instead.
 func (*LearnAddressesRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LearnAddressesRequest) GetClusterId() []byte {
@@ -2993,7 +3105,7 @@ type LearnAddressesResponse struct {
 
 func (x *LearnAddressesResponse) Reset() {
 	*x = LearnAddressesResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[45]
+	mi := &file_qjm_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3117,7 @@ func (x *LearnAddressesResponse) String() string {
 func (*LearnAddressesResponse) ProtoMessage() {}
 
 func (x *LearnAddressesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[45]
+	mi := &file_qjm_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,14 +3130,14 @@ func (x *LearnAddressesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnAddressesResponse.ProtoReflect.Descriptor instead.
 func (*LearnAddressesResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 var File_qjm_v1_control_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/recovery.proto\"'\n" +
+	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/recovery.proto\x1a\x15qjm/v1/snapshot.proto\"'\n" +
 	"\x11RaftStreamRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"(\n" +
 	"\x12RaftStreamResponse\x12\x12\n" +
@@ -3155,7 +3267,14 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x06policy\x18\x02 \x01(\v2\x15.qjm.v1.JournalPolicyR\x06policy\x12\x14\n" +
 	"\x05quota\x18\x03 \x01(\x04R\x05quota\x12\x1b\n" +
 	"\tset_quota\x18\x04 \x01(\bR\bsetQuota\"\x1a\n" +
-	"\x18ConfigureJournalResponse\"V\n" +
+	"\x18ConfigureJournalResponse\"\xae\x01\n" +
+	"\x13ListSnapshotRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12%\n" +
+	"\x0econfig_version\x18\x02 \x01(\x04R\rconfigVersion\x12,\n" +
+	"\bsnapshot\x18\x03 \x01(\v2\x10.qjm.v1.SnapshotR\bsnapshot\x12#\n" +
+	"\x05claim\x18\x04 \x01(\v2\r.qjm.v1.ClaimR\x05claim\"\x16\n" +
+	"\x14ListSnapshotResponse\"V\n" +
 	"\x12JoinClusterRequest\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.qjm.v1.CatalogNodeR\x04node\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x8b\x01\n" +
@@ -3236,7 +3355,7 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x16CARRY_OUT_STEP_JOURNAL\x10\x03\x12\x18\n" +
 	"\x14CARRY_OUT_STEP_FLOOR\x10\x04\x12\x19\n" +
 	"\x15CARRY_OUT_STEP_REMOVE\x10\x05\x12\x17\n" +
-	"\x13CARRY_OUT_STEP_DONE\x10\x062\x9d\v\n" +
+	"\x13CARRY_OUT_STEP_DONE\x10\x062\xe8\v\n" +
 	"\fControlPlane\x12G\n" +
 	"\n" +
 	"RaftStream\x12\x19.qjm.v1.RaftStreamRequest\x1a\x1a.qjm.v1.RaftStreamResponse(\x010\x01\x12O\n" +
@@ -3247,7 +3366,8 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\vFindJournal\x12\x1a.qjm.v1.FindJournalRequest\x1a\x1b.qjm.v1.FindJournalResponse\x12I\n" +
 	"\fPlaceJournal\x12\x1b.qjm.v1.PlaceJournalRequest\x1a\x1c.qjm.v1.PlaceJournalResponse\x12F\n" +
 	"\vDropJournal\x12\x1a.qjm.v1.DropJournalRequest\x1a\x1b.qjm.v1.DropJournalResponse\x12U\n" +
-	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12L\n" +
+	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12I\n" +
+	"\fListSnapshot\x12\x1b.qjm.v1.ListSnapshotRequest\x1a\x1c.qjm.v1.ListSnapshotResponse\x12L\n" +
 	"\rChangeMembers\x12\x1c.qjm.v1.ChangeMembersRequest\x1a\x1d.qjm.v1.ChangeMembersResponse\x12F\n" +
 	"\vAbortChange\x12\x1a.qjm.v1.AbortChangeRequest\x1a\x1b.qjm.v1.AbortChangeResponse\x12F\n" +
 	"\vReadmitNode\x12\x1a.qjm.v1.ReadmitNodeRequest\x1a\x1b.qjm.v1.ReadmitNodeResponse\x12F\n" +
@@ -3274,7 +3394,7 @@ func file_qjm_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_qjm_v1_control_proto_goTypes = []any{
 	(ReadStrength)(0),                // 0: qjm.v1.ReadStrength
 	(CarryOutStep)(0),                // 1: qjm.v1.CarryOutStep
@@ -3307,27 +3427,31 @@ var file_qjm_v1_control_proto_goTypes = []any{
 	(*DropJournalResponse)(nil),      // 28: qjm.v1.DropJournalResponse
 	(*ConfigureJournalRequest)(nil),  // 29: qjm.v1.ConfigureJournalRequest
 	(*ConfigureJournalResponse)(nil), // 30: qjm.v1.ConfigureJournalResponse
-	(*JoinClusterRequest)(nil),       // 31: qjm.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),      // 32: qjm.v1.JoinClusterResponse
-	(*RemoveNodeRequest)(nil),        // 33: qjm.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),       // 34: qjm.v1.RemoveNodeResponse
-	(*TransferLeaderRequest)(nil),    // 35: qjm.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),   // 36: qjm.v1.TransferLeaderResponse
-	(*TakeRaftSnapshotRequest)(nil),  // 37: qjm.v1.TakeRaftSnapshotRequest
-	(*TakeRaftSnapshotResponse)(nil), // 38: qjm.v1.TakeRaftSnapshotResponse
-	(*SurveyGroupRequest)(nil),       // 39: qjm.v1.SurveyGroupRequest
-	(*SurveyGroupResponse)(nil),      // 40: qjm.v1.SurveyGroupResponse
-	(*GroupServer)(nil),              // 41: qjm.v1.GroupServer
-	(*InspectCopyRequest)(nil),       // 42: qjm.v1.InspectCopyRequest
-	(*InspectCopyResponse)(nil),      // 43: qjm.v1.InspectCopyResponse
-	(*CarryOutRequest)(nil),          // 44: qjm.v1.CarryOutRequest
-	(*CarryOutResponse)(nil),         // 45: qjm.v1.CarryOutResponse
-	(*LearnAddressesRequest)(nil),    // 46: qjm.v1.LearnAddressesRequest
-	(*LearnAddressesResponse)(nil),   // 47: qjm.v1.LearnAddressesResponse
-	nil,                              // 48: qjm.v1.CatalogNode.LabelsEntry
-	(*Config)(nil),                   // 49: qjm.v1.Config
-	(*Member)(nil),                   // 50: qjm.v1.Member
-	(*Answer)(nil),                   // 51: qjm.v1.Answer
+	(*ListSnapshotRequest)(nil),      // 31: qjm.v1.ListSnapshotRequest
+	(*ListSnapshotResponse)(nil),     // 32: qjm.v1.ListSnapshotResponse
+	(*JoinClusterRequest)(nil),       // 33: qjm.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),      // 34: qjm.v1.JoinClusterResponse
+	(*RemoveNodeRequest)(nil),        // 35: qjm.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 36: qjm.v1.RemoveNodeResponse
+	(*TransferLeaderRequest)(nil),    // 37: qjm.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),   // 38: qjm.v1.TransferLeaderResponse
+	(*TakeRaftSnapshotRequest)(nil),  // 39: qjm.v1.TakeRaftSnapshotRequest
+	(*TakeRaftSnapshotResponse)(nil), // 40: qjm.v1.TakeRaftSnapshotResponse
+	(*SurveyGroupRequest)(nil),       // 41: qjm.v1.SurveyGroupRequest
+	(*SurveyGroupResponse)(nil),      // 42: qjm.v1.SurveyGroupResponse
+	(*GroupServer)(nil),              // 43: qjm.v1.GroupServer
+	(*InspectCopyRequest)(nil),       // 44: qjm.v1.InspectCopyRequest
+	(*InspectCopyResponse)(nil),      // 45: qjm.v1.InspectCopyResponse
+	(*CarryOutRequest)(nil),          // 46: qjm.v1.CarryOutRequest
+	(*CarryOutResponse)(nil),         // 47: qjm.v1.CarryOutResponse
+	(*LearnAddressesRequest)(nil),    // 48: qjm.v1.LearnAddressesRequest
+	(*LearnAddressesResponse)(nil),   // 49: qjm.v1.LearnAddressesResponse
+	nil,                              // 50: qjm.v1.CatalogNode.LabelsEntry
+	(*Config)(nil),                   // 51: qjm.v1.Config
+	(*Member)(nil),                   // 52: qjm.v1.Member
+	(*Snapshot)(nil),                 // 53: qjm.v1.Snapshot
+	(*Claim)(nil),                    // 54: qjm.v1.Claim
+	(*Answer)(nil),                   // 55: qjm.v1.Answer
 }
 var file_qjm_v1_control_proto_depIdxs = []int32{
 	6,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
@@ -3335,72 +3459,76 @@ var file_qjm_v1_control_proto_depIdxs = []int32{
 	0,  // 2: qjm.v1.GetCatalogResponse.strength:type_name -> qjm.v1.ReadStrength
 	11, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
 	12, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
-	48, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
-	49, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
+	50, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
+	51, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
 	22, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
 	13, // 8: qjm.v1.CatalogJournal.change:type_name -> qjm.v1.MembershipChange
 	14, // 9: qjm.v1.CatalogJournal.history:type_name -> qjm.v1.MembershipEvent
-	50, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
-	50, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
+	52, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
+	52, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
 	16, // 12: qjm.v1.ChangeMembersRequest.to:type_name -> qjm.v1.MemberRef
 	13, // 13: qjm.v1.ChangeMembersResponse.change:type_name -> qjm.v1.MembershipChange
-	50, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
-	50, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
-	49, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
+	52, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
+	52, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
+	51, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
 	22, // 17: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	49, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
+	51, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
 	22, // 19: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	11, // 20: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
-	50, // 21: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
-	11, // 22: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
-	41, // 23: qjm.v1.SurveyGroupResponse.servers:type_name -> qjm.v1.GroupServer
-	50, // 24: qjm.v1.SurveyGroupResponse.given_up:type_name -> qjm.v1.Member
-	51, // 25: qjm.v1.InspectCopyResponse.answer:type_name -> qjm.v1.Answer
-	1,  // 26: qjm.v1.CarryOutRequest.step:type_name -> qjm.v1.CarryOutStep
-	50, // 27: qjm.v1.LearnAddressesRequest.nodes:type_name -> qjm.v1.Member
-	2,  // 28: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
-	4,  // 29: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
-	7,  // 30: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
-	9,  // 31: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
-	23, // 32: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
-	25, // 33: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
-	27, // 34: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
-	29, // 35: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
-	15, // 36: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
-	18, // 37: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
-	20, // 38: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
-	31, // 39: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
-	33, // 40: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
-	35, // 41: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
-	37, // 42: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
-	39, // 43: qjm.v1.ControlPlane.SurveyGroup:input_type -> qjm.v1.SurveyGroupRequest
-	42, // 44: qjm.v1.ControlPlane.InspectCopy:input_type -> qjm.v1.InspectCopyRequest
-	44, // 45: qjm.v1.ControlPlane.CarryOut:input_type -> qjm.v1.CarryOutRequest
-	46, // 46: qjm.v1.ControlPlane.LearnAddresses:input_type -> qjm.v1.LearnAddressesRequest
-	3,  // 47: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
-	5,  // 48: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
-	8,  // 49: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
-	10, // 50: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
-	24, // 51: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
-	26, // 52: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
-	28, // 53: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
-	30, // 54: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
-	17, // 55: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
-	19, // 56: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
-	21, // 57: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
-	32, // 58: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
-	34, // 59: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
-	36, // 60: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
-	38, // 61: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
-	40, // 62: qjm.v1.ControlPlane.SurveyGroup:output_type -> qjm.v1.SurveyGroupResponse
-	43, // 63: qjm.v1.ControlPlane.InspectCopy:output_type -> qjm.v1.InspectCopyResponse
-	45, // 64: qjm.v1.ControlPlane.CarryOut:output_type -> qjm.v1.CarryOutResponse
-	47, // 65: qjm.v1.ControlPlane.LearnAddresses:output_type -> qjm.v1.LearnAddressesResponse
-	47, // [47:66] is the sub-list for method output_type
-	28, // [28:47] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	53, // 20: qjm.v1.ListSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
+	54, // 21: qjm.v1.ListSnapshotRequest.claim:type_name -> qjm.v1.Claim
+	11, // 22: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
+	52, // 23: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
+	11, // 24: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
+	43, // 25: qjm.v1.SurveyGroupResponse.servers:type_name -> qjm.v1.GroupServer
+	52, // 26: qjm.v1.SurveyGroupResponse.given_up:type_name -> qjm.v1.Member
+	55, // 27: qjm.v1.InspectCopyResponse.answer:type_name -> qjm.v1.Answer
+	1,  // 28: qjm.v1.CarryOutRequest.step:type_name -> qjm.v1.CarryOutStep
+	52, // 29: qjm.v1.LearnAddressesRequest.nodes:type_name -> qjm.v1.Member
+	2,  // 30: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
+	4,  // 31: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
+	7,  // 32: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
+	9,  // 33: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
+	23, // 34: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
+	25, // 35: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
+	27, // 36: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
+	29, // 37: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
+	31, // 38: qjm.v1.ControlPlane.ListSnapshot:input_type -> qjm.v1.ListSnapshotRequest
+	15, // 39: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
+	18, // 40: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
+	20, // 41: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
+	33, // 42: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
+	35, // 43: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
+	37, // 44: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
+	39, // 45: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
+	41, // 46: qjm.v1.ControlPlane.SurveyGroup:input_type -> qjm.v1.SurveyGroupRequest
+	44, // 47: qjm.v1.ControlPlane.InspectCopy:input_type -> qjm.v1.InspectCopyRequest
+	46, // 48: qjm.v1.ControlPlane.CarryOut:input_type -> qjm.v1.CarryOutRequest
+	48, // 49: qjm.v1.ControlPlane.LearnAddresses:input_type -> qjm.v1.LearnAddressesRequest
+	3,  // 50: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
+	5,  // 51: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
+	8,  // 52: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
+	10, // 53: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
+	24, // 54: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
+	26, // 55: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
+	28, // 56: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
+	30, // 57: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
+	32, // 58: qjm.v1.ControlPlane.ListSnapshot:output_type -> qjm.v1.ListSnapshotResponse
+	17, // 59: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
+	19, // 60: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
+	21, // 61: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
+	34, // 62: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
+	36, // 63: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
+	38, // 64: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
+	40, // 65: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
+	42, // 66: qjm.v1.ControlPlane.SurveyGroup:output_type -> qjm.v1.SurveyGroupResponse
+	45, // 67: qjm.v1.ControlPlane.InspectCopy:output_type -> qjm.v1.InspectCopyResponse
+	47, // 68: qjm.v1.ControlPlane.CarryOut:output_type -> qjm.v1.CarryOutResponse
+	49, // 69: qjm.v1.ControlPlane.LearnAddresses:output_type -> qjm.v1.LearnAddressesResponse
+	50, // [50:70] is the sub-list for method output_type
+	30, // [30:50] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_control_proto_init() }
@@ -3410,13 +3538,14 @@ func file_qjm_v1_control_proto_init() {
 	}
 	file_qjm_v1_ids_proto_init()
 	file_qjm_v1_recovery_proto_init()
+	file_qjm_v1_snapshot_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_control_proto_rawDesc), len(file_qjm_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   47,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

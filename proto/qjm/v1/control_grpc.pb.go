@@ -27,6 +27,7 @@ const (
 	ControlPlane_PlaceJournal_FullMethodName     = "/qjm.v1.ControlPlane/PlaceJournal"
 	ControlPlane_DropJournal_FullMethodName      = "/qjm.v1.ControlPlane/DropJournal"
 	ControlPlane_ConfigureJournal_FullMethodName = "/qjm.v1.ControlPlane/ConfigureJournal"
+	ControlPlane_ListSnapshot_FullMethodName     = "/qjm.v1.ControlPlane/ListSnapshot"
 	ControlPlane_ChangeMembers_FullMethodName    = "/qjm.v1.ControlPlane/ChangeMembers"
 	ControlPlane_AbortChange_FullMethodName      = "/qjm.v1.ControlPlane/AbortChange"
 	ControlPlane_ReadmitNode_FullMethodName      = "/qjm.v1.ControlPlane/ReadmitNode"
@@ -65,6 +66,8 @@ type ControlPlaneClient interface {
 	DropJournal(ctx context.Context, in *DropJournalRequest, opts ...grpc.CallOption) (*DropJournalResponse, error)
 	// ConfigureJournal sets policy or quota of a journal.
 	ConfigureJournal(ctx context.Context, in *ConfigureJournalRequest, opts ...grpc.CallOption) (*ConfigureJournalResponse, error)
+	// ListSnapshot enters a user's snapshot in the catalog, after the node has asked its holders itself (C1).
+	ListSnapshot(ctx context.Context, in *ListSnapshotRequest, opts ...grpc.CallOption) (*ListSnapshotResponse, error)
 	// ChangeMembers begins a change of a journal's members, which the leader then carries on.
 	ChangeMembers(ctx context.Context, in *ChangeMembersRequest, opts ...grpc.CallOption) (*ChangeMembersResponse, error)
 	// AbortChange gives a change up, as long as it is not final.
@@ -175,6 +178,16 @@ func (c *controlPlaneClient) ConfigureJournal(ctx context.Context, in *Configure
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ConfigureJournalResponse)
 	err := c.cc.Invoke(ctx, ControlPlane_ConfigureJournal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) ListSnapshot(ctx context.Context, in *ListSnapshotRequest, opts ...grpc.CallOption) (*ListSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSnapshotResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_ListSnapshot_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -316,6 +329,8 @@ type ControlPlaneServer interface {
 	DropJournal(context.Context, *DropJournalRequest) (*DropJournalResponse, error)
 	// ConfigureJournal sets policy or quota of a journal.
 	ConfigureJournal(context.Context, *ConfigureJournalRequest) (*ConfigureJournalResponse, error)
+	// ListSnapshot enters a user's snapshot in the catalog, after the node has asked its holders itself (C1).
+	ListSnapshot(context.Context, *ListSnapshotRequest) (*ListSnapshotResponse, error)
 	// ChangeMembers begins a change of a journal's members, which the leader then carries on.
 	ChangeMembers(context.Context, *ChangeMembersRequest) (*ChangeMembersResponse, error)
 	// AbortChange gives a change up, as long as it is not final.
@@ -372,6 +387,9 @@ func (UnimplementedControlPlaneServer) DropJournal(context.Context, *DropJournal
 }
 func (UnimplementedControlPlaneServer) ConfigureJournal(context.Context, *ConfigureJournalRequest) (*ConfigureJournalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ConfigureJournal not implemented")
+}
+func (UnimplementedControlPlaneServer) ListSnapshot(context.Context, *ListSnapshotRequest) (*ListSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSnapshot not implemented")
 }
 func (UnimplementedControlPlaneServer) ChangeMembers(context.Context, *ChangeMembersRequest) (*ChangeMembersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeMembers not implemented")
@@ -556,6 +574,24 @@ func _ControlPlane_ConfigureJournal_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlPlaneServer).ConfigureJournal(ctx, req.(*ConfigureJournalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_ListSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).ListSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_ListSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).ListSnapshot(ctx, req.(*ListSnapshotRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -792,6 +828,10 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ConfigureJournal",
 			Handler:    _ControlPlane_ConfigureJournal_Handler,
+		},
+		{
+			MethodName: "ListSnapshot",
+			Handler:    _ControlPlane_ListSnapshot_Handler,
 		},
 		{
 			MethodName: "ChangeMembers",

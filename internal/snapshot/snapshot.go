@@ -1,4 +1,4 @@
-package snapshots
+package snapshot
 
 import (
 	"encoding/binary"
@@ -61,22 +61,19 @@ func (s Snapshot) Validate() error {
 	if err := s.ID().Validate(); err != nil {
 		return err
 	}
-	return checkSize(s.Size)
-}
-
-func checkSize(size int64) error {
-	if size < 0 || size > SizeMax {
-		return fmt.Errorf("%w: size (got %d, want 0 to %d)", ErrInvalid, size, int64(SizeMax))
+	if s.Size < 0 || s.Size > SizeMax {
+		return fmt.Errorf("%w: size (got %d, want 0 to %d)", ErrInvalid, s.Size, int64(SizeMax))
 	}
 	return nil
 }
 
 const (
 	// EncodedSize is the length of a Snapshot's durable form.
-	EncodedSize = 8 + idSize + 8 + 32
+	EncodedSize = 8 + IDSize + 8 + 32
+	// IDSize is the length of an ID's.
+	IDSize = 8 + 8 + 16 + 8
 
 	recordVersion = 1
-	idSize        = 8 + 8 + 16 + 8
 )
 
 // AppendBinary appends the durable form: version (4), zeros (4), id, size (8), checksum (32), little endian.
@@ -85,7 +82,7 @@ func (s Snapshot) AppendBinary(b []byte) ([]byte, error) {
 		return b, err
 	}
 	b = binary.LittleEndian.AppendUint64(b, recordVersion)
-	b = appendID(b, s.ID())
+	b = s.ID().Append(b)
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.Size))
 	return append(b, s.Checksum[:]...), nil
 }
@@ -104,21 +101,22 @@ func ParseSnapshot(b []byte) (Snapshot, error) {
 	case len(b) != EncodedSize:
 		return Snapshot{}, fmt.Errorf("%w: record length (got %d, want %d)", ErrInvalid, len(b), EncodedSize)
 	}
-	id := parseID(b[8:])
-	s := Snapshot{TxID: id.TxID, At: id.At, Epoch: id.Epoch, Size: int64(binary.LittleEndian.Uint64(b[8+idSize:]))}
-	copy(s.Checksum[:], b[8+idSize+8:])
+	id := ParseID(b[8:])
+	s := Snapshot{TxID: id.TxID, At: id.At, Epoch: id.Epoch, Size: int64(binary.LittleEndian.Uint64(b[8+IDSize:]))}
+	copy(s.Checksum[:], b[8+IDSize+8:])
 	return s, s.Validate()
 }
 
-func appendID(b []byte, id ID) []byte {
+// Append appends the durable form, whatever it says.
+func (id ID) Append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(id.TxID))
 	b = binary.LittleEndian.AppendUint64(b, uint64(id.At.TxID))
 	b = append(b, id.At.Digest[:]...)
 	return binary.LittleEndian.AppendUint64(b, uint64(id.Epoch))
 }
 
-// parseID reads idSize bytes; the caller validates.
-func parseID(b []byte) ID {
+// ParseID reads IDSize bytes; the caller validates.
+func ParseID(b []byte) ID {
 	id := ID{TxID: segments.TxID(binary.LittleEndian.Uint64(b)), Epoch: fencing.Epoch(binary.LittleEndian.Uint64(b[32:]))}
 	id.At.TxID = segments.TxID(binary.LittleEndian.Uint64(b[8:]))
 	copy(id.At.Digest[:], b[16:])
