@@ -93,6 +93,17 @@ func TestRun_CountsWhatCompletesInTheWindow(t *testing.T) {
 	}
 }
 
+func TestRun_LeavesTheWarmUpOut(t *testing.T) {
+	f, c := &fake{}, cell(t)
+	c.Warm = 50 * time.Millisecond
+	before := uint64(0)
+	c.Opened = func() error { before = f.appended.Load(); return nil }
+	s, err := Run(t.Context(), Spec{Name: "fake"}, f, c)
+	require.NoError(t, err)
+	// What was under way when the window opened counts, too: at most one for each caller.
+	require.LessOrEqual(t, s.Ops, f.appended.Load()-before+uint64(c.Callers))
+}
+
 func TestRun_AFailureEndsIt(t *testing.T) {
 	broken := errors.New("broken")
 	for _, mode := range []Mode{Callers, Window, Raw} {
