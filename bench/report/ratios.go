@@ -55,8 +55,11 @@ func Ratios(rows []Row, rival func(string) bool) []Ratio {
 // RatioTable writes ratios as Markdown, which reads well on a terminal, too.
 func RatioTable(w io.Writer, ratios []Ratio) error {
 	var b strings.Builder
-	for i, r := range ratios {
-		if i == 0 {
+	for _, r := range ratios {
+		if r.BestRival == "" && r.ToFloors == 0 {
+			continue
+		}
+		if b.Len() == 0 {
 			b.WriteString("| callers | size | qjm ÷ best rival, ops/s | qjm ÷ lowest p99 of a rival | qjm ÷ both floors in series, ops/s |\n|---:|---:|---:|---:|---:|\n")
 		}
 		fmt.Fprintf(&b, "| %d | %d | %s | %s | %s |\n", r.Callers, r.Size,
