@@ -110,12 +110,20 @@ func (c *Client) WaitForChange(ctx context.Context, journal string, progress fun
 	}
 }
 
-// gaveUp looks in the history for what came of the change that was seen last.
+// gaveUp looks in the history for what came of the change that was seen last: the first thing after it began.
+// What is behind that is of another one.
 func gaveUp(j CatalogJournal, last MembershipChange) error {
-	for _, e := range slices.Backward(j.History) {
-		if e.Index > last.ID && last.ID > 0 && e.Kind == "aborted" {
+	for _, e := range j.History { // oldest first
+		if e.Index <= last.ID || last.ID == 0 {
+			continue
+		}
+		if e.Kind == "aborted" {
 			return fmt.Errorf("%w: %s: %s", ErrChangeAborted, j.Name, e.Note)
 		}
+		break
+	}
+	if j.Deleted {
+		return fmt.Errorf("%w: %s", ErrJournalDeleted, j.Name)
 	}
 	return nil
 }
@@ -227,9 +235,9 @@ type ReplaceOptions struct {
 // of the lost one (N1). It can be cut off anywhere, and called again, by anybody.
 //
 // It returns the names of the journals that were, or with DryRun would be, changed. Errors: those of
-// ChangeMembers and RemoveNode; ErrBadRequest where a journal has both nodes already.
+// ChangeMembers and RemoveNode; ErrChangeAborted where the change of a journal was given up; ErrBadRequest where a journal has both nodes already.
 func (c *Client) ReplaceMember(ctx context.Context, old, fresh string, o ReplaceOptions) ([]string, error) {
-	r := &replacement{c: c, o: o, progress: ReplaceProgress{Old: old, New: fresh}}
+	r := &replacement{c: c, o: o, under: map[string]MembershipChange{}, progress: ReplaceProgress{Old: old, New: fresh}}
 	if err := r.find(ctx, old, fresh); err != nil {
 		return nil, fmt.Errorf("libqjm: replace %s by %s: %w", old, fresh, err)
 	}
@@ -244,6 +252,7 @@ type replacement struct {
 	o          ReplaceOptions
 	old, fresh quorum.Key
 	changed    []string
+	under      map[string]MembershipChange // the change of each journal that was seen last
 	progress   ReplaceProgress
 }
 
@@ -316,6 +325,11 @@ func (r *replacement) step(ctx context.Context, journals []CatalogJournal) (left
 		if !slices.Contains(r.changed, j.Name) {
 			r.changed = append(r.changed, j.Name)
 		}
+		if j.Change != nil {
+			r.under[j.Name] = *j.Change
+		} else if err := gaveUp(j, r.under[j.Name]); err != nil {
+			return left, err // it would be begun again at once, and whoever gave it up could not
+		}
 		if j.Change == nil && len(r.progress.UnderWay) < replaceAtOnce && !r.o.DryRun {
 			if err := r.begin(ctx, j); err != nil {
 				return left, err
@@ -350,7 +364,10 @@ func (r *replacement) begin(ctx context.Context, j CatalogJournal) error {
 			req.To = append(req.To, k)
 		}
 	}
-	_, err := r.c.changeTo(ctx, req)
+	ch, err := r.c.changeTo(ctx, req)
+	if err == nil {
+		r.under[j.Name] = ch
+	}
 	if errors.Is(err, ErrConflict) || errors.Is(err, ErrChangeUnderWay) || errors.Is(err, ErrSameMembers) {
 		return nil // somebody was faster; the next look tells
 	}
