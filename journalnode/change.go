@@ -178,7 +178,7 @@ func (d *driver) view(ctx context.Context, j catalog.Journal) membership.View {
 		stage = fmt.Sprintf("%s of change %d, config %d", j.Change.Stage, j.Change.StartedIndex, j.Config.Version)
 	}
 	if stage != d.stage {
-		d.stage, d.since, d.note, d.taught = stage, time.Now(), "", time.Time{}
+		d.stage, d.since, d.note = stage, time.Now(), ""
 	}
 	v := membership.View{Journal: j, Reports: map[quorum.Key]membership.Report{}}
 	v.Expired = time.Since(d.since) > d.n.opts.ChangePatience

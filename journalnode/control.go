@@ -21,6 +21,7 @@ import (
 type control struct {
 	machine  *machine
 	watchers watchers
+	leases   *leases
 
 	mu      sync.Mutex
 	group   *raftgroup.Group            // nil before it is started; guarded by mu
@@ -30,8 +31,8 @@ type control struct {
 }
 
 func newControl(log *slog.Logger) *control {
-	c := &control{removed: map[raftgroup.ServerID]bool{}}
-	c.machine = newMachine(log, c.watchers.changed)
+	c := &control{removed: map[raftgroup.ServerID]bool{}, leases: newLeases()}
+	c.machine = newMachine(log, c.watchers.changed, c.leases.renewed)
 	return c
 }
 
@@ -101,9 +102,11 @@ func (n *Node) runControl() {
 		case <-n.stopping:
 		}
 	})
+	n.work.Go(func() { n.keepLoop(g) })
 	n.onCatalog(n.takeAddresses)
 	n.onCatalog(n.announce)
 	n.onCatalog(n.installOwn)
+	n.onCatalog(n.followCatalog)
 	n.lead(g)
 }
 
@@ -290,13 +293,11 @@ func (n *Node) lead(g *raftgroup.Group) {
 // beginLeading returns how to end it, and to wait for the end.
 func (n *Node) beginLeading(g *raftgroup.Group) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		n.leaderLoop(ctx, g)
-	}()
+	var work sync.WaitGroup
+	work.Go(func() { n.leaderLoop(ctx, g) })
+	work.Go(func() { n.leaseLoop(ctx, g) })
 	return func() {
 		cancel()
-		<-done
+		work.Wait()
 	}
 }

@@ -14,8 +14,10 @@ import (
 const (
 	// driversMax bounds how many journals are looked at at the same time.
 	driversMax = 8
-	// driverPause is how soon a change that waits for something is looked at again.
-	driverPause = 200 * time.Millisecond
+	// driverPause is how soon a change that waits for something is looked at again, at first; while it stays
+	// where it is, that grows to driverPauseMax: a look asks every node for its list of segments.
+	driverPause    = 100 * time.Millisecond
+	driverPauseMax = 2 * time.Second
 )
 
 // drivers carries on what is to be done about the members of the cluster's journals, while this node leads:
@@ -65,6 +67,7 @@ func unsettled(j catalog.Journal) bool { return j.Change != nil || j.InForce < j
 // drive runs rounds until the journal is settled, or this node leads no more.
 func (d *drivers) drive(id segments.JournalID) {
 	drv := d.n.newDriver(d.ctl, id)
+	pause, at := driverPause, ""
 	for {
 		select {
 		case d.room <- struct{}{}:
@@ -73,7 +76,11 @@ func (d *drivers) drive(id segments.JournalID) {
 		}
 		more, err := drv.round(d.ctx)
 		<-d.room
-		wait := driverPause
+		if at != drv.stage {
+			pause, at = driverPause, drv.stage
+		}
+		wait := pause
+		pause = min(2*pause, driverPauseMax)
 		if err != nil {
 			drv.warn(err)
 			wait = leaderRetry

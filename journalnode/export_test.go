@@ -3,6 +3,7 @@ package journalnode
 import (
 	"context"
 
+	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -12,4 +13,15 @@ type Decider = decider
 // Driver returns a function that does one round of a membership change, as the leader would.
 func (n *Node) Driver(ctl Decider, id segments.JournalID) func(context.Context) (bool, error) {
 	return n.newDriver(ctl, id).round
+}
+
+// SetListedSnapshots says that a catalog lists snapshots that the nodes' own group does not have.
+func (n *Node) SetListedSnapshots(id segments.JournalID, listed []snapshots.Snapshot) error {
+	o, err := n.owner(id)
+	if err != nil {
+		return err
+	}
+	o.j.SetListed(listed)
+	n.wakeSnapshots(id)
+	return nil
 }

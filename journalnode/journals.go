@@ -207,8 +207,10 @@ func (n *Node) installOwn() {
 	id := n.identity()
 	self := quorum.Member{ID: id.ID, Incarnation: id.Incarnation}
 	var due []rpc.JournalSummary
+	var index uint64
 	n.readCatalog(func(c *catalog.Catalog) {
-		for _, j := range c.Journals() {
+		index = c.Index()
+		for _, j := range c.Changed(n.installed) {
 			former := slices.ContainsFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(self) })
 			if j.Config.Has(self.ID, self.Incarnation) || former && j.Deleted {
 				due = append(due, summaryOf(j))
@@ -226,6 +228,8 @@ func (n *Node) installOwn() {
 		if err != nil {
 			n.log.Warn("cannot install a config of the catalog; tried again soon", "journal", s.Name, "version", s.Config.Version, "err", err)
 			n.after(n.opts.RepairEvery, n.control.watchers.changed)
+			index = n.installed // all of it once more
 		}
 	}
+	n.installed = index
 }

@@ -13,7 +13,8 @@ import (
 // machine lets the group drive the catalog. Results cross as *outcome.
 type machine struct {
 	log     *slog.Logger
-	changed func()     // after each apply; never waits
+	changed func() // after each apply but of renewals; never waits
+	renewed func(index uint64, kept []catalog.Kept)
 	stuck   chan error // buffered: why the catalog goes no further, once
 
 	mu      sync.RWMutex
@@ -29,8 +30,8 @@ type outcome struct {
 	err error
 }
 
-func newMachine(log *slog.Logger, changed func()) *machine {
-	return &machine{log: log, changed: changed, stuck: make(chan error, 1), cat: catalog.New(), advance: make(chan struct{})}
+func newMachine(log *slog.Logger, changed func(), renewed func(uint64, []catalog.Kept)) *machine {
+	return &machine{log: log, changed: changed, renewed: renewed, stuck: make(chan error, 1), cat: catalog.New(), advance: make(chan struct{})}
 }
 
 // Apply implements raftgroup.Machine. Refusals are the same on every node; a command that this software is
@@ -47,7 +48,11 @@ func (m *machine) Apply(index uint64, command []byte) any {
 		default:
 		}
 	}
-	m.changed()
+	if len(res.Kept) > 0 {
+		m.renewed(index, res.Kept) // nothing else changed: this is many times a second, and no news to anybody else
+	} else {
+		m.changed()
+	}
 	return &outcome{res, err}
 }
 

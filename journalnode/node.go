@@ -19,7 +19,6 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs/osfs"
 	"github.com/quorumjournal/qjm/internal/wire"
 	"github.com/quorumjournal/qjm/journalnode/journal"
-	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -50,13 +49,19 @@ type Node struct {
 	createMu sync.Mutex // one journal is made at a time; taken before mu
 
 	mu       sync.Mutex
-	stopped  bool                                   // no owner is started any more; guarded by mu
-	manifest manifest                               // guarded by mu
-	owners   map[segments.JournalID]*owner          // guarded by mu
-	failed   map[segments.JournalID]error           // listed, and could not be opened (N2); guarded by mu
-	unopened map[segments.JournalID]*unopened       // listed, and not used yet (W2a); guarded by mu
-	tries    map[segments.JournalID]repairLog       // guarded by mu
-	pins     map[segments.JournalID][]snapshots.Pin // learners under way; guarded by mu
+	stopped  bool                             // no owner is started any more; guarded by mu
+	manifest manifest                         // guarded by mu
+	owners   map[segments.JournalID]*owner    // guarded by mu
+	failed   map[segments.JournalID]error     // listed, and could not be opened (N2); guarded by mu
+	unopened map[segments.JournalID]*unopened // listed, and not used yet (W2a); guarded by mu
+	tries    map[segments.JournalID]repairLog // guarded by mu
+	// snapshotDue are the journals whose snapshots are to be looked after; guarded by mu.
+	snapshotDue map[segments.JournalID]bool
+
+	followMu sync.Mutex // taken before mu
+	followed uint64     // the index up to which the applied catalog was taken over; guarded by followMu
+
+	installed uint64 // the index up to which this node's journals are as the applied catalog has them; installOwn's
 
 	desk         *desk
 	snapshotWake chan struct{} // one place
@@ -76,7 +81,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		opts: opts, log: opts.Logger.With("node", string(opts.ID)), fs: opts.FS, startedAt: time.Now(),
 		stopping: make(chan struct{}), admission: make(chan struct{}), owners: map[segments.JournalID]*owner{},
 		failed: map[segments.JournalID]error{}, unopened: map[segments.JournalID]*unopened{}, tries: map[segments.JournalID]repairLog{},
-		pins: map[segments.JournalID][]snapshots.Pin{}, desk: newDesk(), snapshotWake: make(chan struct{}, 1),
+		snapshotDue: map[segments.JournalID]bool{}, desk: newDesk(), snapshotWake: make(chan struct{}, 1),
 	}
 	if n.fs == nil {
 		n.fs = osfs.New("")
@@ -210,6 +215,7 @@ func (n *Node) openJournal(id segments.JournalID) error {
 		o.close()
 		return rpc.ErrClosed
 	}
+	n.followOne(o)
 	return nil
 }
 

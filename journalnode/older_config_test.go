@@ -74,16 +74,16 @@ var countsTowardsAQuorum = map[string]struct {
 	"InstallConfig": {send: func(o *newer, h rpc.Header) error { return o.n.InstallConfig(o.ctx, o.summary(h.ConfigVersion)) }},
 	"LeaveJournal":  {send: func(o *newer, h rpc.Header) error { return o.n.LeaveJournal(o.ctx, o.summary(h.ConfigVersion)) }},
 
-	"State":         {exempt: "it answers with its own config, and whoever counts answers compares those (D6)"},
-	"PutSnapshot":   {exempt: "what it sends is invisible until FinishSnapshot"},
-	"ReadSegment":   {exempt: "fetching frames (D6)"},
-	"Tail":          {exempt: "fetching frames (D6)"},
-	"ReadSnapshot":  {exempt: "fetching what a majority vouched for"},
-	"Segments":      {exempt: "a list, for anti-entropy and for eyes"},
-	"Snapshots":     {exempt: "a list; what is listed comes from the catalog"},
-	"Journals":      {exempt: "a list, with the configs"},
-	"Info":          {exempt: "about the node"},
-	"Close":         {exempt: "no request"},
+	"State":        {exempt: "it answers with its own config, and whoever counts answers compares those (D6)"},
+	"PutSnapshot":  {exempt: "what it sends is invisible until FinishSnapshot"},
+	"ReadSegment":  {exempt: "fetching frames (D6)"},
+	"Tail":         {exempt: "fetching frames (D6)"},
+	"ReadSnapshot": {exempt: "fetching what a majority vouched for"},
+	"Segments":     {exempt: "a list, for anti-entropy and for eyes"},
+	"Snapshots":    {exempt: "a list; what is listed comes from the catalog"},
+	"Journals":     {exempt: "a list, with the configs"},
+	"Info":         {exempt: "about the node"},
+	"Close":        {exempt: "no request"},
 }
 
 var image = snapshot.Snapshot{TxID: 1, At: segments.Position{TxID: 1, Digest: segments.Digest{1}}, Size: 1, Epoch: 1}

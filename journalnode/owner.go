@@ -33,6 +33,7 @@ type owner struct {
 	lastAt     atomic.Int64 // unix nanoseconds when it ended
 	learnUntil atomic.Int64 // unix nanoseconds until which a node that is no member copies what is finalized (M6)
 	writerAt   atomic.Int64 // unix nanoseconds when a write stream was last heard
+	kept       keptBy       // what the applied catalog says of its log and snapshots
 	metrics    *metrics
 }
 
@@ -52,6 +53,7 @@ func newOwner(j *journal.Journal, opts Options, log *slog.Logger, m *metrics) *o
 		tasks: make(chan task, tasksMax), bytes: semaphore.NewWeighted(opts.QueueBytes),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	o.kept.p.Store(&keeping{margin: opts.Retain}) // until the catalog says otherwise
 	go o.run()
 	return o
 }

@@ -23,6 +23,15 @@ const leaderPoll = 20 * time.Millisecond
 // rpc are both. rpc.ErrNoLeader and rpc.ErrCatalogDown: nothing happened. rpc.ErrUnavailable: it may have,
 // or may yet.
 func (n *Node) propose(ctx context.Context, cmd catalog.Command) (catalog.Result, error) {
+	res, err := n.decide(ctx, cmd)
+	if err != nil {
+		return catalog.Result{}, err
+	}
+	return res, n.awaitApplied(ctx, res.Index)
+}
+
+// decide is propose for those who need not see it in this node's copy.
+func (n *Node) decide(ctx context.Context, cmd catalog.Command) (catalog.Result, error) {
 	b, err := catalog.EncodeCommand(cmd)
 	if err != nil {
 		return catalog.Result{}, alsoRPC(err)
@@ -36,7 +45,7 @@ func (n *Node) propose(ctx context.Context, cmd catalog.Command) (catalog.Result
 	if err != nil {
 		return catalog.Result{}, alsoRPC(err)
 	}
-	return res, n.awaitApplied(ctx, res.Index)
+	return res, nil
 }
 
 // onLeader does something here, if this node leads, or has the leader do it. What again says yes to is
@@ -226,6 +235,10 @@ func (n *Node) linearizable(ctx context.Context) error {
 func (n *Node) awaitApplied(ctx context.Context, index uint64) error {
 	over := time.NewTimer(n.patience(ctx))
 	defer over.Stop()
+	return n.awaitIndex(ctx, index, over.C)
+}
+
+func (n *Node) awaitIndex(ctx context.Context, index uint64, over <-chan time.Time) error {
 	for {
 		at, advance := n.control.machine.applied()
 		if at >= index {
@@ -233,7 +246,7 @@ func (n *Node) awaitApplied(ctx context.Context, index uint64) error {
 		}
 		select {
 		case <-advance:
-		case <-over.C:
+		case <-over:
 			return fmt.Errorf("%w: this node's copy of the catalog is behind (got %d, want %d)", rpc.ErrUnavailable, at, index)
 		case <-ctx.Done():
 			return fmt.Errorf("%w: this node's copy of the catalog is behind (got %d, want %d): %w", rpc.ErrUnavailable, at, index, context.Cause(ctx))

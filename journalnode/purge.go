@@ -20,48 +20,96 @@ import (
 // purgeStep bounds how many segments go in one task of the owner: appends wait behind it.
 const purgeStep = 8
 
+// snapshotRounds is how many ticks of the snapshot loop pass between two full looks at a journal in which
+// nothing changed that is known to count: uploads and downloads end by the clock.
+const snapshotRounds = 10
+
 // snapshotLog is what the snapshot loop remembers of a journal.
 type snapshotLog struct {
-	compared time.Time // with the peers' purge points
-	said     string    // the last error: said once, not with each try
+	compared  time.Time // with the peers' purge points
+	said      string    // the last error: said once, not with each try
+	overrun   string    // the pins that are known to need too much: said once
+	structure uint64    // of the log, when it was looked after
+	round     uint64    // when that was
+	failed    bool
 	// scrubbed is when each snapshot here was last read in full.
 	scrubbed map[segments.TxID]time.Time
 }
 
 // snapshotLoop keeps what is listed: it gets and verifies the newest listed snapshot, starts from it where
-// the peers have purged what this node lacks (C3), and purges what is covered (C2, C5).
+// the peers have purged what this node lacks (C3), and purges what is covered (C2, C5). News are of one
+// journal and cost a look at that one; a tick looks at those where something may have changed.
 func (n *Node) snapshotLoop() {
 	tick := time.NewTicker(n.opts.SnapshotEvery)
 	defer tick.Stop()
-	logs := map[segments.JournalID]snapshotLog{}
-	for {
+	logs := map[segments.JournalID]*snapshotLog{}
+	for round := uint64(0); ; {
+		var due []*owner
 		select {
 		case <-tick.C:
+			round++
+			if err := n.desk.endIdle(n.opts.UploadIdle); err != nil {
+				n.log.Warn("an upload was closed badly", "err", err)
+			}
+			for _, o := range n.allOwners() {
+				if log := logs[o.j.ID()]; log == nil || n.snapshotsStale(o, *log, round) {
+					due = append(due, o)
+				}
+			}
 		case <-n.snapshotWake:
+			due = n.takeDue()
 		case <-n.stopping:
 			return
 		}
-		if err := n.desk.endIdle(n.opts.UploadIdle); err != nil {
-			n.log.Warn("an upload was closed badly", "err", err)
-		}
-		for _, o := range n.allOwners() {
-			id := o.j.ID()
-			log := logs[id]
-			err := n.keepSnapshots(o, &log)
+		for _, o := range due {
+			log := logs[o.j.ID()]
+			if log == nil {
+				log = &snapshotLog{}
+				logs[o.j.ID()] = log
+			}
+			view, _ := o.j.Watch() // before: what changes meanwhile is looked at again
+			log.structure, log.round = view.Structure, round
+			err := n.keepSnapshots(o, log)
 			select {
 			case <-n.stopping:
 				return
 			default:
 			}
+			log.failed = err != nil
 			if text := fmt.Sprint(err); text != log.said && err != nil {
 				o.log.Log(context.Background(), slog.LevelWarn, "snapshots are not in order and will be tried again", "err", err)
 				log.said = text
 			} else if err == nil {
 				log.said = ""
 			}
-			logs[id] = log
 		}
 	}
+}
+
+// takeDue returns the journals of which there are news.
+func (n *Node) takeDue() []*owner {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var due []*owner
+	for id := range n.snapshotDue {
+		if o := n.owners[id]; o != nil {
+			due = append(due, o)
+		}
+	}
+	clear(n.snapshotDue)
+	return due
+}
+
+// snapshotsStale reports, at next to no cost, whether a journal is to be looked after though there are no news
+// of it.
+func (n *Node) snapshotsStale(o *owner, log snapshotLog, round uint64) bool {
+	listed := o.j.Listed()
+	if len(listed) == 0 {
+		return false
+	}
+	view, _ := o.j.Watch()
+	return log.failed || view.Structure != log.structure || round-log.round >= snapshotRounds ||
+		time.Since(log.compared) >= n.opts.CompareEvery && o.j.Needs() <= listed[len(listed)-1].At.TxID
 }
 
 // keepSnapshots looks after one journal. Each step goes on without the one before.
@@ -78,11 +126,11 @@ func (n *Node) keepSnapshots(o *owner, log *snapshotLog) error {
 	}
 	newest := listed[len(listed)-1]
 	errs := []error{n.getSnapshot(ctx, o, store, newest), n.verifyOne(store, listed), n.scrubSnapshots(store, listed, log)}
-	if time.Since(log.compared) >= n.opts.CompareEvery || o.j.Incomplete() {
+	if o.j.Needs() <= newest.At.TxID && (time.Since(log.compared) >= n.opts.CompareEvery || o.j.Incomplete()) {
 		errs = append(errs, n.installIfBehind(ctx, o))
 		log.compared = time.Now()
 	}
-	errs = append(errs, n.purge(ctx, o), n.dispose(o, store, listed))
+	errs = append(errs, n.purge(ctx, o, log), n.dispose(o, store, listed))
 	errs = append(errs, store.Cleanup(snapshots.Cleanup{
 		WrittenBefore: time.Now().Add(-n.opts.UploadKeep).UnixMilli(), Below: newest.TxID,
 	}))
@@ -142,21 +190,30 @@ func (n *Node) fetchSnapshot(ctx context.Context, o *owner, store *snapshots.Sto
 	}
 	defer func() { _ = u.Close() }() // what is there is resumed, or was finished
 	errs := []error{rpc.ErrNoSource}
-	for _, p := range o.j.Summary().Config.Members() {
-		if p.ID == n.opts.ID {
-			continue
-		}
-		err := n.fetchFrom(ctx, p.ID, o.j.ID(), u, snap)
+	for _, id := range n.sources(o) {
+		err := n.fetchFrom(ctx, id, o.j.ID(), u, snap)
 		if err == nil {
 			_, err = u.Finish(snap.Size, snap.Checksum)
 			if err == nil {
-				o.log.Info("snapshot copied from a peer", "snapshot", snap.ID(), "source", p.ID)
+				o.log.Info("snapshot copied from a peer", "snapshot", snap.ID(), "source", id)
 			}
 			return err
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+		errs = append(errs, fmt.Errorf("%s: %w", id, err))
 	}
 	return errors.Join(errs...)
+}
+
+// sources are the other members of a journal, by the config that is installed here: also for a learner, which
+// is none of them.
+func (n *Node) sources(o *owner) []quorum.NodeID {
+	var ids []quorum.NodeID
+	for _, m := range o.j.Summary().Config.Members() {
+		if m.ID != n.opts.ID && !slices.Contains(ids, m.ID) {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
 }
 
 func (n *Node) fetchFrom(ctx context.Context, id quorum.NodeID, j segments.JournalID, u *snapshots.Upload, snap snapshots.Snapshot) error {
@@ -234,13 +291,17 @@ func (n *Node) scrubSnapshots(store *snapshots.Store, listed []snapshots.Snapsho
 }
 
 // purge removes what may go, a few segments at a time.
-func (n *Node) purge(ctx context.Context, o *owner) error {
+func (n *Node) purge(ctx context.Context, o *owner, log *snapshotLog) error {
 	o.j.LoadInfos()
+	k := o.kept.get()
 	for {
-		req := journal.PurgeRequest{Margin: n.opts.Retain, Pins: n.pinsOf(o.j.ID()), PinBytesMax: n.opts.PinBytesMax, Max: purgeStep}
+		req := journal.PurgeRequest{Margin: k.margin, Pins: k.pins, PinBytesMax: n.opts.PinBytesMax, Max: purgeStep}
 		res, err := ask(ctx, o, func(j *journal.Journal) (journal.PurgeResult, error) { return j.Purge(req) })
-		for _, p := range res.Overrun {
-			o.log.Warn("a learner needs more of the log than is kept for it; it starts from a snapshot again", "learner", p.Node, "from", p.From)
+		if said := fmt.Sprint(res.Overrun); said != log.overrun {
+			log.overrun = said
+			for _, p := range res.Overrun {
+				o.log.Warn("a learner needs more of the log than is kept for it; it starts from a snapshot again", "learner", p.Node, "from", p.From)
+			}
 		}
 		if errors.Is(err, snapshots.ErrDivergence) {
 			n.metrics.divergences.Inc()
@@ -280,16 +341,13 @@ func (n *Node) installIfBehind(ctx context.Context, o *owner) error {
 	need := o.j.Needs()
 	lists := map[quorum.NodeID]rpc.SegmentsPage{}
 	var errs []error
-	for _, p := range o.j.Summary().Config.Members() {
-		if p.ID == n.opts.ID {
-			continue
-		}
-		page, err := n.listOf(ctx, p.ID, o.j.ID())
+	for _, id := range n.sources(o) {
+		page, err := n.listOf(ctx, id, o.j.ID())
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p.ID, err))
+			errs = append(errs, fmt.Errorf("%s: %w", id, err))
 			continue
 		}
-		lists[p.ID] = page
+		lists[id] = page
 	}
 	behind := journal.PurgedBy(need, lists)
 	if behind == 0 {

@@ -1,7 +1,7 @@
 package journalnode
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +53,7 @@ func (n *Node) repairLoop() {
 func (n *Node) allOwners() []*owner {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ids := slices.SortedFunc(maps.Keys(n.owners), func(a, b segments.JournalID) int { return cmp.Compare(a.String(), b.String()) })
+	ids := slices.SortedFunc(maps.Keys(n.owners), func(a, b segments.JournalID) int { return bytes.Compare(a[:], b[:]) })
 	out := make([]*owner, 0, len(ids))
 	for _, id := range ids {
 		out = append(out, n.owners[id])

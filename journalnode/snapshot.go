@@ -120,34 +120,11 @@ func (d *desk) downloading(j segments.JournalID) []segments.TxID {
 	return out
 }
 
-// SetListedSnapshots tells which snapshots of a journal are listed. It is the only way in for that, and only
-// what was applied from the catalog may come by it (C2): they decide what is purged here. Whoever calls it
-// says so again after a restart.
-func (n *Node) SetListedSnapshots(id segments.JournalID, listed []snapshots.Snapshot) error {
-	o, err := n.owner(id)
-	if err != nil {
-		return err
-	}
-	o.j.SetListed(listed)
-	n.wakeSnapshots()
-	return nil
-}
-
-// SetPins tells which learners of a journal are under way, and from where they need the log (C2).
-func (n *Node) SetPins(id segments.JournalID, pins []snapshots.Pin) {
+// wakeSnapshots has the snapshot loop look after a journal soon.
+func (n *Node) wakeSnapshots(id segments.JournalID) {
 	n.mu.Lock()
-	n.pins[id] = pins
+	n.snapshotDue[id] = true
 	n.mu.Unlock()
-	n.wakeSnapshots()
-}
-
-func (n *Node) pinsOf(id segments.JournalID) []snapshots.Pin {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.pins[id]
-}
-
-func (n *Node) wakeSnapshots() {
 	select {
 	case n.snapshotWake <- struct{}{}:
 	default:
@@ -274,6 +251,8 @@ func (n *Node) FinishSnapshot(ctx context.Context, req rpc.SnapshotEnd) error {
 		return err
 	case held:
 		return gate() // to verify it may have taken long
+	case req.HeldOnly:
+		return fmt.Errorf("%w: %s", rpc.ErrNoSnapshot, req.Snapshot.ID())
 	}
 	k := uploadKey{req.Header.Journal, req.Snapshot.ID()}
 	u := n.desk.find(k)
@@ -284,7 +263,7 @@ func (n *Node) FinishSnapshot(ctx context.Context, req rpc.SnapshotEnd) error {
 		return err
 	}
 	o.log.Info("snapshot held", "snapshot", req.Snapshot.ID(), "bytes", req.Snapshot.Size)
-	n.wakeSnapshots()
+	n.wakeSnapshots(o.j.ID())
 	return gate()
 }
 
@@ -348,7 +327,7 @@ func (n *Node) Snapshots(_ context.Context, id segments.JournalID) (rpc.Snapshot
 	if err != nil {
 		return rpc.SnapshotList{}, err
 	}
-	l := rpc.SnapshotList{Listed: o.j.Listed(), Purged: o.j.Purged()}
+	l := rpc.SnapshotList{Listed: o.j.Listed(), Purged: o.j.Purged(), Policy: o.kept.get().policy}
 	l.Listed = l.Listed[max(0, len(l.Listed)-rpc.SnapshotsMax):]
 	for _, h := range held[max(0, len(held)-rpc.SnapshotsMax):] {
 		line := rpc.HeldSnapshot{Snapshot: h.Snapshot, Bytes: h.Bytes, Verified: h.Verified}

@@ -190,7 +190,7 @@ func (n *Node) fillFrom(ctx context.Context, o *owner, st *journal.Stream, f rpc
 		at, err := j.FillPosition(st.Header, f.Segment)
 		if err == nil && at.TxID >= f.Target.TxID {
 			st.Reply(rpc.WriteReply{Kind: rpc.Synced, Segment: f.Segment, Epoch: st.Header.Claim.Epoch,
-				ConfigVersion: st.Header.ConfigVersion, Incarnation: st.Header.Incarnation, At: at})
+				ConfigVersion: st.Header.ConfigVersion, Incarnation: st.Header.Incarnation, At: at, OverQuota: j.OverQuota()})
 		}
 		return at.TxID + 1, err
 	})

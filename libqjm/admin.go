@@ -159,7 +159,7 @@ func (c *Client) Recover(ctx context.Context, name string) (Recovery, error) {
 // NodeStatus is how one node stands in a journal.
 type NodeStatus struct {
 	Node        string
-	State       string // in-sync, behind, unknown, damaged, poisoned, deleted, absent, unreachable, learner
+	State       string // in-sync, behind, unknown, damaged, poisoned, deleted, absent, unreachable, non-member
 	Incarnation string
 	Promised    Epoch
 	Newest      TxID // first txid of its newest segment
@@ -188,7 +188,7 @@ type JournalStatus struct {
 
 // Degraded reports whether anything is less than it should be.
 func (s JournalStatus) Degraded() bool {
-	return slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State != "in-sync" && n.State != "learner" })
+	return slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool { return n.State != "in-sync" && n.State != "non-member" })
 }
 
 // Status asks all nodes how a journal stands. A quorum that is missing is told in the status, not as an
@@ -219,7 +219,7 @@ func (c *Client) Status(ctx context.Context, name string) (JournalStatus, error)
 	for _, r := range got {
 		n := nodeStatus(r, st)
 		if r.err == nil && !isMember(ref.cfg, r.node) {
-			n.State = "learner"
+			n.State = "non-member"
 		}
 		st.Nodes = append(st.Nodes, n)
 	}

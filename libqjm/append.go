@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -42,7 +44,7 @@ func (f Future) Wait(ctx context.Context) (TxID, error) {
 		select {
 		case <-f.b.done:
 		case <-ctx.Done():
-			return 0, &AppendError{Handed: true, First: f.first, Last: f.last, Err: context.Cause(ctx)}
+			return 0, &AppendError{Handed: true, First: f.first, Last: f.last, Err: f.w.waitsFor(context.Cause(ctx))}
 		}
 	}
 	if f.b.err != nil {
@@ -101,7 +103,11 @@ func (w *Writer) add(ctx context.Context, txns ...[]byte) (Future, error) {
 	}
 	for {
 		w.mu.Lock()
-		if err := w.usable(); err != nil {
+		err := w.usable()
+		if err == nil {
+			err = w.overQuota()
+		}
+		if err != nil {
 			w.mu.Unlock()
 			return Future{}, &AppendError{Err: err}
 		}
@@ -131,6 +137,35 @@ func (w *Writer) add(ctx context.Context, txns ...[]byte) (Future, error) {
 	w.appended += int64(size)
 	w.advance()
 	return f, nil
+}
+
+// overQuota refuses what would only wait: no majority takes new frames. Nodes say with each answer whether the
+// journal has its quota there, so most of the time it is known before a txid is used; what was under way when it
+// was reached waits, like on a full disk. The caller holds mu.
+func (w *Writer) overQuota() error {
+	nodes := w.core.OverQuota()
+	if len(nodes) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w on %s: purge its log (save a snapshot), or raise the quota", ErrQuota, joinIDs(nodes))
+}
+
+// waitsFor adds to the end of a context what the append was waiting for, where that is known.
+func (w *Writer) waitsFor(cause error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.overQuota(); err != nil {
+		return fmt.Errorf("%w (%w)", err, cause)
+	}
+	return cause
+}
+
+func joinIDs(ids []quorum.NodeID) string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = string(id)
+	}
+	return strings.Join(out, ", ")
 }
 
 func (w *Writer) check(txns [][]byte) (size int, err error) {
@@ -286,6 +321,9 @@ func (w *Writer) end(err error) {
 		return
 	}
 	w.err = err
+	if w.ended != nil {
+		close(w.ended)
+	}
 	for _, b := range slices.Concat(w.flying, w.building) {
 		b.err = err
 		close(b.done)

@@ -141,7 +141,7 @@ type CreateOptions struct {
 	// Spread names a label over whose values the members are spread.
 	Spread string
 	Policy Policy
-	Quota  uint64 // bytes per node; 0: no limit
+	Quota  uint64 // bytes of log per node; 0: no limit
 	// DryRun only says who the members would be.
 	DryRun bool
 }
@@ -229,7 +229,8 @@ func (c *Client) SetPolicy(ctx context.Context, name string, p Policy) error {
 	return c.configure(ctx, rpc.ConfigureRequest{Name: name, Policy: &p})
 }
 
-// SetQuota replaces a journal's quota, in bytes per node; 0: no limit. Errors: ErrNoJournal, ErrNoLeader.
+// SetQuota replaces a journal's quota, in bytes of log per node; 0: no limit. Over it appends fail with ErrQuota;
+// what counts is in docs/concepts.md. Errors: ErrNoJournal, ErrNoLeader.
 func (c *Client) SetQuota(ctx context.Context, name string, quota uint64) error {
 	return c.configure(ctx, rpc.ConfigureRequest{Name: name, Quota: &quota})
 }

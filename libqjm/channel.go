@@ -80,6 +80,9 @@ func (w *Writer) start() {
 
 // kick wakes all channels. The caller holds mu.
 func (w *Writer) kick() {
+	if w.era == nil {
+		return // the client was closed before the writer had channels
+	}
 	for _, k := range w.era.kicks {
 		select {
 		case k <- struct{}{}:

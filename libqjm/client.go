@@ -61,7 +61,7 @@ type Client struct {
 	opts    Options
 	log     *slog.Logger
 	cluster rpc.ClusterID
-	lister  lister // nil: there is no catalog that lists snapshots
+	lister  lister
 
 	mu    sync.Mutex
 	addrs map[quorum.NodeID]place // guarded by mu
@@ -91,6 +91,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	}
 	c := &Client{opts: opts, log: opts.Logger, addrs: map[quorum.NodeID]place{}, conns: map[string]rpc.Node{}}
 	c.names = names{ids: map[string]segments.JournalID{}, dead: map[segments.JournalID]bool{}}
+	c.lister = catalogLister{c}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		done, err := c.discover(ctx)

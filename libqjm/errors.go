@@ -54,6 +54,10 @@ var (
 	ErrSameMembers    = catalog.ErrSameMembers
 	ErrWrongStage     = catalog.ErrStage
 	ErrConflict       = catalog.ErrConflict
+	// ErrLeaseHeld: somebody else has the lease, or it is reserved for somebody else; *LeaseHeldError says who.
+	ErrLeaseHeld = catalog.ErrHeld
+	// ErrLeaseLost: the lease is over: it expired, was resigned or transferred.
+	ErrLeaseLost = catalog.ErrStale
 	// ErrPastEnd: a reader asked for a txid beyond what is committed.
 	ErrPastEnd = rpc.ErrPastEnd
 	// ErrTooLarge: a transaction over the limit, which the text names.
@@ -66,9 +70,15 @@ var (
 	ErrClosed = errors.New("libqjm: closed")
 	// ErrQueueFull: as many bytes wait as may; the context ended before there was room.
 	ErrQueueFull = errors.New("libqjm: write queue is full")
+	// ErrQuota: the journal's log has its quota on so many nodes that nothing more is committed, until it is purged
+	// there, or the quota is raised.
+	ErrQuota = rpc.ErrQuota
 	// ErrCorrupt: frames that cannot be read, on every node that was tried.
 	ErrCorrupt = segments.ErrCorrupt
 )
+
+// LeaseHeldError says who has a lease.
+type LeaseHeldError = catalog.HeldError
 
 // AppendError is why an append did not return a txid.
 type AppendError struct {

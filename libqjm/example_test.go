@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -351,11 +353,116 @@ func ExampleClient_Recover() {
 	// recovered in epoch 2: the last txid is 2
 }
 
+// The state after transaction 3 is saved and listed: the log up to it may go. Another program starts from it.
+func ExampleClient_SaveSnapshot() {
+	ctx, cluster := startCluster()
+	defer cluster.stop()
+	client := cluster.client("orders")
+	w, err := client.OpenWriter(ctx, "orders", libqjm.WriterOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, _, err := w.AppendBatch(ctx, [][]byte{[]byte("a"), []byte("b"), []byte("c"), []byte("d")}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := client.SaveSnapshot(ctx, "orders", 3, strings.NewReader("abc")); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	snap, err := client.LatestSnapshot(ctx, "orders")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	state, err := client.OpenSnapshot(ctx, "orders", snap.TxID)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	content, err := io.ReadAll(state)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("the state after txid %d is %s\n", snap.TxID, content)
+	r, err := client.OpenReader(ctx, "orders", libqjm.ReaderOptions{From: snap.TxID + 1, Linearizable: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	txn, err := r.Next(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("then comes txid %d: %s\n", txn.ID, txn.Data)
+	// Output:
+	// the state after txid 3 is abc
+	// then comes txid 4: d
+}
+
 // exampleCluster is three nodes on loopback, for the examples. In life they are processes: journalnode.
 type exampleCluster struct {
 	*testcluster.Cluster
 	tb   *exampleTB
 	stop func()
+}
+
+// Campaign waits for the lease, and opens the writer under it. Others can see who leads, and campaign, too.
+func ExampleClient_Campaign() {
+	ctx, cluster := startCluster()
+	defer cluster.stop()
+	client := cluster.client("orders")
+
+	lead, err := client.Campaign(ctx, "orders", libqjm.CampaignOptions{
+		Lease: libqjm.LeaseOptions{Holder: "node-a", Addr: "10.0.0.1:9000", TTL: 5 * time.Second},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	lease, err := client.Lease(ctx, "orders")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%s leads, at %s\n", lease.Holder, lease.Addr)
+	txid, err := lead.Writer().Append(ctx, []byte("pay 5 to Ann"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("committed as", txid)
+
+	next := make(chan *libqjm.Leadership)
+	go func() {
+		defer close(next)
+		l, err := client.Campaign(ctx, "orders", libqjm.CampaignOptions{Lease: libqjm.LeaseOptions{Holder: "node-b"}})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		next <- l
+	}()
+	if err := lead.Resign(ctx); err != nil { // or Transfer(ctx, "node-b")
+		fmt.Println(err)
+		return
+	}
+	l, ok := <-next
+	if !ok {
+		return
+	}
+	fmt.Println("node-b goes on with txid", l.Writer().FirstTxID())
+	if err := l.Resign(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// node-a leads, at 10.0.0.1:9000
+	// committed as 1
+	// node-b goes on with txid 2
 }
 
 // startCluster starts the nodes; the context bounds an example.

@@ -145,6 +145,9 @@ type AddProgress struct {
 	Votes bool // in the catalog's group
 }
 
+// addGrace is how long a node that does not answer may be just starting.
+const addGrace = 5 * time.Second
+
 // AddMember waits until the node that was started at addr to join this cluster takes part in it: it is
 // registered, has caught up with the catalog, and votes there, or would, if there were not enough voters
 // already. With dryRun it only looks whether that can come to be. Called again, it goes on waiting.
@@ -153,13 +156,15 @@ type AddProgress struct {
 // cluster, or a node that is registered under another address.
 func (c *Client) AddMember(ctx context.Context, id, addr string, dryRun bool, progress func(AddProgress)) error {
 	var last AddProgress
+	began := time.Now()
 	for wait := changePoll; ; wait = min(2*wait, changePollMax) {
 		v, err := c.Catalog(ctx, Linearizable)
 		if err != nil {
 			return err
 		}
 		now, err := c.adding(ctx, v, id, addr)
-		if err != nil || dryRun {
+		starting := errors.Is(err, ErrUnavailable) && time.Since(began) < addGrace
+		if err != nil && !starting || dryRun {
 			return err
 		}
 		if progress != nil && now != last {

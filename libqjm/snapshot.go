@@ -17,6 +17,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/snapshot"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -42,8 +43,9 @@ var (
 	ErrSnapshotOld = errors.New("libqjm: a newer snapshot is listed")
 	// ErrNotCommitted: a snapshot of a transaction that is not committed.
 	ErrNotCommitted = errors.New("libqjm: transaction is not committed")
-	// ErrNotListed: a majority holds the snapshot, and nobody is there to list it; nothing is purged for it.
-	ErrNotListed = errors.New("libqjm: snapshot is held by a majority and not listed")
+	// ErrNotListed: a majority holds the snapshot, and the catalog was not heard to list it: it has no leader, or
+	// its answer was lost. Nothing is purged for it unless it is. The same again goes on from there.
+	ErrNotListed = errors.New("libqjm: snapshot is held by a majority and not known to be listed")
 )
 
 // Bounds of sending a snapshot.
@@ -53,7 +55,8 @@ const (
 	snapshotRetryMax  = 2 * time.Second       //
 	snapshotGraceMin  = time.Second           // for nodes beyond the majority; or as long again as that took
 	snapshotSendsMax  = 3                     // times that a content whose checksum was wrong is sent anew
-	snapshotConfigMax = 5                     // configs that one save moves through
+	snapshotConfigMax = 5                     // configs, or names of the same content, that one save goes through
+	snapshotToldPoll  = 20 * time.Millisecond // how often the nodes are asked whether they have heard of the listing
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -61,7 +64,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // lister has the catalog list a snapshot that a majority of every member set of that version of the journal's
 // config holds; it refuses where that is no longer the current one, or a newer snapshot is listed (C1).
 type lister interface {
-	listSnapshot(ctx context.Context, id segments.JournalID, configVersion uint64, snap Snapshot) error
+	listSnapshot(ctx context.Context, req rpc.ListRequest) error
+}
+
+// catalogLister asks the cluster's nodes: each asks the holders itself before it proposes anything.
+type catalogLister struct{ c *Client }
+
+func (l catalogLister) listSnapshot(ctx context.Context, req rpc.ListRequest) error {
+	_, err := anyNode(ctx, l.c, func(ctx context.Context, n rpc.Node) (struct{}, error) { return struct{}{}, n.ListSnapshot(ctx, req) })
+	return err
 }
 
 // SaveSnapshot saves the state after a transaction. See Client.SaveSnapshot; here the nodes take it under the
@@ -104,6 +115,7 @@ func (c *Client) saveSnapshot(ctx context.Context, name string, txid TxID, conte
 	if err != nil {
 		return Snapshot{}, err
 	}
+	adopted := fencing.Epoch(0)
 	for round := 1; ; round++ {
 		ref, err := c.waitForJournal(ctx, name)
 		if err != nil {
@@ -117,22 +129,79 @@ func (c *Client) saveSnapshot(ctx context.Context, name string, txid TxID, conte
 		if err != nil {
 			return Snapshot{}, err
 		}
-		snap.At, snap.Epoch = at, cmp.Or(claim.Epoch, epoch)
+		snap.At, snap.Epoch = at, cmp.Or(adopted, claim.Epoch, epoch)
 		err = c.sendSnapshot(ctx, ref, snap, claim, src)
+		if have, ok := errors.AsType[*rpc.SnapshotExistsError](err); ok && ctx.Err() == nil {
+			if !sameContent(have.Have, snap) || round >= snapshotConfigMax {
+				return Snapshot{}, have
+			}
+			adopted = have.Have.Epoch // an earlier writer saved the very same, and did not live to see it listed
+			continue
+		}
 		if opening.IsNewerConfig(err, ref.cfg.Version) && round < snapshotConfigMax {
 			continue // what nodes have of it is there; they are only counted anew (M0)
 		}
 		if err != nil {
 			return Snapshot{}, err
 		}
-		if c.lister == nil {
-			return snap, fmt.Errorf("%w: txid %d", ErrNotListed, txid)
-		}
-		err = c.lister.listSnapshot(ctx, ref.id, ref.cfg.Version, snap)
-		if opening.IsNewerConfig(err, ref.cfg.Version) && round < snapshotConfigMax {
+		err = c.lister.listSnapshot(ctx, rpc.ListRequest{Journal: ref.id, ConfigVersion: ref.cfg.Version, Claim: claim, Snapshot: snap})
+		switch {
+		case err == nil:
+			c.awaitTold(ctx, ref, snap)
+			return snap, nil
+		case !listAgain(err) || round >= snapshotConfigMax:
+			return snap, notListed(snap, err)
+		case opening.IsNewerConfig(err, ref.cfg.Version):
 			continue
 		}
-		return snap, err
+		select {
+		case <-time.After(snapshotRetryMax): // a holder is away, or has to hear of the config
+		case <-ctx.Done():
+			return snap, notListed(snap, errors.Join(err, context.Cause(ctx)))
+		}
+	}
+}
+
+// sameContent: both are the same state of the same history, whoever saved it.
+func sameContent(a, b Snapshot) bool {
+	a.Epoch = b.Epoch
+	return a == b
+}
+
+// listAgain: what refused the listing may be over soon.
+func listAgain(err error) bool {
+	return errors.Is(err, rpc.ErrConfig) || errors.Is(err, ErrNoQuorum) && !errors.Is(err, ErrFenced) && !errors.Is(err, ErrLostRace)
+}
+
+// notListed names the class of why a snapshot that a majority holds was not listed.
+func notListed(snap Snapshot, err error) error {
+	switch {
+	case errors.Is(err, catalog.ErrOldSnapshot):
+		return fmt.Errorf("%w: %w", ErrSnapshotOld, err)
+	case errors.Is(err, ErrFenced), errors.Is(err, ErrLostRace), errors.Is(err, ErrNoJournal), errors.Is(err, ErrJournalDeleted):
+		return err
+	}
+	return fmt.Errorf("%w: txid %d: %w", ErrNotListed, snap.TxID, err)
+}
+
+// awaitTold gives the nodes a moment to hear of the listing, so that whoever is told of the snapshot by the
+// caller finds it. It is listed, whatever they say.
+func (c *Client) awaitTold(ctx context.Context, ref journalRef, snap Snapshot) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Patience)
+	defer cancel()
+	told := false
+	for !told {
+		askMembers(ctx, c, ref.cfg.Members(), func(ctx context.Context, n rpc.Node, _ quorum.Member) (rpc.SnapshotList, error) {
+			return n.Snapshots(ctx, ref.id)
+		}, func(r reply[rpc.SnapshotList]) bool {
+			told = told || r.err == nil && slices.ContainsFunc(r.val.Listed, func(s Snapshot) bool { return s.TxID >= snap.TxID })
+			return told
+		})
+		select {
+		case <-time.After(snapshotToldPoll):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -229,9 +298,14 @@ func (s *source) measure(ctx context.Context) (size int64, sum snapshot.Checksum
 		return 0, sum, &sourceError{err}
 	}
 	h := sha256.New()
+	buf := make([]byte, snapshotPiece)
 	for {
-		n, err := io.CopyN(h, s.r, snapshotPiece)
-		size += n
+		n, err := io.ReadFull(s.r, buf)
+		_, _ = h.Write(buf[:n]) // never fails
+		size += int64(n)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = io.EOF
+		}
 		if errors.Is(err, io.EOF) {
 			return size, snapshot.Checksum(h.Sum(nil)), nil
 		}

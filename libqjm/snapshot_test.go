@@ -29,19 +29,16 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// catalog stands for the catalog's list of snapshots: it refuses what is older, and tells every node that
-// runs (C1, C2).
+// catalog is a bed whose catalog is asked for snapshots.
 type catalog struct {
 	*bed
-	mu     sync.Mutex
-	id     segments.JournalID
-	listed []snapshots.Snapshot
+	id segments.JournalID
 }
 
 // noMargin has nodes keep nothing that is covered.
 func noMargin(_ int, o *journalnode.Options) { o.Retain = snapshots.Margin{Txns: -1, Bytes: -1} }
 
-// runSnapshots is run with a catalog, and without a margin.
+// runSnapshots is run without a margin.
 func runSnapshots(t *testing.T, opts testcluster.Options, f func(c *catalog)) {
 	t.Helper()
 	if opts.Tune == nil {
@@ -52,38 +49,11 @@ func runSnapshots(t *testing.T, opts testcluster.Options, f func(c *catalog)) {
 		js, err := b.Nodes[0].Journals(b.ctx)
 		require.NoError(b, err)
 		c.id = js[0].ID
-		b.cl.SetLister(c.list)
 		f(c)
 	})
 }
 
-func (c *catalog) list(_ context.Context, id segments.JournalID, version uint64, snap libqjm.Snapshot) error {
-	c.mu.Lock()
-	if n := len(c.listed); n > 0 && c.listed[n-1].TxID >= snap.TxID {
-		c.mu.Unlock()
-		return errors.New("older than the last")
-	}
-	c.listed = append(c.listed, snap)
-	c.mu.Unlock()
-	if id != c.id || version != 1 {
-		return fmt.Errorf("listed under journal %s, config %d", id, version)
-	}
-	c.apply()
-	return nil
-}
-
-// apply is what a node's catalog does with an entry, and again after a restart.
-func (c *catalog) apply() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, n := range c.Nodes {
-		if n != nil && len(c.listed) > 0 {
-			require.NoError(c, n.SetListedSnapshots(c.id, slices.Clone(c.listed)))
-		}
-	}
-}
-
-// start runs a node again, with what the catalog lists.
+// start runs a node again, and waits until it has its journal.
 func (c *catalog) start(i int) {
 	c.Helper()
 	c.StartNode(i)
@@ -91,7 +61,6 @@ func (c *catalog) start(i int) {
 		_, err := c.Nodes[i].State(c.ctx, c.id)
 		return err == nil
 	})
-	c.apply()
 }
 
 // segmentsTo writes finalized segments of ten up to a txid, and leaves the last one open.
@@ -226,13 +195,15 @@ func TestC5_PurgePointSurvives(t *testing.T) {
 
 // A1: a node that has purged does not pull again what a peer still has, and one that has not keeps it.
 func TestA1_PurgedIsNotPulledAgain(t *testing.T) {
-	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
+	only := func(i int, o *journalnode.Options) {
+		if i == 0 {
+			noMargin(i, o) // the others keep all of it
+		}
+	}
+	runSnapshots(t, testcluster.Options{Tune: only}, func(c *catalog) {
 		w := c.writer()
 		c.segmentsTo(w, 40)
 		c.everywhere(40)
-		c.cl.SetLister(func(_ context.Context, id segments.JournalID, _ uint64, snap libqjm.Snapshot) error {
-			return c.Nodes[0].SetListedSnapshots(id, []snapshots.Snapshot{snap}) // the others lag
-		})
 		c.save(35, state(10))
 		c.untilPurged(30, 0)
 		pass(10 * time.Second)
@@ -551,8 +522,8 @@ func TestC1_GateIsPassedWithTheAnswer(t *testing.T) {
 		c.segmentsTo(w, 20)
 		c.everywhere(20)
 		var snap libqjm.Snapshot
-		c.cl.SetLister(func(_ context.Context, _ segments.JournalID, _ uint64, s libqjm.Snapshot) error {
-			snap = s
+		c.cl.SetLister(func(_ context.Context, r rpc.ListRequest) error {
+			snap = r.Snapshot
 			return errors.New("by this test")
 		})
 		_, err := w.SaveSnapshot(c.ctx, 20, bytes.NewReader(state(10<<10)))
@@ -699,26 +670,6 @@ func TestA2_RottenSnapshotIsFoundAndReplaced(t *testing.T) {
 	})
 }
 
-// C2: a learner under way pins what it needs.
-func TestC2_PinsHoldThePurgeBack(t *testing.T) {
-	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
-		w := c.writer()
-		c.segmentsTo(w, 40)
-		c.everywhere(40)
-		for _, n := range c.Nodes {
-			n.SetPins(c.id, []snapshots.Pin{{Node: "n4", From: 15}})
-		}
-		c.save(35, state(10))
-		c.untilPurged(10, 0, 1, 2)
-		pass(5 * time.Second)
-		c.untilPurged(10, 0, 1, 2)
-		for _, n := range c.Nodes {
-			n.SetPins(c.id, nil)
-		}
-		c.untilPurged(30, 0, 1, 2)
-	})
-}
-
 // C2: without the margin of readers that are behind, none is told to start over.
 func TestC2_MarginStays(t *testing.T) {
 	runSnapshots(t, testcluster.Options{Tune: func(_ int, o *journalnode.Options) { o.Retain = snapshots.Margin{Txns: 12, Bytes: -1} }}, func(c *catalog) {
@@ -795,14 +746,6 @@ func TestSnapshotsOverGRPC(t *testing.T) {
 		require.NoError(t, w.Roll(ctx))
 	}
 	content := state(3<<20 + 1)
-	cl.SetLister(func(_ context.Context, id segments.JournalID, _ uint64, snap libqjm.Snapshot) error {
-		for _, n := range c.Nodes {
-			if err := n.SetListedSnapshots(id, []snapshots.Snapshot{snap}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 	_, err = w.SaveSnapshot(ctx, 3, bytes.NewReader(content))
 	require.NoError(t, err)
 	r, err := cl.OpenSnapshot(ctx, "j", 3)

@@ -55,8 +55,9 @@ type WriterOptions struct {
 	ReopenWhenFenced bool
 	// Compress makes frames smaller with zstd where that helps.
 	Compress bool
-	// OnSnapshotDue is called when SnapshotPolicy says that a snapshot is due, from a goroutine of its own, one
-	// call at a time. It is a hint: the program decides, and calls SaveSnapshot when its state is at rest.
+	// OnSnapshotDue is called when SnapshotPolicy says that a snapshot is due, or, where that is zero, the
+	// journal's own policy in the catalog (SetPolicy); from a goroutine of its own, one call at a time. It is a
+	// hint: the program decides, and calls SaveSnapshot when its state is at rest.
 	SnapshotPolicy SnapshotPolicy
 	OnSnapshotDue  func(SnapshotReason)
 }
@@ -115,8 +116,9 @@ type Writer struct {
 	rolling   bool
 	closing   bool
 	reopening bool
-	err       error // why nothing more can be appended
-	era       *era  // the channels
+	err       error         // why nothing more can be appended
+	ended     chan struct{} // closed when err is set; nil while nobody asked
+	era       *era          // the channels
 
 	appended int64    // bytes of transactions since the writer was opened
 	since    progress // what a snapshot is due by
@@ -237,6 +239,19 @@ func (w *Writer) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
+}
+
+// Done returns a channel that is closed when the writer has ended: Err says why.
+func (w *Writer) Done() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended == nil {
+		w.ended = make(chan struct{})
+		if w.err != nil {
+			close(w.ended)
+		}
+	}
+	return w.ended
 }
 
 // ChannelStatus is how the writer stands with one node.

@@ -50,7 +50,7 @@ Every flag can be set by an environment variable: --endpoints by QJM_ENDPOINTS,
 	pf.VarP(&a.format, "output", "o", "how data is printed")
 	pf.DurationVar(&a.timeout, "timeout", defaultTimeout, "bounds connecting and each command")
 	pf.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does, on stderr")
-	root.AddCommand(a.journalCmd(), a.writerCmd(), a.clusterCmd(), a.memberCmd(), a.quorumCmd(), a.benchCmd(), a.debugCmd())
+	root.AddCommand(a.journalCmd(), a.snapshotCmd(), a.writerCmd(), a.leaseCmd(), a.clusterCmd(), a.memberCmd(), a.quorumCmd(), a.benchCmd(), a.debugCmd())
 	return root
 }
 

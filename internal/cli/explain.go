@@ -65,6 +65,10 @@ func (s Subject) Explain(err error) (what, hint string) {
 			hint = "its name stays taken; choose another one"
 		}
 		return fmt.Sprintf("journal %q was deleted", s.Journal), hint
+	case "lease held":
+		return leaseHeld(err), fmt.Sprintf("--wait waits for it; see: %s lease show %s", s.Program, s.Journal)
+	case "lease lost":
+		return fmt.Sprintf("the lease of %q is over, or another one's", s.Journal), fmt.Sprintf("see: %s lease show %s", s.Program, s.Journal)
 	case "other cluster":
 		return "the endpoints belong to different clusters: " + strings.Join(s.Endpoints, ", "), "name nodes of one cluster only"
 	case "divergence", "corruption":
@@ -165,6 +169,17 @@ func noQuorum(err error) string {
 		fmt.Fprintf(&b, "%s%s %s", sep, c.Node, Cause(c.Err))
 	}
 	return b.String()
+}
+
+func leaseHeld(err error) string {
+	e, ok := errors.AsType[*libqjm.LeaseHeldError](err)
+	switch {
+	case !ok:
+		return brief(err, 200)
+	case e.Reserved:
+		return fmt.Sprintf("the lease is reserved for %q", e.Holder)
+	}
+	return fmt.Sprintf("the lease is held by %q", e.Holder)
 }
 
 func fenced(err error) string {

@@ -84,6 +84,11 @@ func (c *conn) DropJournal(ctx context.Context, name string) (segments.JournalID
 	return unary(ctx, c, "DropJournal", func(ctx context.Context, s rpc.Service) (segments.JournalID, error) { return s.DropJournal(ctx, name) })
 }
 
+func (c *conn) ListSnapshot(ctx context.Context, req rpc.ListRequest) error {
+	_, err := unary(ctx, c, "ListSnapshot", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.ListSnapshot(ctx, req) })
+	return err
+}
+
 func (c *conn) ConfigureJournal(ctx context.Context, req rpc.ConfigureRequest) error {
 	_, err := unary(ctx, c, "ConfigureJournal", func(ctx context.Context, s rpc.Service) (none, error) { return none{}, s.ConfigureJournal(ctx, req) })
 	return err

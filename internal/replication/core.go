@@ -90,6 +90,7 @@ type node struct {
 	finalized          bool
 	floorSent          segments.TxID
 	sealSent           rpc.Seal
+	overQuota          bool // it takes no new frames, by what it said last
 
 	refused error // why it does not count any more in this epoch
 	lastErr error // what ended its last stream
@@ -246,6 +247,7 @@ func (c *Core) Unlinked(id quorum.Key, err error) {
 	}
 	n.linked, n.started, n.startSent, n.fill = false, false, false, nil
 	n.lastErr = err
+	n.overQuota = n.overQuota || errors.Is(err, rpc.ErrQuota)
 	if errors.Is(err, recovery.ErrUnknownData) {
 		// What it acknowledged of this segment may be what it cannot read any more: none of it counts
 		// (W0). What was committed with it stays committed; the rebuilt copy holds all of that.
@@ -304,6 +306,22 @@ func (c *Core) Blocked() error {
 		}
 	}
 	return why
+}
+
+// OverQuota names the nodes that take no new frames because the journal has its quota there, if no majority is
+// left without them: what is added now would only wait. They say themselves when that is over.
+func (c *Core) OverQuota() []quorum.NodeID {
+	over := func(m quorum.Member) bool { return c.node(m.Key()).overQuota }
+	if c.both.MajorityPossible(over) {
+		return nil
+	}
+	var ids []quorum.NodeID
+	for _, n := range c.nodes {
+		if n.overQuota {
+			ids = append(ids, n.member.ID)
+		}
+	}
+	return ids
 }
 
 // progress moves the segment's end along: drained, then finalized by a majority.

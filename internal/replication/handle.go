@@ -24,6 +24,9 @@ func (c *Core) Handle(id quorum.Key, r rpc.WriteReply) (bool, error) {
 	if err := c.checkReply(n, r); err != nil {
 		return false, err
 	}
+	if r.Kind == rpc.Alive || r.Kind == rpc.Started || r.Kind == rpc.Synced {
+		n.overQuota = r.OverQuota
+	}
 	if r.Segment != c.first {
 		return false, nil // an answer about the segment before: late, and no longer of interest
 	}

@@ -5,7 +5,9 @@ import (
 	"io"
 	"time"
 
+	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -59,7 +61,7 @@ type JournalPolicy struct {
 	SnapshotTxns           uint64
 	SnapshotIntervalMillis uint64
 	SnapshotGrowthPercent  uint32
-	RetainTxns             uint64
+	RetainTxns             uint64 // where neither this nor RetainBytes is set, the nodes' own margin holds
 	RetainBytes            uint64
 	Replicas               uint8
 	AutoReadmit            bool
@@ -155,6 +157,14 @@ type ConfigureRequest struct {
 	Quota  *uint64
 }
 
+// ListRequest asks for a snapshot to be listed that a majority of every member set of a config holds (C1).
+type ListRequest struct {
+	Journal       segments.JournalID
+	ConfigVersion uint64
+	Claim         fencing.Claim // of the writer that saved it; zero: saved without one
+	Snapshot      snapshot.Snapshot
+}
+
 // JoinRequest is a blank node's wish to be part of the cluster.
 type JoinRequest struct {
 	Node   CatalogNode
@@ -221,6 +231,9 @@ type ControlCalls interface {
 	// DropJournal returns when a majority of the members has the tombstone and the name is free (M2, M8).
 	DropJournal(ctx context.Context, name string) (segments.JournalID, error)
 	ConfigureJournal(ctx context.Context, req ConfigureRequest) error
+	// ListSnapshot lists a snapshot, after it has asked the holders itself: nobody's word is evidence (C1).
+	// *ConfigError where the config is not the current one any more. The same again changes nothing.
+	ListSnapshot(ctx context.Context, req ListRequest) error
 	// ChangeMembers begins a change, which the leader then carries on (M6).
 	ChangeMembers(ctx context.Context, req ChangeRequest) (ChangeReply, error)
 	// AbortChange returns the config version that is current then. A final change cannot be given up.
@@ -233,6 +246,7 @@ type ControlCalls interface {
 	TransferLeader(ctx context.Context, req TransferRequest) (quorum.NodeID, error)
 	// RaftSnapshot makes this very node take a raft snapshot, and returns the index that it reaches.
 	RaftSnapshot(ctx context.Context) (uint64, error)
+	LeaseCalls
 }
 
 // Bounds of the control plane.

@@ -229,6 +229,7 @@ type WriteReply struct {
 	Incarnation   quorum.Incarnation
 	At            segments.Position
 	Err           string
+	OverQuota     bool // of Started, Synced and Alive: new frames are refused (*QuotaError)
 }
 
 // WriteStream is the writer's end. Send and Recv may be called by one goroutine each.

@@ -38,7 +38,23 @@ var (
 	ErrSnapshotQuota = errors.New("qjm: quota of snapshots exceeded")
 	// ErrSnapshotDamaged: the snapshot cannot be read here (N2).
 	ErrSnapshotDamaged = errors.New("qjm: snapshot is damaged")
+	// ErrQuota is the class of *QuotaError.
+	ErrQuota = errors.New("qjm: the journal has used up its quota")
 )
+
+// QuotaError says that a journal's log has its quota on a node, so that it takes no new transactions there.
+// What ends that: a snapshot that allows the log to be purged, or a larger quota.
+type QuotaError struct {
+	Used  uint64 // bytes of log on the node
+	Quota uint64
+}
+
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("%v (got %d bytes of log, want less than %d)", ErrQuota, e.Used, e.Quota)
+}
+
+// Is makes errors.Is(err, ErrQuota) true.
+func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // PurgedError tells a reader that the log it asks for is gone, and where to start instead (D5): from the
 // state after Snapshot.TxID.
@@ -89,6 +105,9 @@ type SnapshotPiece struct {
 type SnapshotEnd struct {
 	Header   Header
 	Snapshot snapshot.Snapshot
+	// HeldOnly asks whether the node holds it and vouches for it, and ends no upload: ErrNoSnapshot where one
+	// would have to be ended.
+	HeldOnly bool
 }
 
 // SnapshotList is what a node knows of a journal's snapshots.
@@ -96,6 +115,7 @@ type SnapshotList struct {
 	Listed []snapshot.Snapshot // as in the catalog that the node has applied (C2)
 	Held   []HeldSnapshot
 	Purged segments.Position
+	Policy snapshot.Policy // when a writer is to be asked for one, as in that catalog
 }
 
 // HeldSnapshot is a snapshot on a node.

@@ -137,34 +137,14 @@ func (d *decoder) nodeIDOrNone(s string) quorum.NodeID {
 
 func resultToProto(r rpc.CommandResult) *qjmv1.ForwardCommandResponse {
 	p := &qjmv1.ForwardCommandResponse{Index: r.Index, Again: r.Again, Version: r.Version, Change: r.Change, Revision: r.Revision}
-	for _, err := range r.Kept {
-		k := &qjmv1.KeptLease{}
-		if err != nil {
-			k.Reason = "UNKNOWN"
-			if cs := classify(err, 0); len(cs) > 0 {
-				k.Reason = cs[0].reason
-			}
-		}
-		p.Kept = append(p.Kept, k)
-	}
+	p.Kept = keptToProto(r.Kept)
 	return p
 }
 
 func resultFromProto(p *qjmv1.ForwardCommandResponse) (rpc.CommandResult, error) {
 	var d decoder
 	r := rpc.CommandResult{Index: p.Index, Again: p.Again, Version: p.Version, Change: p.Change, Revision: p.Revision}
-	if !d.count("leases", len(p.Kept), rpc.KeptMax) {
-		return r, d.done()
-	}
-	for _, k := range p.Kept {
-		var err error
-		if reason := k.GetReason(); reason != "" {
-			if err = rebuild(reason, newFacts()); err == nil {
-				err = ErrMalformedReply // lost, for a reason that only newer software knows
-			}
-		}
-		r.Kept = append(r.Kept, err)
-	}
+	r.Kept = d.kept(p.Kept)
 	return r, d.done()
 }
 
@@ -282,6 +262,19 @@ func configureFromProto(p *qjmv1.ConfigureJournalRequest) (rpc.ConfigureRequest,
 		r.Quota = &p.Quota
 	}
 	return r, d.done()
+}
+
+func listToProto(r rpc.ListRequest) *qjmv1.ListSnapshotRequest {
+	return &qjmv1.ListSnapshotRequest{
+		JournalId: r.Journal[:], ConfigVersion: r.ConfigVersion, Snapshot: snapshotToProto(r.Snapshot), Claim: claimToProto(r.Claim),
+	}
+}
+
+func listFromProto(p *qjmv1.ListSnapshotRequest) (rpc.ListRequest, error) {
+	var d decoder
+	return rpc.ListRequest{
+		Journal: d.id("journal id", p.JournalId), ConfigVersion: p.ConfigVersion, Snapshot: d.snapshot(p.Snapshot), Claim: d.claim(p.Claim),
+	}, d.done()
 }
 
 func foundToProto(s rpc.JournalSummary) *qjmv1.FindJournalResponse {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,8 @@ type control struct {
 	joined  rpc.JoinReply
 	changed rpc.ChangeReply
 	stream  func(rpc.RaftConn) error
+	lease   rpc.Lease
+	kept    []error
 }
 
 func (c *control) said(method string, args ...any) { c.last = call{method, args} }
@@ -62,6 +65,11 @@ func (c *control) ConfigureJournal(_ context.Context, r rpc.ConfigureRequest) er
 	return c.failure
 }
 
+func (c *control) ListSnapshot(_ context.Context, r rpc.ListRequest) error {
+	c.said("ListSnapshot", r)
+	return c.failure
+}
+
 func (c *control) ChangeMembers(_ context.Context, r rpc.ChangeRequest) (rpc.ChangeReply, error) {
 	c.said("ChangeMembers", r)
 	return c.changed, c.failure
@@ -90,6 +98,36 @@ func (c *control) RemoveNode(_ context.Context, r rpc.RemoveRequest) error {
 func (c *control) TransferLeader(_ context.Context, r rpc.TransferRequest) (quorum.NodeID, error) {
 	c.said("TransferLeader", r)
 	return "n2", c.failure
+}
+
+func (c *control) AcquireLease(_ context.Context, r rpc.LeaseRequest) (rpc.LeaseGrant, error) {
+	c.said("AcquireLease", r)
+	return rpc.LeaseGrant{Revision: 1<<64 - 1, Again: true}, c.failure
+}
+
+func (c *control) KeepLeases(_ context.Context, r rpc.LeaseRenewal) ([]error, error) {
+	c.said("KeepLeases", r)
+	return c.kept, c.failure
+}
+
+func (c *control) ResignLease(_ context.Context, r rpc.LeaseRef) error {
+	c.said("ResignLease", r)
+	return c.failure
+}
+
+func (c *control) TransferLease(_ context.Context, r rpc.LeaseTransfer) (uint64, error) {
+	c.said("TransferLease", r)
+	return 1<<64 - 1, c.failure
+}
+
+func (c *control) Lease(_ context.Context, id segments.JournalID) (rpc.Lease, error) {
+	c.said("Lease", id)
+	return c.lease, c.failure
+}
+
+func (c *control) WatchLease(_ context.Context, r rpc.LeaseWatch) (rpc.Lease, error) {
+	c.said("WatchLease", r)
+	return c.lease, c.failure
 }
 
 func (c *control) RaftSnapshot(context.Context) (uint64, error) { return 7, c.failure }
@@ -162,6 +200,15 @@ func TestEveryFieldOfControlCallsArrives(t *testing.T) {
 		requireSame(t, call{"ConfigureJournal", []any{r}}, s.last)
 	}
 
+	for _, r := range []rpc.ListRequest{
+		{Journal: segments.JournalID{3}, ConfigVersion: 1<<64 - 1, Claim: header.Claim, Snapshot: snap},
+		{Journal: segments.JournalID{3}, ConfigVersion: 1, Snapshot: snap},
+	} {
+		require.NoError(t, n.ListSnapshot(ctx, r))
+		requireSame(t, call{"ListSnapshot", []any{r}}, s.last)
+	}
+	require.ErrorIs(t, n.ListSnapshot(ctx, rpc.ListRequest{Journal: segments.JournalID{3}}), rpc.ErrBadRequest, "no snapshot")
+
 	change := rpc.ChangeRequest{Name: "a", To: []quorum.Key{{ID: "n1"}, {ID: "n2", Incarnation: quorum.Incarnation{2}}}, Expect: 1 << 63, DryRun: true}
 	changed, err := n.ChangeMembers(ctx, change)
 	require.NoError(t, err)
@@ -198,11 +245,85 @@ func TestEveryFieldOfControlCallsArrives(t *testing.T) {
 	require.EqualValues(t, 7, index)
 }
 
+var (
+	leaseRef     = rpc.LeaseRef{Journal: segments.JournalID{3}, Revision: 1<<64 - 1}
+	leaseRequest = rpc.LeaseRequest{Journal: segments.JournalID{3}, Holder: "w1", Addr: "a:1", TTL: 300 * time.Millisecond, Nonce: [16]byte{7}}
+	lease        = rpc.Lease{
+		Journal: segments.JournalID{3}, Index: 1 << 63, Revision: 1<<64 - 1, Holder: "w1", Addr: "a:1", TTL: rpc.LeaseTTLMax, ReservedFor: "w2",
+	}
+)
+
+func TestEveryFieldOfLeaseCallsArrives(t *testing.T) {
+	s := &fakeService{control: control{lease: lease, kept: []error{nil, catalog.ErrStale, rpc.ErrNoJournal}}}
+	n, ctx := connect(t, s), within(t)
+
+	g, err := n.AcquireLease(ctx, leaseRequest)
+	require.NoError(t, err)
+	require.Equal(t, rpc.LeaseGrant{Revision: 1<<64 - 1, Again: true}, g)
+	requireSame(t, call{"AcquireLease", []any{leaseRequest}}, s.last)
+
+	renewal := rpc.LeaseRenewal{Leases: []rpc.LeaseRef{leaseRef, {Journal: segments.JournalID{4}}, leaseRef}, Forwarded: true}
+	kept, err := n.KeepLeases(ctx, renewal)
+	require.NoError(t, err)
+	require.Equal(t, s.kept, kept)
+	requireSame(t, call{"KeepLeases", []any{renewal}}, s.last)
+	_, err = n.KeepLeases(ctx, rpc.LeaseRenewal{Leases: renewal.Leases[:1]})
+	require.ErrorIs(t, err, ErrMalformedReply, "an answer too many is not believed")
+
+	require.NoError(t, n.ResignLease(ctx, leaseRef))
+	requireSame(t, call{"ResignLease", []any{leaseRef}}, s.last)
+	transfer := rpc.LeaseTransfer{LeaseRef: leaseRef, To: "w2"}
+	revision, err := n.TransferLease(ctx, transfer)
+	require.NoError(t, err)
+	require.EqualValues(t, uint64(1<<64-1), revision)
+	requireSame(t, call{"TransferLease", []any{transfer}}, s.last)
+
+	l, err := n.Lease(ctx, header.Journal)
+	require.NoError(t, err)
+	require.Equal(t, lease, l)
+	requireSame(t, call{"Lease", []any{header.Journal}}, s.last)
+	watch := rpc.LeaseWatch{Journal: header.Journal, Index: 1 << 63, Revision: 5, Wait: rpc.LeaseWaitMax}
+	l, err = n.WatchLease(ctx, watch)
+	require.NoError(t, err)
+	require.Equal(t, lease, l)
+	requireSame(t, call{"WatchLease", []any{watch}}, s.last)
+}
+
+// What no node would take does not reach one.
+func TestBadLeaseRequestsAreRefused(t *testing.T) {
+	s := &fakeService{}
+	n, ctx := connect(t, s), within(t)
+	bad := func(f func(*rpc.LeaseRequest)) {
+		t.Helper()
+		r := leaseRequest
+		f(&r)
+		_, err := n.AcquireLease(ctx, r)
+		require.ErrorIs(t, err, rpc.ErrBadRequest)
+	}
+	bad(func(r *rpc.LeaseRequest) { r.TTL = rpc.LeaseTTLMin - time.Millisecond })
+	bad(func(r *rpc.LeaseRequest) { r.TTL = rpc.LeaseTTLMax + time.Millisecond })
+	bad(func(r *rpc.LeaseRequest) { r.TTL = -time.Hour })
+	bad(func(r *rpc.LeaseRequest) { r.TTL = 1<<63 - 1 })
+	bad(func(r *rpc.LeaseRequest) { r.Holder = "" })
+	bad(func(r *rpc.LeaseRequest) { r.Holder = strings.Repeat("h", rpc.LeaseNameMax+1) })
+	bad(func(r *rpc.LeaseRequest) { r.Addr = strings.Repeat("a", rpc.LeaseAddrMax+1) })
+	_, err := n.TransferLease(ctx, rpc.LeaseTransfer{LeaseRef: leaseRef})
+	require.ErrorIs(t, err, rpc.ErrBadRequest)
+	_, err = n.WatchLease(ctx, rpc.LeaseWatch{Wait: rpc.LeaseWaitMax + time.Millisecond})
+	require.ErrorIs(t, err, rpc.ErrBadRequest)
+	for _, count := range []int{0, rpc.KeptMax + 1} {
+		_, err = n.KeepLeases(ctx, rpc.LeaseRenewal{Leases: make([]rpc.LeaseRef, count)})
+		require.ErrorIs(t, err, rpc.ErrBadRequest)
+	}
+	require.Empty(t, s.last.Method)
+}
+
 func TestErrorsOfControlCallsAreTyped(t *testing.T) {
 	want := &catalog.InUseError{Node: members[0], Journals: []string{"a"}}
 	n, ctx := connect(t, &fakeService{control: control{failure: want}}), within(t)
 	errs := map[string]error{
 		"ConfigureJournal": n.ConfigureJournal(ctx, rpc.ConfigureRequest{Name: "a"}),
+		"ListSnapshot":     n.ListSnapshot(ctx, rpc.ListRequest{Journal: segments.JournalID{3}, Snapshot: snap}),
 		"RemoveNode":       n.RemoveNode(ctx, rpc.RemoveRequest{Node: "n1"}),
 	}
 	_, errs["ForwardCommand"] = n.ForwardCommand(ctx, nil)
@@ -217,6 +338,12 @@ func TestErrorsOfControlCallsAreTyped(t *testing.T) {
 	_, errs["Join"] = n.Join(ctx, rpc.JoinRequest{Node: catalogNode})
 	_, errs["TransferLeader"] = n.TransferLeader(ctx, rpc.TransferRequest{})
 	_, errs["RaftSnapshot"] = n.RaftSnapshot(ctx)
+	_, errs["AcquireLease"] = n.AcquireLease(ctx, leaseRequest)
+	_, errs["KeepLeases"] = n.KeepLeases(ctx, rpc.LeaseRenewal{Leases: []rpc.LeaseRef{leaseRef}})
+	errs["ResignLease"] = n.ResignLease(ctx, leaseRef)
+	_, errs["TransferLease"] = n.TransferLease(ctx, rpc.LeaseTransfer{LeaseRef: leaseRef, To: "w2"})
+	_, errs["Lease"] = n.Lease(ctx, header.Journal)
+	_, errs["WatchLease"] = n.WatchLease(ctx, rpc.LeaseWatch{})
 	for name, err := range errs {
 		var got *catalog.InUseError
 		require.ErrorAs(t, err, &got, name)

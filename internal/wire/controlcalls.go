@@ -52,6 +52,11 @@ func (n *node) ConfigureJournal(ctx context.Context, req rpc.ConfigureRequest) e
 	return n.fail(err)
 }
 
+func (n *node) ListSnapshot(ctx context.Context, req rpc.ListRequest) error {
+	_, err := n.cc.ListSnapshot(ctx, listToProto(req))
+	return n.fail(err)
+}
+
 func (n *node) ChangeMembers(ctx context.Context, req rpc.ChangeRequest) (rpc.ChangeReply, error) {
 	p, err := n.cc.ChangeMembers(ctx, changeToProto(req))
 	return reply(n, p, err, changeReplyFromProto)
@@ -143,6 +148,14 @@ func (s *controlServer) ConfigureJournal(ctx context.Context, p *qjmv1.Configure
 		err = s.svc.ConfigureJournal(ctx, r)
 	}
 	return &qjmv1.ConfigureJournalResponse{}, toStatus(err)
+}
+
+func (s *controlServer) ListSnapshot(ctx context.Context, p *qjmv1.ListSnapshotRequest) (*qjmv1.ListSnapshotResponse, error) {
+	r, err := listFromProto(p)
+	if err == nil {
+		err = s.svc.ListSnapshot(ctx, r)
+	}
+	return &qjmv1.ListSnapshotResponse{}, toStatus(err)
 }
 
 func (s *controlServer) ChangeMembers(ctx context.Context, p *qjmv1.ChangeMembersRequest) (*qjmv1.ChangeMembersResponse, error) {

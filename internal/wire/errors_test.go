@@ -55,7 +55,9 @@ var classNames = map[string]error{
 	"rpc.ErrSnapshotChunk": rpc.ErrSnapshotChunk, "rpc.ErrSnapshotChecksum": rpc.ErrSnapshotChecksum,
 	"rpc.ErrSnapshotBusy": rpc.ErrSnapshotBusy, "rpc.ErrSnapshotQuota": rpc.ErrSnapshotQuota,
 	"rpc.ErrSnapshotDamaged": rpc.ErrSnapshotDamaged,
+	"rpc.ErrQuota":           rpc.ErrQuota,
 	"rpc.ErrUnavailable":     rpc.ErrUnavailable, "rpc.ErrNoLeader": rpc.ErrNoLeader, "rpc.ErrCatalogDown": rpc.ErrCatalogDown,
+	"rpc.ErrTooManyWatches": rpc.ErrTooManyWatches,
 
 	"catalog.ErrNotFounded": catalog.ErrNotFounded, "catalog.ErrCluster": catalog.ErrCluster, "catalog.ErrIndex": catalog.ErrIndex,
 	"catalog.ErrLevel": catalog.ErrLevel, "catalog.ErrInvalid": catalog.ErrInvalid, "catalog.ErrLimit": catalog.ErrLimit,
@@ -104,6 +106,7 @@ var structs = map[string]error{
 		Cause: &segments.MismatchError{What: "crc", Got: "1", Want: "2", Class: segments.ErrCorrupt},
 	},
 	"rpc.PurgedError": &rpc.PurgedError{PurgedTo: at, Snapshot: snap}, "rpc.SnapshotExistsError": &rpc.SnapshotExistsError{Have: snap},
+	"rpc.QuotaError":     &rpc.QuotaError{Used: 1<<64 - 1, Quota: 7},
 	"rpc.WrongNodeError": &rpc.WrongNodeError{Node: "n1", Got: quorum.Incarnation{1}, Want: quorum.Incarnation{2}},
 	"rpc.ConfigError":    &rpc.ConfigError{Journal: header.Journal, Got: 3, Want: 1<<64 - 1},
 

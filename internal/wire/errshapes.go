@@ -235,6 +235,15 @@ var purgedShape = shapeOf("purged",
 		return &rpc.PurgedError{PurgedTo: f.position("purged_to"), Snapshot: f.snapshot("snapshot")}
 	})
 
+var quotaShape = shapeOf("quota",
+	func(f *facts, e *rpc.QuotaError) {
+		f.setUint("used", e.Used)
+		f.setUint("quota", e.Quota)
+	},
+	func(f *facts, _ error) *rpc.QuotaError {
+		return &rpc.QuotaError{Used: f.uint("used"), Quota: f.uint("quota")}
+	})
+
 var snapshotExistsShape = shapeOf("snapshot_exists",
 	func(f *facts, e *rpc.SnapshotExistsError) { f.setSnapshot("have", e.Have) },
 	func(f *facts, _ error) *rpc.SnapshotExistsError {

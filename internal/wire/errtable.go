@@ -94,6 +94,7 @@ func rows() []row {
 		{"CATALOG_DIVERGENCE", codes.DataLoss, catalog.ErrDivergence, []shape{refusalShape}},
 		{"SNAPSHOT_NO_MAJORITY", codes.FailedPrecondition, catalog.ErrNoMajority, []shape{refusalShape}},
 		{"SNAPSHOT_OLD", codes.FailedPrecondition, catalog.ErrOldSnapshot, []shape{refusalShape}},
+		{"TOO_MANY_WATCHES", codes.ResourceExhausted, rpc.ErrTooManyWatches, nil},
 		{"LEASE_STALE", codes.Aborted, catalog.ErrStale, []shape{refusalShape}},
 		{"BAD_COMMAND", codes.InvalidArgument, catalog.ErrBadCommand, []shape{refusalShape}},
 		{"CATALOG_UNSUPPORTED", codes.Unimplemented, catalog.ErrUnsupported, nil},
@@ -117,6 +118,7 @@ func rows() []row {
 		{"SNAPSHOT_BUSY", codes.Unavailable, rpc.ErrSnapshotBusy, nil},
 		{"SNAPSHOT_QUOTA", codes.ResourceExhausted, rpc.ErrSnapshotQuota, nil},
 		{"SNAPSHOT_DAMAGED", codes.DataLoss, rpc.ErrSnapshotDamaged, nil},
+		{"QUOTA", codes.ResourceExhausted, rpc.ErrQuota, []shape{quotaShape}},
 
 		// What is on the disk.
 		{"SEGMENT_CORRUPT", codes.DataLoss, segments.ErrCorrupt, []shape{corruptionShape, fieldShape}},

@@ -106,7 +106,7 @@ func FuzzWriteFromProto(f *testing.F) {
 
 func FuzzWriteReplyFromProto(f *testing.F) {
 	fuzzDecoder(f, writeReplyFromProto, writeReplyToProto, rpc.WriteReply{},
-		rpc.WriteReply{Kind: rpc.FillFailed, Segment: 1, Epoch: 2, ConfigVersion: 3, Incarnation: header.Incarnation, At: at, Err: "x"})
+		rpc.WriteReply{Kind: rpc.FillFailed, Segment: 1, Epoch: 2, ConfigVersion: 3, Incarnation: header.Incarnation, At: at, Err: "x", OverQuota: true})
 }
 
 func FuzzInfoFromProto(f *testing.F) {
@@ -167,4 +167,20 @@ func FuzzSnapshotsFromProto(f *testing.F) {
 	fuzzDecoder(f, snapshotsFromProto, snapshotsToProto, rpc.SnapshotList{
 		Listed: []snapshot.Snapshot{snap}, Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 7, Verified: true, Problem: "p"}}, Purged: at,
 	})
+}
+
+func FuzzAcquireLeaseFromProto(f *testing.F) {
+	fuzzDecoder(f, acquireFromProto, acquireToProto, leaseRequest)
+}
+
+func FuzzKeepLeasesFromProto(f *testing.F) {
+	fuzzDecoder(f, renewalFromProto, renewalToProto, rpc.LeaseRenewal{Leases: []rpc.LeaseRef{leaseRef, {}}, Forwarded: true})
+}
+
+func FuzzWatchLeaseFromProto(f *testing.F) {
+	fuzzDecoder(f, watchFromProto, watchToProto, rpc.LeaseWatch{Journal: header.Journal, Index: 5, Revision: 4, Wait: rpc.LeaseWaitMax})
+}
+
+func FuzzLeaseFromProto(f *testing.F) {
+	fuzzDecoder(f, leaseFromProto, leaseToProto, lease, rpc.Lease{})
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"math"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -69,16 +70,33 @@ func putSnapshotFromProto(p *qjmv1.PutSnapshotRequest) (rpc.SnapshotPiece, error
 }
 
 func finishSnapshotToProto(r rpc.SnapshotEnd) *qjmv1.FinishSnapshotRequest {
-	return &qjmv1.FinishSnapshotRequest{Header: headerToProto(r.Header), Snapshot: snapshotToProto(r.Snapshot)}
+	return &qjmv1.FinishSnapshotRequest{Header: headerToProto(r.Header), Snapshot: snapshotToProto(r.Snapshot), HeldOnly: r.HeldOnly}
 }
 
 func finishSnapshotFromProto(p *qjmv1.FinishSnapshotRequest) (rpc.SnapshotEnd, error) {
 	var d decoder
-	return rpc.SnapshotEnd{Header: d.header(p.Header), Snapshot: d.snapshot(p.Snapshot)}, d.done()
+	return rpc.SnapshotEnd{Header: d.header(p.Header), Snapshot: d.snapshot(p.Snapshot), HeldOnly: p.HeldOnly}, d.done()
+}
+
+func snapshotPolicyToProto(p snapshot.Policy) *qjmv1.SnapshotPolicy {
+	if p == (snapshot.Policy{}) {
+		return nil
+	}
+	return &qjmv1.SnapshotPolicy{
+		Bytes: uint64(max(p.Bytes, 0)), Txns: uint64(max(p.Txns, 0)), IntervalMillis: uint64(max(p.IntervalMillis, 0)),
+		GrowthPercent: uint32(min(max(p.Growth, 0), math.MaxInt32)),
+	}
+}
+
+func (d *decoder) snapshotPolicy(p *qjmv1.SnapshotPolicy) snapshot.Policy {
+	return snapshot.Policy{
+		Bytes: d.int64("bytes of a policy", p.GetBytes()), Txns: d.int64("transactions of a policy", p.GetTxns()),
+		IntervalMillis: d.int64("interval of a policy", p.GetIntervalMillis()), Growth: int(min(p.GetGrowthPercent(), math.MaxInt32)),
+	}
 }
 
 func snapshotsToProto(l rpc.SnapshotList) *qjmv1.ListSnapshotsResponse {
-	p := &qjmv1.ListSnapshotsResponse{Purged: positionToProto(l.Purged)}
+	p := &qjmv1.ListSnapshotsResponse{Purged: positionToProto(l.Purged), Policy: snapshotPolicyToProto(l.Policy)}
 	for _, s := range l.Listed {
 		p.Listed = append(p.Listed, snapshotToProto(s))
 	}
@@ -92,7 +110,7 @@ func snapshotsToProto(l rpc.SnapshotList) *qjmv1.ListSnapshotsResponse {
 
 func snapshotsFromProto(p *qjmv1.ListSnapshotsResponse) (rpc.SnapshotList, error) {
 	var d decoder
-	l := rpc.SnapshotList{Purged: d.position(p.Purged)}
+	l := rpc.SnapshotList{Purged: d.position(p.Purged), Policy: d.snapshotPolicy(p.Policy)}
 	if !d.count("listed snapshots", len(p.Listed), rpc.SnapshotsMax) || !d.count("held snapshots", len(p.Held), rpc.SnapshotsMax) {
 		return l, d.done()
 	}

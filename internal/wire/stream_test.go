@@ -148,7 +148,7 @@ func TestEveryFieldOfWriteArrives(t *testing.T) {
 func TestEveryFieldOfReplyArrives(t *testing.T) {
 	replies := []rpc.WriteReply{
 		{Kind: rpc.Alive}, {Kind: rpc.Started}, {Kind: rpc.Finalized}, {Kind: rpc.FillFailed, Err: "no source\xff"},
-		{Kind: rpc.Synced, Segment: 11, Epoch: 5, ConfigVersion: 7, Incarnation: quorum.Incarnation{3}, At: at, Err: "-"},
+		{Kind: rpc.Synced, Segment: 11, Epoch: 5, ConfigVersion: 7, Incarnation: quorum.Incarnation{3}, At: at, Err: "-", OverQuota: true},
 	}
 	s := &fakeService{write: func(_ rpc.Header, s rpc.ServerStream) error {
 		for _, r := range replies {

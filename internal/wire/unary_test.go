@@ -97,7 +97,8 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 func TestEveryFieldOfSnapshotCallsArrives(t *testing.T) {
 	s := &fakeService{offset: 1 << 40, chunk: rpc.SnapshotChunk{Bytes: []byte("piece"), CRC: 1<<32 - 1}, list: rpc.SnapshotList{
 		Listed: []snapshot.Snapshot{snap}, Purged: at,
-		Held: []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 1 << 41, Verified: true}, {Snapshot: snapshot.Snapshot{TxID: 9}, Problem: "rotten"}},
+		Policy: snapshot.Policy{Bytes: 1 << 40, Txns: 1<<63 - 1, IntervalMillis: 3, Growth: 4},
+		Held:   []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 1 << 41, Verified: true}, {Snapshot: snapshot.Snapshot{TxID: 9}, Problem: "rotten"}},
 	}}
 	n, ctx := connect(t, s), within(t)
 
@@ -113,8 +114,11 @@ func TestEveryFieldOfSnapshotCallsArrives(t *testing.T) {
 	require.Equal(t, s.offset, offset)
 	requireSame(t, call{"PutSnapshot", []any{piece}}, s.lastCall())
 
-	require.NoError(t, n.FinishSnapshot(ctx, rpc.SnapshotEnd{Header: header, Snapshot: snap}))
-	requireSame(t, call{"FinishSnapshot", []any{rpc.SnapshotEnd{Header: header, Snapshot: snap}}}, s.lastCall())
+	for _, held := range []bool{false, true} {
+		end := rpc.SnapshotEnd{Header: header, Snapshot: snap, HeldOnly: held}
+		require.NoError(t, n.FinishSnapshot(ctx, end))
+		requireSame(t, call{"FinishSnapshot", []any{end}}, s.lastCall())
+	}
 
 	list, err := n.Snapshots(ctx, header.Journal)
 	require.NoError(t, err)

@@ -130,6 +130,7 @@ func writeReplyToProto(r rpc.WriteReply) *qjmv1.WriteResponse {
 		Incarnation:   idOrNone(r.Incarnation),
 		At:            positionToProto(r.At),
 		Err:           text(r.Err),
+		OverQuota:     r.OverQuota,
 	}
 }
 
@@ -146,5 +147,6 @@ func writeReplyFromProto(p *qjmv1.WriteResponse) (rpc.WriteReply, error) {
 		Incarnation:   d.idOrNone("incarnation", p.Incarnation),
 		At:            d.position(p.At),
 		Err:           p.Err,
+		OverQuota:     p.OverQuota,
 	}, d.done()
 }

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,6 +23,10 @@ type Catalog struct {
 	nodes    map[nodeKey]*Node
 	journals map[segments.JournalID]*Journal
 	byName   map[string]segments.JournalID // of journals that are not reclaimed
+
+	// changed is the index at which each journal became what it is; after a restore, the restored one. It is
+	// no part of the state: it spares readers the journals that they know.
+	changed map[segments.JournalID]uint64
 
 	known uint16 // the highest level that this software knows
 	stuck uint16 // a level that it was asked for and does not know; it goes no further
@@ -50,6 +55,7 @@ func New() *Catalog {
 	return &Catalog{
 		level: LevelFirst, known: LevelMax,
 		nodes: map[nodeKey]*Node{}, journals: map[segments.JournalID]*Journal{}, byName: map[string]segments.JournalID{},
+		changed: map[segments.JournalID]uint64{},
 	}
 }
 
@@ -142,9 +148,15 @@ func (c *Catalog) replace(cur *Journal, f func(*Journal) (Result, error)) (Resul
 	if err != nil {
 		return Result{}, err
 	}
-	c.journals[next.ID] = next
+	c.put(next)
 	res.Version = next.Config.Version
 	return res, nil
+}
+
+// put makes j the journal of its id.
+func (c *Catalog) put(j *Journal) {
+	c.journals[j.ID] = j
+	c.changed[j.ID] = c.index
 }
 
 // alive returns a journal that is not deleted. It must not be changed.
@@ -202,6 +214,19 @@ func (c *Catalog) Journals() []Journal {
 	return out
 }
 
+// Changed returns copies of the journals that changed behind an index, sorted by id. Of those that are gone for
+// good it says nothing: that they were deleted was a change before.
+func (c *Catalog) Changed(since uint64) []Journal {
+	var out []Journal
+	for id, at := range c.changed {
+		if at > since {
+			out = append(out, *c.journals[id].clone())
+		}
+	}
+	slices.SortFunc(out, func(a, b Journal) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	return out
+}
+
 // Journal returns a copy of the journal with that id, deleted or not.
 func (c *Catalog) Journal(id segments.JournalID) (Journal, bool) {
 	if j, ok := c.journals[id]; ok {
@@ -228,12 +253,24 @@ type JournalLease struct {
 // Leases returns all leases and reservations, sorted by journal id.
 func (c *Catalog) Leases() []JournalLease {
 	var out []JournalLease
-	for _, j := range c.sortedJournals() {
+	for _, j := range c.journals {
 		if j.Lease != nil {
 			out = append(out, JournalLease{Journal: j.ID, Name: j.Name, Lease: *j.Lease})
 		}
 	}
+	slices.SortFunc(out, func(a, b JournalLease) int { return bytes.Compare(a.Journal[:], b.Journal[:]) })
 	return out
+}
+
+// Lease returns a journal's lease or reservation; nil is none. It copies nothing else of the journal.
+// Errors are those of a command on the journal: ErrNoJournal, ErrDeleted.
+func (c *Catalog) Lease(id segments.JournalID) (*Lease, error) {
+	j, err := c.alive(id)
+	if err != nil || j.Lease == nil {
+		return nil, err
+	}
+	l := *j.Lease
+	return &l, nil
 }
 
 func (c *Catalog) sortedNodes() []*Node {

@@ -241,6 +241,7 @@ func codeSnapshot(c *coder, s *Snapshot) {
 
 func codeLease(c *coder, l *Lease) {
 	u64(c, &l.Revision)
+	u64(c, &l.Renewed)
 	text(c, &l.Holder, MaxHolderBytes)
 	text(c, &l.Addr, MaxAddrBytes)
 	u32(c, &l.TTLMillis)

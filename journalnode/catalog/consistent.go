@@ -162,6 +162,9 @@ func consistentLease(l *Lease, index uint64) error {
 	if l.Revision == 0 || l.Revision > index || (l.Holder == "") == (l.ReservedFor == "") {
 		return fmt.Errorf("lease of %q, reserved for %q, revision %d of %d", l.Holder, l.ReservedFor, l.Revision, index)
 	}
+	if l.Renewed < l.Revision || l.Renewed > index {
+		return fmt.Errorf("lease of revision %d was renewed by %d of %d", l.Revision, l.Renewed, index)
+	}
 	if l.TTLMillis < MinTTLMillis || l.TTLMillis > MaxTTLMillis {
 		return fmt.Errorf("lease's time to live (got %d ms, want %d to %d)", l.TTLMillis, MinTTLMillis, MaxTTLMillis)
 	}

@@ -38,7 +38,8 @@
 //	M9  what nodes have installed outranks what the catalog remembers.
 //	C1  a snapshot is listed with holders that are a majority of every member set of the current config.
 //	L1  the end of a lease changes nothing but the lease.
-//	L2  grants, renewals and expiries are entries; an expiry names the revision; no clock here.
+//	L2  grants, renewals and expiries are entries; an expiry names the revision and the renewal that it
+//	    was counted from; no clock here.
 //
 // Feature levels let nodes of different software live together: a command carries the level that it
 // needs, and is refused by all while the catalog's is lower. SetLevel raises it when every registered

@@ -120,6 +120,9 @@ func Restore(b []byte) (*Catalog, error) {
 	if r.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, r.err)
 	}
+	for id := range c.journals {
+		c.changed[id] = c.index
+	}
 	return c, nil
 }
 

@@ -64,7 +64,7 @@ func everyCommand() []Command {
 		&KeepAlive{[]LeaseRef{{j1, 30}}},                                                                   // 31
 		&Resign{LeaseRef{j1, 30}},                                                                          // 32
 		&Grant{j1, "a", "a:1", 2000, testNonce},                                                            // 33
-		&Expire{LeaseRef{j1, 33}},                                                                          // 34
+		&Expire{LeaseRef{j1, 33}, 33},                                                                      // 34
 		&Grant{j1, "a", "a:1", 3000, testNonce},                                                            // 35
 		&Transfer{LeaseRef{j1, 35}, "b"},                                                                   // 36
 		&Grant{j4, "c", "", 4000, testNonce},                                                               // 37
@@ -230,6 +230,8 @@ func TestRestoreRefusesWhatNoCommandsLeadTo(t *testing.T) {
 		"snapshot's config": journal(func(j *Journal) { j.Snapshots[0].ConfigVersion = 99 }),
 		"lease of nobody":   journal(func(j *Journal) { j.Lease.Holder = "" }),
 		"lease's ttl":       journal(func(j *Journal) { j.Lease.TTLMillis = 1 }),
+		"lease renewed":     journal(func(j *Journal) { j.Lease.Renewed = 1 << 40 }),
+		"renewed before":    journal(func(j *Journal) { j.Lease.Renewed = j.Lease.Revision - 1 }),
 		"lease to come":     journal(func(j *Journal) { j.Lease.Revision = 1 << 40 }),
 		"history's kind":    journal(func(j *Journal) { j.History[0].Kind = 99 }),
 		"history's order":   journal(func(j *Journal) { j.History = append(j.History, j.History[0]) }),

@@ -61,7 +61,7 @@ func (m *CreateJournal) apply(c *Catalog, index uint64) (Result, error) {
 	// Version 1 has no predecessor that could still act, so it is in force from the start (M2).
 	j := &Journal{ID: m.ID, Name: m.Name, Config: quorum.NewConfig(1, set...), InForce: 1, Policy: m.Policy, Quota: m.Quota}
 	j.remember(index, Created, "")
-	c.journals[m.ID] = j
+	c.put(j)
 	c.byName[m.Name] = m.ID
 	return Result{Version: 1}, nil
 }
@@ -152,6 +152,7 @@ func (m *Reclaim) apply(c *Catalog, _ uint64) (Result, error) {
 func (c *Catalog) bury(id segments.JournalID) {
 	if j := c.journals[id]; j.Reclaimed && len(j.Former) == 0 {
 		delete(c.journals, id)
+		delete(c.changed, id)
 	}
 }
 
@@ -218,7 +219,7 @@ func (c *Catalog) forget(j *Journal, i int) {
 	if len(next.Former) == 0 {
 		next.Former = nil
 	}
-	c.journals[j.ID] = next
+	c.put(next)
 	c.bury(j.ID)
 }
 

@@ -87,7 +87,7 @@ func TestM8_NameIsFreeAfterReclaim(t *testing.T) {
 	for _, cmd := range []Command{
 		&DeleteJournal{w.target()}, &SetQuota{w.target(), 1}, &SetPolicy{Target: w.target()}, &InForce{w.target()},
 		&BeginChange{Target: w.target(), To: members("n1")}, &ListSnapshot{Target: w.target(), Snapshot: image(1)},
-		&Grant{Journal: j1, Holder: "w", TTLMillis: 1000, Nonce: testNonce}, &Expire{LeaseRef{j1, 1}},
+		&Grant{Journal: j1, Holder: "w", TTLMillis: 1000, Nonce: testNonce}, &Expire{LeaseRef{j1, 1}, 1},
 		&ForceConfig{Target: w.target(), Config: quorum.NewConfig(9, members("n1")...), Reason: "x"},
 	} {
 		w.no(ErrDeleted, cmd)

@@ -59,7 +59,7 @@ func (m *Grant) apply(c *Catalog, index uint64) (Result, error) {
 		}
 	}
 	return c.replace(cur, func(j *Journal) (Result, error) {
-		j.Lease = &Lease{Revision: index, Holder: m.Holder, Addr: m.Addr, TTLMillis: m.TTLMillis, Nonce: m.Nonce}
+		j.Lease = &Lease{Revision: index, Renewed: index, Holder: m.Holder, Addr: m.Addr, TTLMillis: m.TTLMillis, Nonce: m.Nonce}
 		return Result{Revision: index}, nil
 	})
 }
@@ -92,8 +92,8 @@ func (c *Catalog) lease(r LeaseRef) (*Journal, error) {
 	return j, nil
 }
 
-// KeepAlive renews leases, many in one entry. It changes nothing here: that it was applied is what the
-// holder and whoever counts the time wait for (L2).
+// KeepAlive renews leases, many in one entry: each remembers the last entry that renewed it, and nothing
+// else changes. That it was applied is what the holder and whoever counts the time wait for (L2).
 type KeepAlive struct{ Leases []LeaseRef }
 
 // Kept is the result for one lease. Err is ErrStale's, ErrNoJournal's or ErrDeleted's kind, or nil.
@@ -112,12 +112,17 @@ func (m *KeepAlive) check() error {
 	return nil
 }
 
-func (m *KeepAlive) apply(c *Catalog, _ uint64) (Result, error) {
+func (m *KeepAlive) apply(c *Catalog, index uint64) (Result, error) {
 	res := Result{Kept: make([]Kept, len(m.Leases))}
 	for i, r := range m.Leases {
 		j, err := c.lease(r)
 		if err == nil && j.Lease.ReservedFor != "" {
 			err = refuse(ErrStale, "journal "+j.Name, r.Revision, "a lease that is held")
+		}
+		if err == nil { // not a copy of all of the journal: there are many leases, many times a second
+			l := *j.Lease
+			l.Renewed = index
+			j.Lease = &l
 		}
 		res.Kept[i] = Kept{LeaseRef: r, Err: err}
 	}
@@ -131,13 +136,32 @@ func (m *Resign) kind() kind                                 { return kindResign
 func (m *Resign) check() error                               { return nil }
 func (m *Resign) apply(c *Catalog, _ uint64) (Result, error) { return c.drop(m.LeaseRef) }
 
-// Expire ends a lease, or a reservation, that was not renewed in time. It names the revision (L2), and it
-// stops no writer (L1).
-type Expire struct{ LeaseRef }
+// Expire ends a lease, or a reservation, that was not renewed in time. It names the revision, and the
+// renewal that the sender counted from (L2): one that stands before it in the log, and that the sender had
+// not seen, keeps the lease, for its holder is told so. It stops no writer (L1).
+type Expire struct {
+	LeaseRef
+	Renewed uint64
+}
 
-func (m *Expire) kind() kind                                 { return kindExpire }
-func (m *Expire) check() error                               { return nil }
-func (m *Expire) apply(c *Catalog, _ uint64) (Result, error) { return c.drop(m.LeaseRef) }
+func (m *Expire) kind() kind   { return kindExpire }
+func (m *Expire) check() error { return nil }
+
+func (m *Expire) code(c *coder) {
+	m.LeaseRef.code(c)
+	u64(c, &m.Renewed)
+}
+
+func (m *Expire) apply(c *Catalog, _ uint64) (Result, error) {
+	j, err := c.lease(m.LeaseRef)
+	if err != nil {
+		return Result{}, err
+	}
+	if j.Lease.Renewed != m.Renewed {
+		return Result{}, refuse(ErrStale, "expiry of the lease of journal "+j.Name+", renewal", m.Renewed, j.Lease.Renewed)
+	}
+	return c.drop(m.LeaseRef)
+}
 
 func (c *Catalog) drop(r LeaseRef) (Result, error) {
 	cur, err := c.lease(r)
@@ -178,7 +202,7 @@ func (m *Transfer) apply(c *Catalog, index uint64) (Result, error) {
 		return Result{}, invalid("next holder", m.To, "another one")
 	}
 	return c.replace(cur, func(j *Journal) (Result, error) {
-		j.Lease = &Lease{Revision: index, TTLMillis: j.Lease.TTLMillis, ReservedFor: m.To}
+		j.Lease = &Lease{Revision: index, Renewed: index, TTLMillis: j.Lease.TTLMillis, ReservedFor: m.To}
 		return Result{Revision: index}, nil
 	})
 }

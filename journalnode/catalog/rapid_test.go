@@ -255,15 +255,16 @@ func (r *run) onConfig(j Journal) Command {
 
 func (r *run) onLease(j Journal) Command {
 	ref := LeaseRef{j.ID, uint64(r.of(5))}
+	renewed := ref.Revision
 	if j.Lease != nil {
-		ref.Revision = r.version(j.Lease.Revision)
+		ref.Revision, renewed = r.version(j.Lease.Revision), r.version(j.Lease.Renewed)
 	}
 	holder := func() string { return rapid.SampledFrom([]string{"a", "b"}).Draw(r.T, "holder") }
 	switch r.of(6) {
 	case 0:
 		return &Resign{ref}
 	case 1:
-		return &Expire{ref}
+		return &Expire{ref, renewed}
 	case 2:
 		return &KeepAlive{[]LeaseRef{ref, {j2, 1}}}
 	case 3:

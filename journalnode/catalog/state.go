@@ -135,6 +135,7 @@ func (s Snapshot) same(o Snapshot) bool {
 // Lease says who should write. It stops nobody (L1): epochs decide who can.
 type Lease struct {
 	Revision    uint64 // the index that granted or reserved it
+	Renewed     uint64 // the index that last renewed it; at first the same (L2)
 	Holder      string // empty while it is reserved
 	Addr        string
 	TTLMillis   uint32

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -80,6 +81,9 @@ type Journal struct {
 	structure   uint64        // how often segments came, ended or went
 	incoming    uint64        // numbers the temporaries
 	copies      uint64        // how often a copy in progress came into use
+	closedBytes int64         // of all segments but those with a tail; see structureChanged
+
+	quota atomic.Uint64 // bytes of log; 0: no bound. Anyone's
 
 	viewMu  sync.Mutex
 	view    View          // guarded by viewMu
@@ -414,8 +418,12 @@ func (j *Journal) newest() segments.TxID { return j.newestFirst }
 // structureChanged is called whenever a segment or an accepted record came or went.
 func (j *Journal) structureChanged() {
 	var s segments.TxID
+	j.closedBytes = 0
 	for _, info := range j.store.Infos() {
 		s = max(s, info.First)
+		if j.tails[info.First] == nil {
+			j.closedBytes += info.Bytes
+		}
 	}
 	for t := range j.accepted {
 		s = max(s, t)

@@ -92,7 +92,7 @@ func (b *batch) handle(st *Stream, m rpc.WriteRequest) error {
 	case m.Fill != nil:
 		return fmt.Errorf("%w: a fill is the node's to carry out", rpc.ErrBadRequest)
 	default:
-		st.Reply(rpc.WriteReply{Kind: rpc.Alive})
+		st.Reply(rpc.WriteReply{Kind: rpc.Alive, OverQuota: j.OverQuota()})
 	}
 	return nil
 }
@@ -100,7 +100,7 @@ func (b *batch) handle(st *Stream, m rpc.WriteRequest) error {
 func (j *Journal) reply(h rpc.Header, kind rpc.ReplyKind, s segments.TxID, at segments.Position) rpc.WriteReply {
 	return rpc.WriteReply{
 		Kind: kind, Segment: s, Epoch: h.Claim.Epoch, ConfigVersion: j.config.Version,
-		Incarnation: j.self.Incarnation, At: at,
+		Incarnation: j.self.Incarnation, At: at, OverQuota: j.OverQuota(),
 	}
 }
 
@@ -220,6 +220,11 @@ func (b *batch) stage(f segments.Frame) error {
 	}
 	if err := b.j.mayGrow(); err != nil {
 		return err
+	}
+	if f.Last() > b.j.floor.At.TxID { // what is committed already is no new transaction
+		if err := b.j.withinQuota(); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
 	}
 	return b.j.stored(w.Append(f))
 }

@@ -56,6 +56,9 @@ func (w *Writer) Last() segments.Position { return w.last }
 // Damaged returns what was found wrong with the segment since it was opened, or nil.
 func (w *Writer) Damaged() error { return w.d.damageOf(w.seg) }
 
+// Bytes returns how long the segment is: what was written and collected, without the room made ahead.
+func (w *Writer) Bytes() int64 { return w.written + int64(len(w.buf)) }
+
 // Pending returns how many frames Commit would make durable.
 func (w *Writer) Pending() int { return len(w.pending) }
 

@@ -1406,7 +1406,8 @@ type JournalPolicy struct {
 	SnapshotIntervalMillis uint64 `protobuf:"varint,3,opt,name=snapshot_interval_millis,json=snapshotIntervalMillis,proto3" json:"snapshot_interval_millis,omitempty"`
 	// Or when the log is so many percent of the last snapshot's size.
 	SnapshotGrowthPercent uint32 `protobuf:"varint,4,opt,name=snapshot_growth_percent,json=snapshotGrowthPercent,proto3" json:"snapshot_growth_percent,omitempty"`
-	// Transactions that are kept before the newest snapshot.
+	// Transactions that are kept before the newest snapshot. Where neither this nor the next line is given, the
+	// nodes keep what they were started with.
 	RetainTxns uint64 `protobuf:"varint,5,opt,name=retain_txns,json=retainTxns,proto3" json:"retain_txns,omitempty"`
 	// Bytes that are kept before it.
 	RetainBytes uint64 `protobuf:"varint,6,opt,name=retain_bytes,json=retainBytes,proto3" json:"retain_bytes,omitempty"`
@@ -1953,6 +1954,117 @@ func (*ConfigureJournalResponse) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
+// ListSnapshotRequest asks for a snapshot to be listed that a majority of every member set holds. The same
+// again is answered again.
+type ListSnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The config under which its holders were counted: refused unless it is the current one.
+	ConfigVersion uint64 `protobuf:"varint,2,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	// The snapshot.
+	Snapshot *Snapshot `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Epoch and writer id of the writer that saved it; none: saved without one.
+	Claim         *Claim `protobuf:"bytes,4,opt,name=claim,proto3" json:"claim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotRequest) Reset() {
+	*x = ListSnapshotRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotRequest) ProtoMessage() {}
+
+func (x *ListSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*ListSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListSnapshotRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *ListSnapshotRequest) GetConfigVersion() uint64 {
+	if x != nil {
+		return x.ConfigVersion
+	}
+	return 0
+}
+
+func (x *ListSnapshotRequest) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *ListSnapshotRequest) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+// ListSnapshotResponse: it is listed.
+type ListSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotResponse) Reset() {
+	*x = ListSnapshotResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotResponse) ProtoMessage() {}
+
+func (x *ListSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*ListSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
 // JoinClusterRequest is a blank node's wish to be part of the cluster.
 type JoinClusterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1966,7 +2078,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	mi := &file_qjm_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2090,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[29]
+	mi := &file_qjm_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2103,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinClusterRequest) GetNode() *CatalogNode {
@@ -2023,7 +2135,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	mi := &file_qjm_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2147,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[30]
+	mi := &file_qjm_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2160,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *JoinClusterResponse) GetClusterId() []byte {
@@ -2089,7 +2201,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[31]
+	mi := &file_qjm_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2213,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[31]
+	mi := &file_qjm_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2226,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() string {
@@ -2154,7 +2266,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[32]
+	mi := &file_qjm_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2278,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[32]
+	mi := &file_qjm_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2291,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 // TransferLeaderRequest hands leadership over.
@@ -2195,7 +2307,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[33]
+	mi := &file_qjm_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2319,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[33]
+	mi := &file_qjm_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2332,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TransferLeaderRequest) GetNodeId() string {
@@ -2248,7 +2360,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[34]
+	mi := &file_qjm_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2372,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[34]
+	mi := &file_qjm_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2385,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TransferLeaderResponse) GetNodeId() string {
@@ -2292,7 +2404,7 @@ type TakeRaftSnapshotRequest struct {
 
 func (x *TakeRaftSnapshotRequest) Reset() {
 	*x = TakeRaftSnapshotRequest{}
-	mi := &file_qjm_v1_control_proto_msgTypes[35]
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2416,7 @@ func (x *TakeRaftSnapshotRequest) String() string {
 func (*TakeRaftSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[35]
+	mi := &file_qjm_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2429,7 @@ func (x *TakeRaftSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 // TakeRaftSnapshotResponse: it is durable, or there was nothing new.
@@ -2331,7 +2443,7 @@ type TakeRaftSnapshotResponse struct {
 
 func (x *TakeRaftSnapshotResponse) Reset() {
 	*x = TakeRaftSnapshotResponse{}
-	mi := &file_qjm_v1_control_proto_msgTypes[36]
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2455,7 @@ func (x *TakeRaftSnapshotResponse) String() string {
 func (*TakeRaftSnapshotResponse) ProtoMessage() {}
 
 func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_control_proto_msgTypes[36]
+	mi := &file_qjm_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2468,7 @@ func (x *TakeRaftSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRaftSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*TakeRaftSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TakeRaftSnapshotResponse) GetIndex() uint64 {
@@ -2366,11 +2478,799 @@ func (x *TakeRaftSnapshotResponse) GetIndex() uint64 {
 	return 0
 }
 
+// Lease is a journal's writer lease as of one index of the catalog.
+type Lease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The catalog's index.
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// Names this lease or reservation, and no other one ever. 0: there is none.
+	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Who holds it; empty: nobody does.
+	Holder string `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Where the holder is reached, in its own words.
+	Addr string `protobuf:"bytes,5,opt,name=addr,proto3" json:"addr,omitempty"`
+	// Its time to live in milliseconds.
+	TtlMillis uint32 `protobuf:"varint,6,opt,name=ttl_millis,json=ttlMillis,proto3" json:"ttl_millis,omitempty"`
+	// Who alone may take it; empty: it is no reservation.
+	ReservedFor   string `protobuf:"bytes,7,opt,name=reserved_for,json=reservedFor,proto3" json:"reserved_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lease) Reset() {
+	*x = Lease{}
+	mi := &file_qjm_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lease) ProtoMessage() {}
+
+func (x *Lease) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lease.ProtoReflect.Descriptor instead.
+func (*Lease) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Lease) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *Lease) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Lease) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Lease) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *Lease) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *Lease) GetTtlMillis() uint32 {
+	if x != nil {
+		return x.TtlMillis
+	}
+	return 0
+}
+
+func (x *Lease) GetReservedFor() string {
+	if x != nil {
+		return x.ReservedFor
+	}
+	return ""
+}
+
+// LeaseRef names a lease.
+type LeaseRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The lease's revision.
+	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseRef) Reset() {
+	*x = LeaseRef{}
+	mi := &file_qjm_v1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseRef) ProtoMessage() {}
+
+func (x *LeaseRef) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
+func (*LeaseRef) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *LeaseRef) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *LeaseRef) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// AcquireLeaseRequest asks for a lease. The same nonce again is answered again.
+type AcquireLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// Name of who asks: 1 to 128 bytes.
+	Holder string `protobuf:"bytes,2,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Where it is reached, in its own words; up to 261 bytes.
+	Addr string `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
+	// Time to live in milliseconds: 300 to 600000.
+	TtlMillis uint32 `protobuf:"varint,4,opt,name=ttl_millis,json=ttlMillis,proto3" json:"ttl_millis,omitempty"`
+	// Made anew for each wish: 16 bytes, not zero.
+	Nonce         []byte `protobuf:"bytes,5,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquireLeaseRequest) Reset() {
+	*x = AcquireLeaseRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquireLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquireLeaseRequest) ProtoMessage() {}
+
+func (x *AcquireLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquireLeaseRequest.ProtoReflect.Descriptor instead.
+func (*AcquireLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *AcquireLeaseRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *AcquireLeaseRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *AcquireLeaseRequest) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *AcquireLeaseRequest) GetTtlMillis() uint32 {
+	if x != nil {
+		return x.TtlMillis
+	}
+	return 0
+}
+
+func (x *AcquireLeaseRequest) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+// AcquireLeaseResponse: the lease is granted.
+type AcquireLeaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its revision.
+	Revision uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// It was granted to an earlier request of this nonce: its time has been running since.
+	Again         bool `protobuf:"varint,2,opt,name=again,proto3" json:"again,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquireLeaseResponse) Reset() {
+	*x = AcquireLeaseResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquireLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquireLeaseResponse) ProtoMessage() {}
+
+func (x *AcquireLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquireLeaseResponse.ProtoReflect.Descriptor instead.
+func (*AcquireLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *AcquireLeaseResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *AcquireLeaseResponse) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+// KeepLeasesRequest renews leases.
+type KeepLeasesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Up to 1024.
+	Leases []*LeaseRef `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
+	// A node passes it on: only the leader may answer.
+	Forwarded     bool `protobuf:"varint,2,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepLeasesRequest) Reset() {
+	*x = KeepLeasesRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepLeasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepLeasesRequest) ProtoMessage() {}
+
+func (x *KeepLeasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepLeasesRequest.ProtoReflect.Descriptor instead.
+func (*KeepLeasesRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *KeepLeasesRequest) GetLeases() []*LeaseRef {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+func (x *KeepLeasesRequest) GetForwarded() bool {
+	if x != nil {
+		return x.Forwarded
+	}
+	return false
+}
+
+// KeepLeasesResponse: what became of each.
+type KeepLeasesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the request.
+	Kept          []*KeptLease `protobuf:"bytes,1,rep,name=kept,proto3" json:"kept,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepLeasesResponse) Reset() {
+	*x = KeepLeasesResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepLeasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepLeasesResponse) ProtoMessage() {}
+
+func (x *KeepLeasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepLeasesResponse.ProtoReflect.Descriptor instead.
+func (*KeepLeasesResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *KeepLeasesResponse) GetKept() []*KeptLease {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
+// ResignLeaseRequest ends a lease.
+type ResignLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	Lease         *LeaseRef `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResignLeaseRequest) Reset() {
+	*x = ResignLeaseRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResignLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResignLeaseRequest) ProtoMessage() {}
+
+func (x *ResignLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResignLeaseRequest.ProtoReflect.Descriptor instead.
+func (*ResignLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ResignLeaseRequest) GetLease() *LeaseRef {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+// ResignLeaseResponse: it is over.
+type ResignLeaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResignLeaseResponse) Reset() {
+	*x = ResignLeaseResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResignLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResignLeaseResponse) ProtoMessage() {}
+
+func (x *ResignLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResignLeaseResponse.ProtoReflect.Descriptor instead.
+func (*ResignLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{46}
+}
+
+// TransferLeaseRequest hands a lease over.
+type TransferLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	Lease *LeaseRef `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	// Who alone may take the next one: 1 to 128 bytes.
+	To            string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaseRequest) Reset() {
+	*x = TransferLeaseRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaseRequest) ProtoMessage() {}
+
+func (x *TransferLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaseRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *TransferLeaseRequest) GetLease() *LeaseRef {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *TransferLeaseRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+// TransferLeaseResponse: it is over, and the next one is reserved.
+type TransferLeaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reservation's revision.
+	Revision      uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaseResponse) Reset() {
+	*x = TransferLeaseResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaseResponse) ProtoMessage() {}
+
+func (x *TransferLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaseResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *TransferLeaseResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// GetLeaseRequest asks for a lease.
+type GetLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId     []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLeaseRequest) Reset() {
+	*x = GetLeaseRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLeaseRequest) ProtoMessage() {}
+
+func (x *GetLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLeaseRequest.ProtoReflect.Descriptor instead.
+func (*GetLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *GetLeaseRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+// GetLeaseResponse is the lease.
+type GetLeaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lease.
+	Lease         *Lease `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLeaseResponse) Reset() {
+	*x = GetLeaseResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLeaseResponse) ProtoMessage() {}
+
+func (x *GetLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLeaseResponse.ProtoReflect.Descriptor instead.
+func (*GetLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *GetLeaseResponse) GetLease() *Lease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+// WatchLeaseRequest waits for another lease than the one that is known.
+type WatchLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The catalog's index of what is known: the answer is not older.
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// The revision that is known; 0: none.
+	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// After how many milliseconds it is answered in any case, up to 10000.
+	WaitMillis    uint32 `protobuf:"varint,4,opt,name=wait_millis,json=waitMillis,proto3" json:"wait_millis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchLeaseRequest) Reset() {
+	*x = WatchLeaseRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchLeaseRequest) ProtoMessage() {}
+
+func (x *WatchLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchLeaseRequest.ProtoReflect.Descriptor instead.
+func (*WatchLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *WatchLeaseRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *WatchLeaseRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *WatchLeaseRequest) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *WatchLeaseRequest) GetWaitMillis() uint32 {
+	if x != nil {
+		return x.WaitMillis
+	}
+	return 0
+}
+
+// WatchLeaseResponse is the lease, changed or not.
+type WatchLeaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lease.
+	Lease         *Lease `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchLeaseResponse) Reset() {
+	*x = WatchLeaseResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchLeaseResponse) ProtoMessage() {}
+
+func (x *WatchLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchLeaseResponse.ProtoReflect.Descriptor instead.
+func (*WatchLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *WatchLeaseResponse) GetLease() *Lease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
 var File_qjm_v1_control_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\"'\n" +
+	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/snapshot.proto\"'\n" +
 	"\x11RaftStreamRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"(\n" +
 	"\x12RaftStreamResponse\x12\x12\n" +
@@ -2500,7 +3400,14 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x06policy\x18\x02 \x01(\v2\x15.qjm.v1.JournalPolicyR\x06policy\x12\x14\n" +
 	"\x05quota\x18\x03 \x01(\x04R\x05quota\x12\x1b\n" +
 	"\tset_quota\x18\x04 \x01(\bR\bsetQuota\"\x1a\n" +
-	"\x18ConfigureJournalResponse\"V\n" +
+	"\x18ConfigureJournalResponse\"\xae\x01\n" +
+	"\x13ListSnapshotRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12%\n" +
+	"\x0econfig_version\x18\x02 \x01(\x04R\rconfigVersion\x12,\n" +
+	"\bsnapshot\x18\x03 \x01(\v2\x10.qjm.v1.SnapshotR\bsnapshot\x12#\n" +
+	"\x05claim\x18\x04 \x01(\v2\r.qjm.v1.ClaimR\x05claim\"\x16\n" +
+	"\x14ListSnapshotResponse\"V\n" +
 	"\x12JoinClusterRequest\x12'\n" +
 	"\x04node\x18\x01 \x01(\v2\x13.qjm.v1.CatalogNodeR\x04node\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x8b\x01\n" +
@@ -2522,12 +3429,64 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\x19\n" +
 	"\x17TakeRaftSnapshotRequest\"0\n" +
 	"\x18TakeRaftSnapshotResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index*\x7f\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xc6\x01\n" +
+	"\x05Lease\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x16\n" +
+	"\x06holder\x18\x04 \x01(\tR\x06holder\x12\x12\n" +
+	"\x04addr\x18\x05 \x01(\tR\x04addr\x12\x1d\n" +
+	"\n" +
+	"ttl_millis\x18\x06 \x01(\rR\tttlMillis\x12!\n" +
+	"\freserved_for\x18\a \x01(\tR\vreservedFor\"E\n" +
+	"\bLeaseRef\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\"\x95\x01\n" +
+	"\x13AcquireLeaseRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x16\n" +
+	"\x06holder\x18\x02 \x01(\tR\x06holder\x12\x12\n" +
+	"\x04addr\x18\x03 \x01(\tR\x04addr\x12\x1d\n" +
+	"\n" +
+	"ttl_millis\x18\x04 \x01(\rR\tttlMillis\x12\x14\n" +
+	"\x05nonce\x18\x05 \x01(\fR\x05nonce\"H\n" +
+	"\x14AcquireLeaseResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
+	"\x05again\x18\x02 \x01(\bR\x05again\"[\n" +
+	"\x11KeepLeasesRequest\x12(\n" +
+	"\x06leases\x18\x01 \x03(\v2\x10.qjm.v1.LeaseRefR\x06leases\x12\x1c\n" +
+	"\tforwarded\x18\x02 \x01(\bR\tforwarded\";\n" +
+	"\x12KeepLeasesResponse\x12%\n" +
+	"\x04kept\x18\x01 \x03(\v2\x11.qjm.v1.KeptLeaseR\x04kept\"<\n" +
+	"\x12ResignLeaseRequest\x12&\n" +
+	"\x05lease\x18\x01 \x01(\v2\x10.qjm.v1.LeaseRefR\x05lease\"\x15\n" +
+	"\x13ResignLeaseResponse\"N\n" +
+	"\x14TransferLeaseRequest\x12&\n" +
+	"\x05lease\x18\x01 \x01(\v2\x10.qjm.v1.LeaseRefR\x05lease\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"3\n" +
+	"\x15TransferLeaseResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\"0\n" +
+	"\x0fGetLeaseRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\"7\n" +
+	"\x10GetLeaseResponse\x12#\n" +
+	"\x05lease\x18\x01 \x01(\v2\r.qjm.v1.LeaseR\x05lease\"\x85\x01\n" +
+	"\x11WatchLeaseRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x1f\n" +
+	"\vwait_millis\x18\x04 \x01(\rR\n" +
+	"waitMillis\"9\n" +
+	"\x12WatchLeaseResponse\x12#\n" +
+	"\x05lease\x18\x01 \x01(\v2\r.qjm.v1.LeaseR\x05lease*\x7f\n" +
 	"\fReadStrength\x12\x1d\n" +
 	"\x19READ_STRENGTH_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREAD_STRENGTH_LINEARIZABLE\x10\x01\x12\x17\n" +
 	"\x13READ_STRENGTH_LEASE\x10\x02\x12\x17\n" +
-	"\x13READ_STRENGTH_STALE\x10\x032\xfd\b\n" +
+	"\x13READ_STRENGTH_STALE\x10\x032\xf2\f\n" +
 	"\fControlPlane\x12G\n" +
 	"\n" +
 	"RaftStream\x12\x19.qjm.v1.RaftStreamRequest\x1a\x1a.qjm.v1.RaftStreamResponse(\x010\x01\x12O\n" +
@@ -2538,7 +3497,8 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\vFindJournal\x12\x1a.qjm.v1.FindJournalRequest\x1a\x1b.qjm.v1.FindJournalResponse\x12I\n" +
 	"\fPlaceJournal\x12\x1b.qjm.v1.PlaceJournalRequest\x1a\x1c.qjm.v1.PlaceJournalResponse\x12F\n" +
 	"\vDropJournal\x12\x1a.qjm.v1.DropJournalRequest\x1a\x1b.qjm.v1.DropJournalResponse\x12U\n" +
-	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12L\n" +
+	"\x10ConfigureJournal\x12\x1f.qjm.v1.ConfigureJournalRequest\x1a .qjm.v1.ConfigureJournalResponse\x12I\n" +
+	"\fListSnapshot\x12\x1b.qjm.v1.ListSnapshotRequest\x1a\x1c.qjm.v1.ListSnapshotResponse\x12L\n" +
 	"\rChangeMembers\x12\x1c.qjm.v1.ChangeMembersRequest\x1a\x1d.qjm.v1.ChangeMembersResponse\x12F\n" +
 	"\vAbortChange\x12\x1a.qjm.v1.AbortChangeRequest\x1a\x1b.qjm.v1.AbortChangeResponse\x12F\n" +
 	"\vReadmitNode\x12\x1a.qjm.v1.ReadmitNodeRequest\x1a\x1b.qjm.v1.ReadmitNodeResponse\x12F\n" +
@@ -2546,7 +3506,15 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"RemoveNode\x12\x19.qjm.v1.RemoveNodeRequest\x1a\x1a.qjm.v1.RemoveNodeResponse\x12O\n" +
 	"\x0eTransferLeader\x12\x1d.qjm.v1.TransferLeaderRequest\x1a\x1e.qjm.v1.TransferLeaderResponse\x12U\n" +
-	"\x10TakeRaftSnapshot\x12\x1f.qjm.v1.TakeRaftSnapshotRequest\x1a .qjm.v1.TakeRaftSnapshotResponseB1Z/github.com/quorumjournal/qjm/proto/qjm/v1;qjmv1b\x06proto3"
+	"\x10TakeRaftSnapshot\x12\x1f.qjm.v1.TakeRaftSnapshotRequest\x1a .qjm.v1.TakeRaftSnapshotResponse\x12I\n" +
+	"\fAcquireLease\x12\x1b.qjm.v1.AcquireLeaseRequest\x1a\x1c.qjm.v1.AcquireLeaseResponse\x12C\n" +
+	"\n" +
+	"KeepLeases\x12\x19.qjm.v1.KeepLeasesRequest\x1a\x1a.qjm.v1.KeepLeasesResponse\x12F\n" +
+	"\vResignLease\x12\x1a.qjm.v1.ResignLeaseRequest\x1a\x1b.qjm.v1.ResignLeaseResponse\x12L\n" +
+	"\rTransferLease\x12\x1c.qjm.v1.TransferLeaseRequest\x1a\x1d.qjm.v1.TransferLeaseResponse\x12=\n" +
+	"\bGetLease\x12\x17.qjm.v1.GetLeaseRequest\x1a\x18.qjm.v1.GetLeaseResponse\x12C\n" +
+	"\n" +
+	"WatchLease\x12\x19.qjm.v1.WatchLeaseRequest\x1a\x1a.qjm.v1.WatchLeaseResponseB1Z/github.com/quorumjournal/qjm/proto/qjm/v1;qjmv1b\x06proto3"
 
 var (
 	file_qjm_v1_control_proto_rawDescOnce sync.Once
@@ -2561,7 +3529,7 @@ func file_qjm_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_qjm_v1_control_proto_goTypes = []any{
 	(ReadStrength)(0),                // 0: qjm.v1.ReadStrength
 	(*RaftStreamRequest)(nil),        // 1: qjm.v1.RaftStreamRequest
@@ -2593,17 +3561,35 @@ var file_qjm_v1_control_proto_goTypes = []any{
 	(*DropJournalResponse)(nil),      // 27: qjm.v1.DropJournalResponse
 	(*ConfigureJournalRequest)(nil),  // 28: qjm.v1.ConfigureJournalRequest
 	(*ConfigureJournalResponse)(nil), // 29: qjm.v1.ConfigureJournalResponse
-	(*JoinClusterRequest)(nil),       // 30: qjm.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),      // 31: qjm.v1.JoinClusterResponse
-	(*RemoveNodeRequest)(nil),        // 32: qjm.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),       // 33: qjm.v1.RemoveNodeResponse
-	(*TransferLeaderRequest)(nil),    // 34: qjm.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),   // 35: qjm.v1.TransferLeaderResponse
-	(*TakeRaftSnapshotRequest)(nil),  // 36: qjm.v1.TakeRaftSnapshotRequest
-	(*TakeRaftSnapshotResponse)(nil), // 37: qjm.v1.TakeRaftSnapshotResponse
-	nil,                              // 38: qjm.v1.CatalogNode.LabelsEntry
-	(*Config)(nil),                   // 39: qjm.v1.Config
-	(*Member)(nil),                   // 40: qjm.v1.Member
+	(*ListSnapshotRequest)(nil),      // 30: qjm.v1.ListSnapshotRequest
+	(*ListSnapshotResponse)(nil),     // 31: qjm.v1.ListSnapshotResponse
+	(*JoinClusterRequest)(nil),       // 32: qjm.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),      // 33: qjm.v1.JoinClusterResponse
+	(*RemoveNodeRequest)(nil),        // 34: qjm.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 35: qjm.v1.RemoveNodeResponse
+	(*TransferLeaderRequest)(nil),    // 36: qjm.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),   // 37: qjm.v1.TransferLeaderResponse
+	(*TakeRaftSnapshotRequest)(nil),  // 38: qjm.v1.TakeRaftSnapshotRequest
+	(*TakeRaftSnapshotResponse)(nil), // 39: qjm.v1.TakeRaftSnapshotResponse
+	(*Lease)(nil),                    // 40: qjm.v1.Lease
+	(*LeaseRef)(nil),                 // 41: qjm.v1.LeaseRef
+	(*AcquireLeaseRequest)(nil),      // 42: qjm.v1.AcquireLeaseRequest
+	(*AcquireLeaseResponse)(nil),     // 43: qjm.v1.AcquireLeaseResponse
+	(*KeepLeasesRequest)(nil),        // 44: qjm.v1.KeepLeasesRequest
+	(*KeepLeasesResponse)(nil),       // 45: qjm.v1.KeepLeasesResponse
+	(*ResignLeaseRequest)(nil),       // 46: qjm.v1.ResignLeaseRequest
+	(*ResignLeaseResponse)(nil),      // 47: qjm.v1.ResignLeaseResponse
+	(*TransferLeaseRequest)(nil),     // 48: qjm.v1.TransferLeaseRequest
+	(*TransferLeaseResponse)(nil),    // 49: qjm.v1.TransferLeaseResponse
+	(*GetLeaseRequest)(nil),          // 50: qjm.v1.GetLeaseRequest
+	(*GetLeaseResponse)(nil),         // 51: qjm.v1.GetLeaseResponse
+	(*WatchLeaseRequest)(nil),        // 52: qjm.v1.WatchLeaseRequest
+	(*WatchLeaseResponse)(nil),       // 53: qjm.v1.WatchLeaseResponse
+	nil,                              // 54: qjm.v1.CatalogNode.LabelsEntry
+	(*Config)(nil),                   // 55: qjm.v1.Config
+	(*Member)(nil),                   // 56: qjm.v1.Member
+	(*Snapshot)(nil),                 // 57: qjm.v1.Snapshot
+	(*Claim)(nil),                    // 58: qjm.v1.Claim
 }
 var file_qjm_v1_control_proto_depIdxs = []int32{
 	5,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
@@ -2611,59 +3597,81 @@ var file_qjm_v1_control_proto_depIdxs = []int32{
 	0,  // 2: qjm.v1.GetCatalogResponse.strength:type_name -> qjm.v1.ReadStrength
 	10, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
 	11, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
-	38, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
-	39, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
+	54, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
+	55, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
 	21, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
 	12, // 8: qjm.v1.CatalogJournal.change:type_name -> qjm.v1.MembershipChange
 	13, // 9: qjm.v1.CatalogJournal.history:type_name -> qjm.v1.MembershipEvent
-	40, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
-	40, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
+	56, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
+	56, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
 	15, // 12: qjm.v1.ChangeMembersRequest.to:type_name -> qjm.v1.MemberRef
 	12, // 13: qjm.v1.ChangeMembersResponse.change:type_name -> qjm.v1.MembershipChange
-	40, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
-	40, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
-	39, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
+	56, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
+	56, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
+	55, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
 	21, // 17: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	39, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
+	55, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
 	21, // 19: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	10, // 20: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
-	40, // 21: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
-	10, // 22: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
-	1,  // 23: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
-	3,  // 24: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
-	6,  // 25: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
-	8,  // 26: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
-	22, // 27: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
-	24, // 28: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
-	26, // 29: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
-	28, // 30: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
-	14, // 31: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
-	17, // 32: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
-	19, // 33: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
-	30, // 34: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
-	32, // 35: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
-	34, // 36: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
-	36, // 37: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
-	2,  // 38: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
-	4,  // 39: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
-	7,  // 40: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
-	9,  // 41: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
-	23, // 42: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
-	25, // 43: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
-	27, // 44: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
-	29, // 45: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
-	16, // 46: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
-	18, // 47: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
-	20, // 48: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
-	31, // 49: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
-	33, // 50: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
-	35, // 51: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
-	37, // 52: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
-	38, // [38:53] is the sub-list for method output_type
-	23, // [23:38] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	57, // 20: qjm.v1.ListSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
+	58, // 21: qjm.v1.ListSnapshotRequest.claim:type_name -> qjm.v1.Claim
+	10, // 22: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
+	56, // 23: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
+	10, // 24: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
+	41, // 25: qjm.v1.KeepLeasesRequest.leases:type_name -> qjm.v1.LeaseRef
+	5,  // 26: qjm.v1.KeepLeasesResponse.kept:type_name -> qjm.v1.KeptLease
+	41, // 27: qjm.v1.ResignLeaseRequest.lease:type_name -> qjm.v1.LeaseRef
+	41, // 28: qjm.v1.TransferLeaseRequest.lease:type_name -> qjm.v1.LeaseRef
+	40, // 29: qjm.v1.GetLeaseResponse.lease:type_name -> qjm.v1.Lease
+	40, // 30: qjm.v1.WatchLeaseResponse.lease:type_name -> qjm.v1.Lease
+	1,  // 31: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
+	3,  // 32: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
+	6,  // 33: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
+	8,  // 34: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
+	22, // 35: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
+	24, // 36: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
+	26, // 37: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
+	28, // 38: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
+	30, // 39: qjm.v1.ControlPlane.ListSnapshot:input_type -> qjm.v1.ListSnapshotRequest
+	14, // 40: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
+	17, // 41: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
+	19, // 42: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
+	32, // 43: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
+	34, // 44: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
+	36, // 45: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
+	38, // 46: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
+	42, // 47: qjm.v1.ControlPlane.AcquireLease:input_type -> qjm.v1.AcquireLeaseRequest
+	44, // 48: qjm.v1.ControlPlane.KeepLeases:input_type -> qjm.v1.KeepLeasesRequest
+	46, // 49: qjm.v1.ControlPlane.ResignLease:input_type -> qjm.v1.ResignLeaseRequest
+	48, // 50: qjm.v1.ControlPlane.TransferLease:input_type -> qjm.v1.TransferLeaseRequest
+	50, // 51: qjm.v1.ControlPlane.GetLease:input_type -> qjm.v1.GetLeaseRequest
+	52, // 52: qjm.v1.ControlPlane.WatchLease:input_type -> qjm.v1.WatchLeaseRequest
+	2,  // 53: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
+	4,  // 54: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
+	7,  // 55: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
+	9,  // 56: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
+	23, // 57: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
+	25, // 58: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
+	27, // 59: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
+	29, // 60: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
+	31, // 61: qjm.v1.ControlPlane.ListSnapshot:output_type -> qjm.v1.ListSnapshotResponse
+	16, // 62: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
+	18, // 63: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
+	20, // 64: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
+	33, // 65: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
+	35, // 66: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
+	37, // 67: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
+	39, // 68: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
+	43, // 69: qjm.v1.ControlPlane.AcquireLease:output_type -> qjm.v1.AcquireLeaseResponse
+	45, // 70: qjm.v1.ControlPlane.KeepLeases:output_type -> qjm.v1.KeepLeasesResponse
+	47, // 71: qjm.v1.ControlPlane.ResignLease:output_type -> qjm.v1.ResignLeaseResponse
+	49, // 72: qjm.v1.ControlPlane.TransferLease:output_type -> qjm.v1.TransferLeaseResponse
+	51, // 73: qjm.v1.ControlPlane.GetLease:output_type -> qjm.v1.GetLeaseResponse
+	53, // 74: qjm.v1.ControlPlane.WatchLease:output_type -> qjm.v1.WatchLeaseResponse
+	53, // [53:75] is the sub-list for method output_type
+	31, // [31:53] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_control_proto_init() }
@@ -2672,13 +3680,14 @@ func file_qjm_v1_control_proto_init() {
 		return
 	}
 	file_qjm_v1_ids_proto_init()
+	file_qjm_v1_snapshot_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_control_proto_rawDesc), len(file_qjm_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   38,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

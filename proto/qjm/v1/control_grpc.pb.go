@@ -27,6 +27,7 @@ const (
 	ControlPlane_PlaceJournal_FullMethodName     = "/qjm.v1.ControlPlane/PlaceJournal"
 	ControlPlane_DropJournal_FullMethodName      = "/qjm.v1.ControlPlane/DropJournal"
 	ControlPlane_ConfigureJournal_FullMethodName = "/qjm.v1.ControlPlane/ConfigureJournal"
+	ControlPlane_ListSnapshot_FullMethodName     = "/qjm.v1.ControlPlane/ListSnapshot"
 	ControlPlane_ChangeMembers_FullMethodName    = "/qjm.v1.ControlPlane/ChangeMembers"
 	ControlPlane_AbortChange_FullMethodName      = "/qjm.v1.ControlPlane/AbortChange"
 	ControlPlane_ReadmitNode_FullMethodName      = "/qjm.v1.ControlPlane/ReadmitNode"
@@ -34,6 +35,12 @@ const (
 	ControlPlane_RemoveNode_FullMethodName       = "/qjm.v1.ControlPlane/RemoveNode"
 	ControlPlane_TransferLeader_FullMethodName   = "/qjm.v1.ControlPlane/TransferLeader"
 	ControlPlane_TakeRaftSnapshot_FullMethodName = "/qjm.v1.ControlPlane/TakeRaftSnapshot"
+	ControlPlane_AcquireLease_FullMethodName     = "/qjm.v1.ControlPlane/AcquireLease"
+	ControlPlane_KeepLeases_FullMethodName       = "/qjm.v1.ControlPlane/KeepLeases"
+	ControlPlane_ResignLease_FullMethodName      = "/qjm.v1.ControlPlane/ResignLease"
+	ControlPlane_TransferLease_FullMethodName    = "/qjm.v1.ControlPlane/TransferLease"
+	ControlPlane_GetLease_FullMethodName         = "/qjm.v1.ControlPlane/GetLease"
+	ControlPlane_WatchLease_FullMethodName       = "/qjm.v1.ControlPlane/WatchLease"
 )
 
 // ControlPlaneClient is the client API for ControlPlane service.
@@ -61,6 +68,8 @@ type ControlPlaneClient interface {
 	DropJournal(ctx context.Context, in *DropJournalRequest, opts ...grpc.CallOption) (*DropJournalResponse, error)
 	// ConfigureJournal sets policy or quota of a journal.
 	ConfigureJournal(ctx context.Context, in *ConfigureJournalRequest, opts ...grpc.CallOption) (*ConfigureJournalResponse, error)
+	// ListSnapshot enters a user's snapshot in the catalog, after the node has asked its holders itself (C1).
+	ListSnapshot(ctx context.Context, in *ListSnapshotRequest, opts ...grpc.CallOption) (*ListSnapshotResponse, error)
 	// ChangeMembers begins a change of a journal's members, which the leader then carries on.
 	ChangeMembers(ctx context.Context, in *ChangeMembersRequest, opts ...grpc.CallOption) (*ChangeMembersResponse, error)
 	// AbortChange gives a change up, as long as it is not final.
@@ -76,6 +85,18 @@ type ControlPlaneClient interface {
 	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
 	// TakeRaftSnapshot makes this node take a raft snapshot now.
 	TakeRaftSnapshot(ctx context.Context, in *TakeRaftSnapshotRequest, opts ...grpc.CallOption) (*TakeRaftSnapshotResponse, error)
+	// AcquireLease grants a journal's writer lease (L2).
+	AcquireLease(ctx context.Context, in *AcquireLeaseRequest, opts ...grpc.CallOption) (*AcquireLeaseResponse, error)
+	// KeepLeases renews leases, many at once.
+	KeepLeases(ctx context.Context, in *KeepLeasesRequest, opts ...grpc.CallOption) (*KeepLeasesResponse, error)
+	// ResignLease ends a lease.
+	ResignLease(ctx context.Context, in *ResignLeaseRequest, opts ...grpc.CallOption) (*ResignLeaseResponse, error)
+	// TransferLease ends a lease and reserves the next one for somebody.
+	TransferLease(ctx context.Context, in *TransferLeaseRequest, opts ...grpc.CallOption) (*TransferLeaseResponse, error)
+	// GetLease reads a lease linearizably.
+	GetLease(ctx context.Context, in *GetLeaseRequest, opts ...grpc.CallOption) (*GetLeaseResponse, error)
+	// WatchLease answers when a lease is another one, or after a while. It needs no leader.
+	WatchLease(ctx context.Context, in *WatchLeaseRequest, opts ...grpc.CallOption) (*WatchLeaseResponse, error)
 }
 
 type controlPlaneClient struct {
@@ -169,6 +190,16 @@ func (c *controlPlaneClient) ConfigureJournal(ctx context.Context, in *Configure
 	return out, nil
 }
 
+func (c *controlPlaneClient) ListSnapshot(ctx context.Context, in *ListSnapshotRequest, opts ...grpc.CallOption) (*ListSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSnapshotResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_ListSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlPlaneClient) ChangeMembers(ctx context.Context, in *ChangeMembersRequest, opts ...grpc.CallOption) (*ChangeMembersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChangeMembersResponse)
@@ -239,6 +270,66 @@ func (c *controlPlaneClient) TakeRaftSnapshot(ctx context.Context, in *TakeRaftS
 	return out, nil
 }
 
+func (c *controlPlaneClient) AcquireLease(ctx context.Context, in *AcquireLeaseRequest, opts ...grpc.CallOption) (*AcquireLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcquireLeaseResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_AcquireLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) KeepLeases(ctx context.Context, in *KeepLeasesRequest, opts ...grpc.CallOption) (*KeepLeasesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeepLeasesResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_KeepLeases_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) ResignLease(ctx context.Context, in *ResignLeaseRequest, opts ...grpc.CallOption) (*ResignLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResignLeaseResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_ResignLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) TransferLease(ctx context.Context, in *TransferLeaseRequest, opts ...grpc.CallOption) (*TransferLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TransferLeaseResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_TransferLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) GetLease(ctx context.Context, in *GetLeaseRequest, opts ...grpc.CallOption) (*GetLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetLeaseResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_GetLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) WatchLease(ctx context.Context, in *WatchLeaseRequest, opts ...grpc.CallOption) (*WatchLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WatchLeaseResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_WatchLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlPlaneServer is the server API for ControlPlane service.
 // All implementations must embed UnimplementedControlPlaneServer
 // for forward compatibility.
@@ -264,6 +355,8 @@ type ControlPlaneServer interface {
 	DropJournal(context.Context, *DropJournalRequest) (*DropJournalResponse, error)
 	// ConfigureJournal sets policy or quota of a journal.
 	ConfigureJournal(context.Context, *ConfigureJournalRequest) (*ConfigureJournalResponse, error)
+	// ListSnapshot enters a user's snapshot in the catalog, after the node has asked its holders itself (C1).
+	ListSnapshot(context.Context, *ListSnapshotRequest) (*ListSnapshotResponse, error)
 	// ChangeMembers begins a change of a journal's members, which the leader then carries on.
 	ChangeMembers(context.Context, *ChangeMembersRequest) (*ChangeMembersResponse, error)
 	// AbortChange gives a change up, as long as it is not final.
@@ -279,6 +372,18 @@ type ControlPlaneServer interface {
 	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
 	// TakeRaftSnapshot makes this node take a raft snapshot now.
 	TakeRaftSnapshot(context.Context, *TakeRaftSnapshotRequest) (*TakeRaftSnapshotResponse, error)
+	// AcquireLease grants a journal's writer lease (L2).
+	AcquireLease(context.Context, *AcquireLeaseRequest) (*AcquireLeaseResponse, error)
+	// KeepLeases renews leases, many at once.
+	KeepLeases(context.Context, *KeepLeasesRequest) (*KeepLeasesResponse, error)
+	// ResignLease ends a lease.
+	ResignLease(context.Context, *ResignLeaseRequest) (*ResignLeaseResponse, error)
+	// TransferLease ends a lease and reserves the next one for somebody.
+	TransferLease(context.Context, *TransferLeaseRequest) (*TransferLeaseResponse, error)
+	// GetLease reads a lease linearizably.
+	GetLease(context.Context, *GetLeaseRequest) (*GetLeaseResponse, error)
+	// WatchLease answers when a lease is another one, or after a while. It needs no leader.
+	WatchLease(context.Context, *WatchLeaseRequest) (*WatchLeaseResponse, error)
 	mustEmbedUnimplementedControlPlaneServer()
 }
 
@@ -313,6 +418,9 @@ func (UnimplementedControlPlaneServer) DropJournal(context.Context, *DropJournal
 func (UnimplementedControlPlaneServer) ConfigureJournal(context.Context, *ConfigureJournalRequest) (*ConfigureJournalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ConfigureJournal not implemented")
 }
+func (UnimplementedControlPlaneServer) ListSnapshot(context.Context, *ListSnapshotRequest) (*ListSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSnapshot not implemented")
+}
 func (UnimplementedControlPlaneServer) ChangeMembers(context.Context, *ChangeMembersRequest) (*ChangeMembersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeMembers not implemented")
 }
@@ -333,6 +441,24 @@ func (UnimplementedControlPlaneServer) TransferLeader(context.Context, *Transfer
 }
 func (UnimplementedControlPlaneServer) TakeRaftSnapshot(context.Context, *TakeRaftSnapshotRequest) (*TakeRaftSnapshotResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TakeRaftSnapshot not implemented")
+}
+func (UnimplementedControlPlaneServer) AcquireLease(context.Context, *AcquireLeaseRequest) (*AcquireLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcquireLease not implemented")
+}
+func (UnimplementedControlPlaneServer) KeepLeases(context.Context, *KeepLeasesRequest) (*KeepLeasesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method KeepLeases not implemented")
+}
+func (UnimplementedControlPlaneServer) ResignLease(context.Context, *ResignLeaseRequest) (*ResignLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResignLease not implemented")
+}
+func (UnimplementedControlPlaneServer) TransferLease(context.Context, *TransferLeaseRequest) (*TransferLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TransferLease not implemented")
+}
+func (UnimplementedControlPlaneServer) GetLease(context.Context, *GetLeaseRequest) (*GetLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLease not implemented")
+}
+func (UnimplementedControlPlaneServer) WatchLease(context.Context, *WatchLeaseRequest) (*WatchLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WatchLease not implemented")
 }
 func (UnimplementedControlPlaneServer) mustEmbedUnimplementedControlPlaneServer() {}
 func (UnimplementedControlPlaneServer) testEmbeddedByValue()                      {}
@@ -488,6 +614,24 @@ func _ControlPlane_ConfigureJournal_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlPlane_ListSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).ListSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_ListSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).ListSnapshot(ctx, req.(*ListSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlPlane_ChangeMembers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ChangeMembersRequest)
 	if err := dec(in); err != nil {
@@ -614,6 +758,114 @@ func _ControlPlane_TakeRaftSnapshot_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlPlane_AcquireLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcquireLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).AcquireLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_AcquireLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).AcquireLease(ctx, req.(*AcquireLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_KeepLeases_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeepLeasesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).KeepLeases(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_KeepLeases_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).KeepLeases(ctx, req.(*KeepLeasesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_ResignLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResignLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).ResignLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_ResignLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).ResignLease(ctx, req.(*ResignLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_TransferLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TransferLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).TransferLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_TransferLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).TransferLease(ctx, req.(*TransferLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_GetLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).GetLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_GetLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).GetLease(ctx, req.(*GetLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_WatchLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WatchLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).WatchLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_WatchLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).WatchLease(ctx, req.(*WatchLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlPlane_ServiceDesc is the grpc.ServiceDesc for ControlPlane service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -650,6 +902,10 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ControlPlane_ConfigureJournal_Handler,
 		},
 		{
+			MethodName: "ListSnapshot",
+			Handler:    _ControlPlane_ListSnapshot_Handler,
+		},
+		{
 			MethodName: "ChangeMembers",
 			Handler:    _ControlPlane_ChangeMembers_Handler,
 		},
@@ -676,6 +932,30 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TakeRaftSnapshot",
 			Handler:    _ControlPlane_TakeRaftSnapshot_Handler,
+		},
+		{
+			MethodName: "AcquireLease",
+			Handler:    _ControlPlane_AcquireLease_Handler,
+		},
+		{
+			MethodName: "KeepLeases",
+			Handler:    _ControlPlane_KeepLeases_Handler,
+		},
+		{
+			MethodName: "ResignLease",
+			Handler:    _ControlPlane_ResignLease_Handler,
+		},
+		{
+			MethodName: "TransferLease",
+			Handler:    _ControlPlane_TransferLease_Handler,
+		},
+		{
+			MethodName: "GetLease",
+			Handler:    _ControlPlane_GetLease_Handler,
+		},
+		{
+			MethodName: "WatchLease",
+			Handler:    _ControlPlane_WatchLease_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

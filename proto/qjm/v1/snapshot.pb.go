@@ -394,7 +394,10 @@ type FinishSnapshotRequest struct {
 	// As in BeginSnapshotRequest.
 	Header *Header `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	// The snapshot, with size and checksum of the whole content.
-	Snapshot      *Snapshot `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Snapshot *Snapshot `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Only say whether the node holds it, verified, and vouches for it: no upload is ended by that. A node that
+	// is about to have it listed asks so.
+	HeldOnly      bool `protobuf:"varint,3,opt,name=held_only,json=heldOnly,proto3" json:"held_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -441,6 +444,13 @@ func (x *FinishSnapshotRequest) GetSnapshot() *Snapshot {
 		return x.Snapshot
 	}
 	return nil
+}
+
+func (x *FinishSnapshotRequest) GetHeldOnly() bool {
+	if x != nil {
+		return x.HeldOnly
+	}
+	return false
 }
 
 // FinishSnapshotResponse: the snapshot is durable and verified on the node. It counts towards its listing
@@ -535,7 +545,9 @@ type ListSnapshotsResponse struct {
 	// On the node; at most 1024.
 	Held []*HeldSnapshot `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
 	// The node's purge point: all up to here may be gone from its log (C5). None: nothing was purged.
-	Purged        *Position `protobuf:"bytes,3,opt,name=purged,proto3" json:"purged,omitempty"`
+	Purged *Position `protobuf:"bytes,3,opt,name=purged,proto3" json:"purged,omitempty"`
+	// When a writer is to be asked for one, as the applied catalog has it; none: never.
+	Policy        *SnapshotPolicy `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -591,6 +603,86 @@ func (x *ListSnapshotsResponse) GetPurged() *Position {
 	return nil
 }
 
+func (x *ListSnapshotsResponse) GetPolicy() *SnapshotPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// SnapshotPolicy says when a snapshot is due. Zero switches a line off; the first that is met counts.
+type SnapshotPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Log bytes since the last one.
+	Bytes uint64 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Transactions since the last one.
+	Txns uint64 `protobuf:"varint,2,opt,name=txns,proto3" json:"txns,omitempty"`
+	// Milliseconds since the last one.
+	IntervalMillis uint64 `protobuf:"varint,3,opt,name=interval_millis,json=intervalMillis,proto3" json:"interval_millis,omitempty"`
+	// Log bytes since the last one, in percent of its size.
+	GrowthPercent uint32 `protobuf:"varint,4,opt,name=growth_percent,json=growthPercent,proto3" json:"growth_percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotPolicy) Reset() {
+	*x = SnapshotPolicy{}
+	mi := &file_qjm_v1_snapshot_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotPolicy) ProtoMessage() {}
+
+func (x *SnapshotPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_snapshot_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotPolicy.ProtoReflect.Descriptor instead.
+func (*SnapshotPolicy) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_snapshot_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SnapshotPolicy) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SnapshotPolicy) GetTxns() uint64 {
+	if x != nil {
+		return x.Txns
+	}
+	return 0
+}
+
+func (x *SnapshotPolicy) GetIntervalMillis() uint64 {
+	if x != nil {
+		return x.IntervalMillis
+	}
+	return 0
+}
+
+func (x *SnapshotPolicy) GetGrowthPercent() uint32 {
+	if x != nil {
+		return x.GrowthPercent
+	}
+	return 0
+}
+
 // HeldSnapshot is a snapshot on a node.
 type HeldSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -608,7 +700,7 @@ type HeldSnapshot struct {
 
 func (x *HeldSnapshot) Reset() {
 	*x = HeldSnapshot{}
-	mi := &file_qjm_v1_snapshot_proto_msgTypes[10]
+	mi := &file_qjm_v1_snapshot_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +712,7 @@ func (x *HeldSnapshot) String() string {
 func (*HeldSnapshot) ProtoMessage() {}
 
 func (x *HeldSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_snapshot_proto_msgTypes[10]
+	mi := &file_qjm_v1_snapshot_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +725,7 @@ func (x *HeldSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldSnapshot.ProtoReflect.Descriptor instead.
 func (*HeldSnapshot) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_snapshot_proto_rawDescGZIP(), []int{10}
+	return file_qjm_v1_snapshot_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HeldSnapshot) GetSnapshot() *Snapshot {
@@ -681,7 +773,7 @@ type ReadSnapshotRequest struct {
 
 func (x *ReadSnapshotRequest) Reset() {
 	*x = ReadSnapshotRequest{}
-	mi := &file_qjm_v1_snapshot_proto_msgTypes[11]
+	mi := &file_qjm_v1_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +785,7 @@ func (x *ReadSnapshotRequest) String() string {
 func (*ReadSnapshotRequest) ProtoMessage() {}
 
 func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_snapshot_proto_msgTypes[11]
+	mi := &file_qjm_v1_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +798,7 @@ func (x *ReadSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_qjm_v1_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadSnapshotRequest) GetJournalId() []byte {
@@ -750,7 +842,7 @@ type ReadSnapshotResponse struct {
 
 func (x *ReadSnapshotResponse) Reset() {
 	*x = ReadSnapshotResponse{}
-	mi := &file_qjm_v1_snapshot_proto_msgTypes[12]
+	mi := &file_qjm_v1_snapshot_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +854,7 @@ func (x *ReadSnapshotResponse) String() string {
 func (*ReadSnapshotResponse) ProtoMessage() {}
 
 func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_snapshot_proto_msgTypes[12]
+	mi := &file_qjm_v1_snapshot_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +867,7 @@ func (x *ReadSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ReadSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_qjm_v1_snapshot_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadSnapshotResponse) GetChunk() []byte {
@@ -820,18 +912,25 @@ const file_qjm_v1_snapshot_proto_rawDesc = "" +
 	"\x05chunk\x18\x04 \x01(\fR\x05chunk\x12\x10\n" +
 	"\x03crc\x18\x05 \x01(\rR\x03crc\"-\n" +
 	"\x13PutSnapshotResponse\x12\x16\n" +
-	"\x06offset\x18\x01 \x01(\x04R\x06offset\"m\n" +
+	"\x06offset\x18\x01 \x01(\x04R\x06offset\"\x8a\x01\n" +
 	"\x15FinishSnapshotRequest\x12&\n" +
 	"\x06header\x18\x01 \x01(\v2\x0e.qjm.v1.HeaderR\x06header\x12,\n" +
-	"\bsnapshot\x18\x02 \x01(\v2\x10.qjm.v1.SnapshotR\bsnapshot\"\x18\n" +
+	"\bsnapshot\x18\x02 \x01(\v2\x10.qjm.v1.SnapshotR\bsnapshot\x12\x1b\n" +
+	"\theld_only\x18\x03 \x01(\bR\bheldOnly\"\x18\n" +
 	"\x16FinishSnapshotResponse\"5\n" +
 	"\x14ListSnapshotsRequest\x12\x1d\n" +
 	"\n" +
-	"journal_id\x18\x01 \x01(\fR\tjournalId\"\x95\x01\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\"\xc5\x01\n" +
 	"\x15ListSnapshotsResponse\x12(\n" +
 	"\x06listed\x18\x01 \x03(\v2\x10.qjm.v1.SnapshotR\x06listed\x12(\n" +
 	"\x04held\x18\x02 \x03(\v2\x14.qjm.v1.HeldSnapshotR\x04held\x12(\n" +
-	"\x06purged\x18\x03 \x01(\v2\x10.qjm.v1.PositionR\x06purged\"\x88\x01\n" +
+	"\x06purged\x18\x03 \x01(\v2\x10.qjm.v1.PositionR\x06purged\x12.\n" +
+	"\x06policy\x18\x04 \x01(\v2\x16.qjm.v1.SnapshotPolicyR\x06policy\"\x8a\x01\n" +
+	"\x0eSnapshotPolicy\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04txns\x18\x02 \x01(\x04R\x04txns\x12'\n" +
+	"\x0finterval_millis\x18\x03 \x01(\x04R\x0eintervalMillis\x12%\n" +
+	"\x0egrowth_percent\x18\x04 \x01(\rR\rgrowthPercent\"\x88\x01\n" +
 	"\fHeldSnapshot\x12,\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x10.qjm.v1.SnapshotR\bsnapshot\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x1a\n" +
@@ -859,7 +958,7 @@ func file_qjm_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_qjm_v1_snapshot_proto_rawDescData
 }
 
-var file_qjm_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_qjm_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_qjm_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotId)(nil),             // 0: qjm.v1.SnapshotId
 	(*Snapshot)(nil),               // 1: qjm.v1.Snapshot
@@ -871,30 +970,32 @@ var file_qjm_v1_snapshot_proto_goTypes = []any{
 	(*FinishSnapshotResponse)(nil), // 7: qjm.v1.FinishSnapshotResponse
 	(*ListSnapshotsRequest)(nil),   // 8: qjm.v1.ListSnapshotsRequest
 	(*ListSnapshotsResponse)(nil),  // 9: qjm.v1.ListSnapshotsResponse
-	(*HeldSnapshot)(nil),           // 10: qjm.v1.HeldSnapshot
-	(*ReadSnapshotRequest)(nil),    // 11: qjm.v1.ReadSnapshotRequest
-	(*ReadSnapshotResponse)(nil),   // 12: qjm.v1.ReadSnapshotResponse
-	(*Position)(nil),               // 13: qjm.v1.Position
-	(*Header)(nil),                 // 14: qjm.v1.Header
+	(*SnapshotPolicy)(nil),         // 10: qjm.v1.SnapshotPolicy
+	(*HeldSnapshot)(nil),           // 11: qjm.v1.HeldSnapshot
+	(*ReadSnapshotRequest)(nil),    // 12: qjm.v1.ReadSnapshotRequest
+	(*ReadSnapshotResponse)(nil),   // 13: qjm.v1.ReadSnapshotResponse
+	(*Position)(nil),               // 14: qjm.v1.Position
+	(*Header)(nil),                 // 15: qjm.v1.Header
 }
 var file_qjm_v1_snapshot_proto_depIdxs = []int32{
-	13, // 0: qjm.v1.SnapshotId.at:type_name -> qjm.v1.Position
+	14, // 0: qjm.v1.SnapshotId.at:type_name -> qjm.v1.Position
 	0,  // 1: qjm.v1.Snapshot.id:type_name -> qjm.v1.SnapshotId
-	14, // 2: qjm.v1.BeginSnapshotRequest.header:type_name -> qjm.v1.Header
+	15, // 2: qjm.v1.BeginSnapshotRequest.header:type_name -> qjm.v1.Header
 	0,  // 3: qjm.v1.BeginSnapshotRequest.id:type_name -> qjm.v1.SnapshotId
 	0,  // 4: qjm.v1.PutSnapshotRequest.id:type_name -> qjm.v1.SnapshotId
-	14, // 5: qjm.v1.FinishSnapshotRequest.header:type_name -> qjm.v1.Header
+	15, // 5: qjm.v1.FinishSnapshotRequest.header:type_name -> qjm.v1.Header
 	1,  // 6: qjm.v1.FinishSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
 	1,  // 7: qjm.v1.ListSnapshotsResponse.listed:type_name -> qjm.v1.Snapshot
-	10, // 8: qjm.v1.ListSnapshotsResponse.held:type_name -> qjm.v1.HeldSnapshot
-	13, // 9: qjm.v1.ListSnapshotsResponse.purged:type_name -> qjm.v1.Position
-	1,  // 10: qjm.v1.HeldSnapshot.snapshot:type_name -> qjm.v1.Snapshot
-	1,  // 11: qjm.v1.ReadSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	11, // 8: qjm.v1.ListSnapshotsResponse.held:type_name -> qjm.v1.HeldSnapshot
+	14, // 9: qjm.v1.ListSnapshotsResponse.purged:type_name -> qjm.v1.Position
+	10, // 10: qjm.v1.ListSnapshotsResponse.policy:type_name -> qjm.v1.SnapshotPolicy
+	1,  // 11: qjm.v1.HeldSnapshot.snapshot:type_name -> qjm.v1.Snapshot
+	1,  // 12: qjm.v1.ReadSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_snapshot_proto_init() }
@@ -909,7 +1010,7 @@ func file_qjm_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_snapshot_proto_rawDesc), len(file_qjm_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -526,7 +526,9 @@ type WriteResponse struct {
 	// A durable position; see kind.
 	At *Position `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
 	// Why a fill failed, for people.
-	Err           string `protobuf:"bytes,7,opt,name=err,proto3" json:"err,omitempty"`
+	Err string `protobuf:"bytes,7,opt,name=err,proto3" json:"err,omitempty"`
+	// The journal has its quota on the node: new frames are refused. Of STARTED, SYNCED and ALIVE.
+	OverQuota     bool `protobuf:"varint,8,opt,name=over_quota,json=overQuota,proto3" json:"over_quota,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -610,6 +612,13 @@ func (x *WriteResponse) GetErr() string {
 	return ""
 }
 
+func (x *WriteResponse) GetOverQuota() bool {
+	if x != nil {
+		return x.OverQuota
+	}
+	return false
+}
+
 var File_qjm_v1_write_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_write_proto_rawDesc = "" +
@@ -637,7 +646,7 @@ const file_qjm_v1_write_proto_rawDesc = "" +
 	"\asources\x18\x03 \x03(\tR\asources\x12)\n" +
 	"\arebuild\x18\x04 \x01(\v2\x0f.qjm.v1.RebuildR\arebuild\"*\n" +
 	"\aRebuild\x12\x1f\n" +
-	"\x04prev\x18\x01 \x01(\v2\v.qjm.v1.EndR\x04prev\"\xe3\x01\n" +
+	"\x04prev\x18\x01 \x01(\v2\v.qjm.v1.EndR\x04prev\"\x82\x02\n" +
 	"\rWriteResponse\x12%\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x11.qjm.v1.ReplyKindR\x04kind\x12\x18\n" +
 	"\asegment\x18\x02 \x01(\x04R\asegment\x12\x14\n" +
@@ -645,7 +654,9 @@ const file_qjm_v1_write_proto_rawDesc = "" +
 	"\x0econfig_version\x18\x04 \x01(\x04R\rconfigVersion\x12 \n" +
 	"\vincarnation\x18\x05 \x01(\fR\vincarnation\x12 \n" +
 	"\x02at\x18\x06 \x01(\v2\x10.qjm.v1.PositionR\x02at\x12\x10\n" +
-	"\x03err\x18\a \x01(\tR\x03err*\xa2\x01\n" +
+	"\x03err\x18\a \x01(\tR\x03err\x12\x1d\n" +
+	"\n" +
+	"over_quota\x18\b \x01(\bR\toverQuota*\xa2\x01\n" +
 	"\tReplyKind\x12\x1a\n" +
 	"\x16REPLY_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REPLY_KIND_ALIVE\x10\x01\x12\x16\n" +

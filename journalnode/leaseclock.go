@@ -1,0 +1,98 @@
+package journalnode
+
+import (
+	"slices"
+	"time"
+
+	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// leaseSlack is the part of its time to live that a lease gets on top, one in so many: a holder whose clock
+// runs slower than the leader's by less than that never trusts a lease that is over (L3).
+const leaseSlack = 10
+
+// leaseClock is the leader's count of when leases are over, as a value: the time is passed in. It counts what
+// the leader has applied itself: from its own Barrier, from a grant, or from a renewal, whichever was last
+// (L2). It never proposes to end what it has not counted in full.
+type leaseClock struct {
+	leases map[segments.JournalID]*countedLease
+}
+
+type countedLease struct {
+	catalog.LeaseRef
+	ttl     time.Duration
+	renewed uint64    // the renewal that it is counted from
+	over    time.Time // when it is over
+	late    bool      // it was counted anew because nobody had looked in time
+}
+
+func newLeaseClock() *leaseClock {
+	return &leaseClock{leases: map[segments.JournalID]*countedLease{}}
+}
+
+func (l *countedLease) begin(now time.Time) { l.over = now.Add(l.ttl + l.ttl/leaseSlack) }
+
+// see takes in all leases that there are. What is new, or was renewed unseen, is counted from now on: that
+// may be later than it began, and is never earlier.
+func (c *leaseClock) see(now time.Time, all []catalog.JournalLease) {
+	there := make(map[segments.JournalID]bool, len(all))
+	for _, x := range all {
+		there[x.Journal] = true
+		l := c.leases[x.Journal]
+		if l != nil && l.Revision == x.Revision && l.renewed >= x.Renewed {
+			continue
+		}
+		l = &countedLease{
+			LeaseRef: catalog.LeaseRef{Journal: x.Journal, Revision: x.Revision}, renewed: x.Renewed,
+			ttl: time.Duration(x.TTLMillis) * time.Millisecond,
+		}
+		l.begin(now)
+		c.leases[x.Journal] = l
+	}
+	for id := range c.leases {
+		if !there[id] {
+			delete(c.leases, id)
+		}
+	}
+}
+
+// renew takes in what the entry at index has kept.
+func (c *leaseClock) renew(now time.Time, index uint64, kept []catalog.Kept) {
+	for _, k := range kept {
+		if l := c.leases[k.Journal]; k.Err == nil && l != nil && l.Revision == k.Revision {
+			l.renewed, l.late = index, false
+			l.begin(now)
+		}
+	}
+}
+
+// due returns what is to be ended, by journal. A leader that was paused finds that leases are long over whose
+// holders it had kept waiting itself: it counts such a one anew, once, as the next leader would have.
+func (c *leaseClock) due(now time.Time) []catalog.Expire {
+	var out []catalog.Expire
+	for _, l := range c.leases {
+		switch {
+		case now.Before(l.over):
+		case !l.late && now.Sub(l.over) > l.ttl/3: // a holder would have sent a renewal meanwhile
+			l.late = true
+			l.begin(now)
+		default:
+			l.late = true // whatever keeps it from being ended, it is not counted anew
+			out = append(out, catalog.Expire{LeaseRef: l.LeaseRef, Renewed: l.renewed})
+		}
+	}
+	slices.SortFunc(out, func(a, b catalog.Expire) int { return slices.Compare(a.Journal[:], b.Journal[:]) })
+	return out
+}
+
+// next returns when the next lease is over; false where there is none.
+func (c *leaseClock) next() (time.Time, bool) {
+	var first time.Time
+	for _, l := range c.leases {
+		if first.IsZero() || l.over.Before(first) {
+			first = l.over
+		}
+	}
+	return first, !first.IsZero()
+}
