@@ -245,3 +245,32 @@ func wipedTwice(b *bed, cutOff bool) {
 	require.NoError(b, w.Close(b.ctx))
 	require.Equal(b, upTo(1, 9), b.read(libqjm.ReaderOptions{}))
 }
+
+// M8: a journal on a few nodes of many is deleted for those who knew it, once its members have the tombstone:
+// the nodes that never had it do not count. Its name is looked up again, and it is listed no more.
+func TestM8_DeletedOnFewOfManyNodes(t *testing.T) {
+	for _, replicas := range []int{1, 3} {
+		run(t, testcluster.Options{Nodes: 6}, func(b *bed) {
+			_, err := b.cl.CreateJournalWith(b.ctx, "m", libqjm.CreateOptions{Replicas: replicas})
+			require.NoError(b, err)
+			w, err := b.cl.OpenWriter(b.ctx, "m", libqjm.WriterOptions{})
+			require.NoError(b, err)
+			other := b.Client()
+			require.NoError(b, other.DeleteJournal(b.ctx, "m"))
+			_, err = w.Append(b.within(time.Minute), []byte("x"))
+			require.ErrorIs(b, err, libqjm.ErrJournalDeleted)
+			b.Until(time.Minute, "it is not listed", func() bool {
+				js, err := b.cl.Journals(b.ctx)
+				require.NoError(b, err)
+				return !slices.ContainsFunc(js, func(j libqjm.JournalInfo) bool { return j.Name == "m" })
+			})
+			_, err = b.cl.OpenWriter(b.within(time.Minute), "m", libqjm.WriterOptions{})
+			require.True(b, errors.Is(err, libqjm.ErrNoJournal) || errors.Is(err, libqjm.ErrJournalDeleted), "%v", err)
+			_, err = other.CreateJournalWith(b.ctx, "m", libqjm.CreateOptions{Replicas: replicas})
+			require.NoError(b, err)
+			again, err := b.cl.OpenWriter(b.within(time.Minute), "m", libqjm.WriterOptions{})
+			require.NoError(b, err)
+			require.NoError(b, again.Close(b.ctx))
+		})
+	}
+}
