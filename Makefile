@@ -9,7 +9,8 @@ BASE    ?= main
 RACE = ./fencing/... ./segments/... ./recovery/... ./journalnode/... ./libqjm/... ./internal/quorum/... \
        ./internal/replication/... ./internal/wire/... ./internal/durable/... ./tests/...
 
-.PHONY: help build test race fmt demo sim model model-large fuzz bench proto proto-lint proto-breaking clean
+.PHONY: help build test race fmt demo sim model model-large fuzz bench bench-full bench-compare bench-smoke \
+        proto proto-lint proto-breaking clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,7 +50,7 @@ model-large: ## the model as far as it goes: about 15 minutes, up to 6.4 GB
 	GOMAXPROCS=1 bin/qjmmodel -writers 2 -txids 3 -limit 120000000
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin bench/out
 
 sim: ## the simulation: make sim SEEDS=1000 SEED=1
 	go test ./internal/simtest -run TestSimulation -count=1 -timeout 0 -v -args -seeds=$(or $(SEEDS),200) -seed=$(or $(SEED),1)
@@ -68,5 +69,25 @@ proto-breaking: ## compare proto/ with the base branch
 fuzz: ## every fuzz target, FUZZTIME=10s each
 	tools/fuzz.sh $(or $(FUZZTIME),10s)
 
-bench: build ## first figures, see docs/benchmarks.md
-	tools/bench.sh
+# The harness is a module of its own. SYSTEMS=qjm,nats CALLERS=1,2048 DURATION=3s SIZE=256 ROUNDS=2 narrow it, and
+# BENCHFLAGS passes anything else on; file names in it are seen from bench/.
+bench: ## qjm beside rivals and floors: minutes; writes bench/out/latest.json
+	@$(BENCH) -systems '$(or $(SYSTEMS),all)' -callers '$(or $(CALLERS),$(LEVELS))' -size '$(or $(SIZE),256)' \
+	    -duration '$(or $(DURATION),3s)' -rounds '$(or $(ROUNDS),2)' $(BENCHFLAGS)
+
+bench-full: ## the same, longer; writes the page and the plots in docs/benchmarks/ (35 minutes)
+	@$(BENCH) -systems '$(or $(SYSTEMS),all)' -callers '$(or $(CALLERS),$(LEVELS_FULL))' -size '$(or $(SIZE),$(SIZES_FULL))' \
+	    -duration '$(or $(DURATION),5s)' -rounds '$(or $(ROUNDS),3)' -docs ../docs/benchmarks $(BENCHFLAGS)
+
+bench-compare: ## qjm at BASE=ref and in this tree, in turn: what changed, and whether it is noise
+	@tools/bench-compare.sh '$(BASE)' '$(or $(ROUNDS),6)' -systems '$(or $(SYSTEMS),$(OURS))' -callers '$(or $(CALLERS),$(LEVELS))' \
+	    -size '$(or $(SIZE),256)' -duration '$(or $(DURATION),2s)' $(BENCHFLAGS)
+
+bench-smoke: ## the harness itself: vet, tests, and 50 transactions through each system
+	cd bench && go vet ./... && go test -count=1 ./...
+
+BENCH       = cd bench && go build -ldflags '-X main.revision=$(VERSION)' -o out/bench . && out/bench
+LEVELS      = 1,16,256,2048
+LEVELS_FULL = 1,4,16,64,256,1024,2048
+SIZES_FULL  = 256,65536
+OURS        = qjm,qjm-async

@@ -297,6 +297,9 @@ func (t told) report(j catalog.Journal, before segments.End, known bool, gone ti
 	if !st.Seal.IsZero() {
 		r.Seal = membership.Seal{Version: st.Seal.Version, Seal: catalog.Seal{Epoch: st.Seal.Epoch, Segment: st.Seal.Segment}}
 	}
+	if outByForce(j, t.member) {
+		r.HasData = false // nobody cleans up what may be all that is left of something
+	}
 	for _, s := range t.list.Segments {
 		if s.First == r.Seal.Segment && s.Epoch >= r.Seal.Epoch {
 			r.Before = s.Prev
@@ -313,6 +316,15 @@ func (t told) report(j catalog.Journal, before segments.End, known bool, gone ti
 		r.HoldsBefore = (r.HoldsBefore || covers) && t.holdsListed(j.Snapshots)
 	}
 	return r
+}
+
+// outByForce: the member left because a lost majority was given up. What it holds is nobody's to remove: it is
+// copied when it becomes a member again, or an operator looks at it.
+func outByForce(j catalog.Journal, m quorum.Member) bool {
+	i := slices.IndexFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(m) })
+	return i >= 0 && slices.ContainsFunc(j.History, func(h catalog.HistoryEntry) bool {
+		return h.Kind == catalog.Forced && h.Version == j.Former[i].Version
+	})
 }
 
 // finalized returns the end of the finalized segments that are there without a hole, from the purge point on,

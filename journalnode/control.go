@@ -87,6 +87,9 @@ func (n *Node) runControl() {
 	case <-n.stopping:
 		return
 	}
+	if n.recovery().Out != "" {
+		return // it has been said
+	}
 	g, err := n.startGroup()
 	if err != nil {
 		n.controlDown(err)
@@ -98,7 +101,12 @@ func (n *Node) runControl() {
 			n.controlDown(err)
 			ctx, cancel := n.context(n.opts.PeerTimeout)
 			defer cancel()
-			_ = g.Shutdown(ctx) // what it has to say is said
+			n.control.mu.Lock()
+			g := n.control.group // it may have been started again
+			n.control.mu.Unlock()
+			if g != nil {
+				_ = g.Shutdown(ctx) // what it has to say is said
+			}
 		case <-n.stopping:
 		}
 	})
@@ -215,6 +223,10 @@ func (n *Node) RaftStream(stream rpc.RaftConn) error {
 	if err != nil {
 		n.log.Warn("a raft stream was refused", "err", err)
 		return fmt.Errorf("%w: %w", rpc.ErrBadRequest, err)
+	}
+	if n.isGivenUp(from) {
+		n.log.Warn("a raft stream was refused: the server was given up for lost", "from", string(from))
+		return fmt.Errorf("%w: server %s was given up for lost", rpc.ErrUnknownNode, from)
 	}
 	g.Accept(conn, from)
 	return nil

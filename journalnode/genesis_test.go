@@ -265,3 +265,7 @@ func (s stranger) Info(context.Context) (rpc.NodeInfo, error) { return s.info, n
 func (s stranger) Journals(context.Context) ([]rpc.JournalSummary, error) {
 	return nil, rpc.ErrUnknownNode
 }
+
+func (stranger) SurveyGroup(context.Context) (rpc.GroupState, error) {
+	return rpc.GroupState{}, rpc.ErrUnavailable
+}

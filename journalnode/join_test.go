@@ -161,3 +161,28 @@ func TestRaftStat(t *testing.T) {
 		}
 	})
 }
+
+// TestRaftStat_Journals: each journal has a section, and a page of its own.
+func TestRaftStat_Journals(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		leader := b.led()
+		b.place(leader, "a")
+		get := func(path string) (int, string) {
+			w := httptest.NewRecorder()
+			b.Nodes[leader].Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			return w.Code, w.Body.String()
+		}
+		_, text := get("/raft_stat")
+		for _, want := range []string{"[catalog]\n", "peer_id: n", "state_machine: ", "replicator_0@n", "[a]\n", "promised_epoch: 0\n", "stage: none\n", "storage: [0, 0]\n"} {
+			require.Contains(b, text, want)
+		}
+		code, one := get("/raft_stat/a?format=json")
+		require.Equal(b, http.StatusOK, code)
+		require.Contains(b, one, `{"schema":"qjm.v1/journal-stat","journal":"a",`)
+		require.Contains(b, one, `"member_sets":[["n1","n2","n3"]]`)
+		code, _ = get("/raft_stat/catalog?format=html")
+		require.Equal(b, http.StatusOK, code)
+		code, _ = get("/raft_stat/nope")
+		require.Equal(b, http.StatusNotFound, code)
+	})
+}

@@ -90,6 +90,9 @@ func (n *Node) leadOnce(ctx context.Context, g *raftgroup.Group) (int, error) {
 		k.removing[id] = true
 	}
 	n.control.mu.Unlock()
+	for _, id := range n.givenUpServers() {
+		k.removing[id] = true
+	}
 	var errs []error
 	duties := dutiesOf(k)
 	for _, t := range duties {
@@ -189,13 +192,11 @@ func (n *Node) asNode(labels map[string]string) catalog.Node {
 
 // advertised is where others reach this node.
 func (n *Node) advertised() string {
-	if n.opts.Advertise != "" {
-		return n.opts.Advertise
+	if a, ok := n.toldOwn(); ok {
+		return a
 	}
-	for _, p := range n.opts.InitialCluster {
-		if p.ID == n.opts.ID {
-			return p.Addr
-		}
+	if a := n.flagged(n.opts.ID); a != "" {
+		return a
 	}
 	return n.Addr()
 }

@@ -102,6 +102,7 @@ func (n *Node) Handler() http.Handler {
 	mux.HandleFunc("GET /healthz", answer(n.healthy))
 	mux.HandleFunc("GET /readyz", answer(n.Ready))
 	mux.HandleFunc("GET /raft_stat", n.serveRaftStat)
+	mux.HandleFunc("GET /raft_stat/{name}", n.serveGroupStat)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.gatherer, promhttp.HandlerOpts{}))
 	return mux
 }

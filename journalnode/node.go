@@ -37,6 +37,7 @@ type Node struct {
 	work      sync.WaitGroup // background loops and opening journals
 	net       listeners
 	control   *control
+	unsafe    unsafe
 	metrics   *metrics
 	reserve   *reserve
 
@@ -115,6 +116,17 @@ func (n *Node) open(ctx context.Context) error {
 	if n.id, err = loadIdentity(n.fs, dir, n.opts.ID, quorum.Incarnation(uuid.New())); err != nil {
 		return err
 	}
+	given, err := loadAddresses(n.fs, dir)
+	if err != nil {
+		return err
+	}
+	n.peers.give(given)
+	if n.unsafe.state, err = loadRecovery(n.fs, dir); err != nil {
+		return err
+	}
+	if n.unsafe.state.Out != "" {
+		n.takeOut(n.unsafe.state)
+	}
 	n.reserve = newReserve(n.fs, dir, n.opts.ReserveBytes, n.log)
 	if err := n.reserve.load(); err != nil {
 		return err
@@ -139,6 +151,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(n.scrubLoop)
 	n.work.Go(n.snapshotLoop)
 	n.work.Go(n.reserveLoop)
+	n.work.Go(n.lossLoop)
 	return nil
 }
 

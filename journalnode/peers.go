@@ -18,9 +18,10 @@ type peers struct {
 	dialer rpc.Dialer
 
 	mu    sync.Mutex
-	addrs map[quorum.NodeID]string // started with, or remembered by a config; guarded by mu
-	told  map[quorum.NodeID]string // by the catalog, which outranks them; guarded by mu
-	nodes map[string]rpc.Node      // by address; guarded by mu
+	addrs map[quorum.NodeID]string       // started with, or remembered by a config; guarded by mu
+	told  map[quorum.NodeID]string       // by the catalog, which outranks them; guarded by mu
+	given map[quorum.NodeID]givenAddress // by an operator, who outranks both; guarded by mu
+	nodes map[string]rpc.Node            // by address; guarded by mu
 }
 
 func newPeers(d rpc.Dialer, cluster []Peer) *peers {
@@ -57,6 +58,9 @@ func (p *peers) addr(id quorum.NodeID) (string, bool) {
 }
 
 func (p *peers) addrLocked(id quorum.NodeID) (string, bool) {
+	if a, ok := p.givenLocked(id); ok {
+		return a, true
+	}
 	if a, ok := p.told[id]; ok {
 		return a, true
 	}
@@ -70,6 +74,9 @@ func (p *peers) all(id quorum.NodeID) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []string
+	if a, ok := p.givenLocked(id); ok {
+		out = append(out, a)
+	}
 	for _, from := range []map[quorum.NodeID]string{p.told, p.addrs} {
 		if a, ok := from[id]; ok && !slices.Contains(out, a) {
 			out = append(out, a)

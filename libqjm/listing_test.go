@@ -150,7 +150,11 @@ func TestC1_HoldersAreAskedAnew(t *testing.T) {
 		require.NoError(c, c.Disks[1].SyncDir(dir))
 		c.start(1)
 		req := rpc.ListRequest{Journal: c.id, ConfigVersion: 1, Snapshot: held}
-		require.ErrorIs(c, c.listOn(2, req), libqjm.ErrNoQuorum)
+		c.Until(time.Minute, "the group is up again, and says so", func() bool {
+			err := c.listOn(2, req)
+			require.Error(c, err)
+			return errors.Is(err, libqjm.ErrNoQuorum)
+		})
 		require.Empty(c, c.list1(2).Listed)
 		c.Net.HealAll()
 		c.Until(time.Minute, "n1 is heard again", func() bool { return c.listOn(2, req) == nil })

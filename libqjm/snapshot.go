@@ -515,8 +515,24 @@ func (c *Client) Snapshots(ctx context.Context, name string) ([]Snapshot, error)
 	return c.listed(ctx, ref)
 }
 
+// freshTime is how long a list is asked for again where every node that answers has just been started, and does
+// not know its catalog yet; then what they know has to do, since the catalog may be down.
+const freshTime = 3 * time.Second
+
 func (c *Client) listed(ctx context.Context, ref journalRef) ([]Snapshot, error) {
-	var best []Snapshot
+	over := time.Now().Add(freshTime)
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		list, fresh, err := c.listedOnce(ctx, ref)
+		if fresh || ctx.Err() != nil || time.Now().After(over) {
+			return list, err
+		}
+		if err := pauseFor(ctx, wait); err != nil {
+			return list, err
+		}
+	}
+}
+
+func (c *Client) listedOnce(ctx context.Context, ref journalRef) (best []Snapshot, fresh bool, err error) {
 	var errs []error
 	answered := false
 	askMembers(ctx, c, ref.cfg.Members(), func(ctx context.Context, n rpc.Node, _ quorum.Member) (rpc.SnapshotList, error) {
@@ -527,15 +543,16 @@ func (c *Client) listed(ctx context.Context, ref journalRef) ([]Snapshot, error)
 			return false
 		}
 		answered = true
+		fresh = fresh || r.val.Fresh
 		if l := r.val.Listed; len(l) > 0 && (len(best) == 0 || l[len(l)-1].TxID > best[len(best)-1].TxID) {
 			best = l
 		}
 		return false // all: one of them has applied the newest
 	})
 	if !answered {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(errs...))
+		return nil, false, fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(errs...))
 	}
-	return best, nil
+	return best, fresh, nil
 }
 
 func (c *Client) newestListed(ctx context.Context, ref journalRef) (Snapshot, error) {

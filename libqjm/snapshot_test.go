@@ -765,3 +765,24 @@ func TestSnapshotsOverGRPC(t *testing.T) {
 	})
 	require.NoError(t, w.Close(ctx))
 }
+
+// C1: nodes that were all just started have applied nothing of their catalog yet. They do not say that no
+// snapshot is listed.
+func TestC1_LatestAfterARestart(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		w := b.writer()
+		b.writeFinal(w, 1, 10)
+		saved, err := b.cl.SaveSnapshot(b.ctx, "j", 10, bytes.NewReader([]byte("state")))
+		require.NoError(b, err)
+		require.NoError(b, w.Close(b.ctx))
+		for i := range b.Nodes {
+			b.StopNode(i)
+		}
+		for i := range b.Nodes {
+			b.StartNode(i)
+		}
+		got, err := b.cl.LatestSnapshot(b.ctx, "j")
+		require.NoError(b, err)
+		require.Equal(b, saved.TxID, got.TxID)
+	})
+}

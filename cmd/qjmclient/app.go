@@ -37,7 +37,10 @@ func (a *app) root() *cobra.Command {
 		Long: `qjmclient writes, reads and looks after quorum journals.
 
 Every flag can be set by an environment variable: --endpoints by QJM_ENDPOINTS,
---timeout by QJM_TIMEOUT, and so on. Data goes to stdout, all else to stderr.`,
+--timeout by QJM_TIMEOUT, and so on. Data goes to stdout, all else to stderr.
+
+For braft users: add_peer, remove_peer, change_peers, reset_peer, snapshot and transfer_leader are
+there, with the flags that you know.`,
 		Example: `  export QJM_ENDPOINTS=127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402
   qjmclient journal create orders
   seq 1000 | qjmclient journal append orders
@@ -50,7 +53,8 @@ Every flag can be set by an environment variable: --endpoints by QJM_ENDPOINTS,
 	pf.VarP(&a.format, "output", "o", "how data is printed")
 	pf.DurationVar(&a.timeout, "timeout", defaultTimeout, "bounds connecting and each command")
 	pf.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does, on stderr")
-	root.AddCommand(a.journalCmd(), a.snapshotCmd(), a.writerCmd(), a.leaseCmd(), a.clusterCmd(), a.memberCmd(), a.quorumCmd(), a.benchCmd(), a.debugCmd())
+	root.AddCommand(a.journalCmd(), a.snapshotCmd(), a.writerCmd(), a.leaseCmd(), a.clusterCmd(), a.memberCmd(), a.quorumCmd(), a.benchCmd(), a.debugCmd(), a.unsafeCmd())
+	root.AddCommand(a.braftCmds()...)
 	return root
 }
 

@@ -158,7 +158,7 @@ func (a *app) memberCmd() *cobra.Command {
 		Use: "snapshot ID", Short: "Make a node compact its log of the catalog", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.raftSnapshot(cmd, args[0]) },
 	}
-	c.AddCommand(list, a.mutating(a.memberAddCmd()), a.mutating(remove), a.mutating(a.memberReplaceCmd()), a.mutating(transfer), a.mutating(snapshot))
+	c.AddCommand(list, a.mutating(a.memberAddCmd()), a.mutating(remove), a.mutating(a.memberReplaceCmd()), a.mutating(transfer), a.mutating(snapshot), a.mutating(a.updateAddressCmd()))
 	return c
 }
 

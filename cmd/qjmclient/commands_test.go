@@ -240,7 +240,7 @@ func TestHistogram(t *testing.T) {
 // TestUsage: mistakes on the command line are exit code 2, one or two lines, with a hint.
 func TestUsage(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
-		{"foo", `unknown command "foo", want one of: bench, cluster, debug, journal, lease, member, quorum, snapshot, writer`},
+		{"foo", `unknown command "foo", want one of: bench, cluster, debug, journal, lease, member, quorum, snapshot, unsafe, writer`},
 		{"jornal", `unknown command "jornal", did you mean "journal"?`},
 		{"journal", "which one? append, create,"},
 		{"journal creat", `did you mean "create"?`},

@@ -16,5 +16,5 @@ func main() {
 // run is the whole program: tests call it in-process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{format: cli.Table, subject: cli.Subject{Program: "qjmclient"}}
-	return cli.Run(ctx, a.root(), args, stdin, stdout, stderr, &a.subject)
+	return cli.Run(ctx, a.root(), braftArgs(args), stdin, stdout, stderr, &a.subject)
 }

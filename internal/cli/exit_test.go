@@ -55,6 +55,7 @@ var samples = map[string][]error{
 	"journal exists":                 {libqjm.ErrJournalExists},
 	"journal deleted":                {libqjm.ErrJournalDeleted},
 	"journal deleting":               {libqjm.ErrJournalDeleting},
+	"plan":                           {libqjm.ErrPlan, libqjm.ErrNoPlan},
 	"catalog":                        {libqjm.ErrTooFewNodes, libqjm.ErrNoNode, catalog.ErrIncarnation},
 	"node in use":                    {&catalog.InUseError{Node: quorum.Member{ID: "n1"}, Journals: []string{"a"}}},
 	"lease held":                     {&libqjm.LeaseHeldError{Holder: "w"}},

@@ -65,6 +65,7 @@ var layers = map[string][]string{
 	"recovery":               {"fencing", "segments", "internal/quorum"},
 	"internal/snapshot":      {"fencing", "segments"},
 	"internal/rpc":           {"fencing", "segments", "recovery", "internal/quorum", "internal/snapshot"},
+	"internal/quorumloss":    {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
 	"internal/replication":   {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
 	"proto/qjm/v1":           {},
 	"internal/wire":          {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "journalnode/catalog", "proto/qjm/v1"},
@@ -72,8 +73,8 @@ var layers = map[string][]string{
 	"journalnode/catalog":    {"fencing", "segments", "internal/quorum"},
 	"journalnode/membership": {"fencing", "segments", "internal/quorum", "journalnode/catalog"},
 	"journalnode/snapshots":  {"fencing", "segments", "internal/snapshot", "internal/vfs", "internal/durable"},
-	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/membership", "journalnode/snapshots"},
-	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "internal/snapshot", "journalnode/catalog"},
+	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/quorumloss", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/membership", "journalnode/snapshots"},
+	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "internal/quorumloss", "internal/snapshot", "journalnode/catalog"},
 	"internal/model":         {},
 	// The catalog is above it; the group itself knows bytes only.
 	"journalnode/raftgroup": {},
@@ -101,7 +102,7 @@ func TestImportsRunDownwards(t *testing.T) {
 }
 
 // pure packages decide; they do not do.
-var pure = []string{"fencing", "internal/quorum", "internal/snapshot", "segments", "recovery", "internal/replication", "journalnode/journal", "journalnode/catalog", "journalnode/membership", "segments/store", "internal/durable", "journalnode/snapshots"}
+var pure = []string{"fencing", "internal/quorum", "internal/quorumloss", "internal/snapshot", "segments", "recovery", "internal/replication", "journalnode/journal", "journalnode/catalog", "journalnode/membership", "segments/store", "internal/durable", "journalnode/snapshots"}
 
 func TestCoresHaveNoNetworkFilesOrLogs(t *testing.T) {
 	for _, p := range packages(t) {

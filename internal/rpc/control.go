@@ -247,6 +247,7 @@ type ControlCalls interface {
 	// RaftSnapshot makes this very node take a raft snapshot, and returns the index that it reaches.
 	RaftSnapshot(ctx context.Context) (uint64, error)
 	LeaseCalls
+	UnsafeCalls
 }
 
 // Bounds of the control plane.

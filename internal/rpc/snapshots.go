@@ -116,6 +116,9 @@ type SnapshotList struct {
 	Held   []HeldSnapshot
 	Purged segments.Position
 	Policy snapshot.Policy // when a writer is to be asked for one, as in that catalog
+	// Fresh: that copy of the catalog is whole, as far as the node can tell. One that has just been started has
+	// not applied its log yet, and lists nothing, or too little.
+	Fresh bool
 }
 
 // HeldSnapshot is a snapshot on a node.

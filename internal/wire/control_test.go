@@ -14,6 +14,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -28,6 +29,9 @@ type control struct {
 	stream  func(rpc.RaftConn) error
 	lease   rpc.Lease
 	kept    []error
+	group   rpc.GroupState
+
+	inspected recovery.Answer
 }
 
 func (c *control) said(method string, args ...any) { c.last = call{method, args} }

@@ -53,6 +53,7 @@ func rows() []row {
 		{"CONFIG_DIVERGES", codes.FailedPrecondition, rpc.ErrConfigDiverges, nil},
 		{"UNKNOWN_NODE", codes.FailedPrecondition, rpc.ErrUnknownNode, nil},
 		{"NOT_FOUNDED", codes.FailedPrecondition, rpc.ErrNotFounded, nil},
+		{"PLAN", codes.FailedPrecondition, rpc.ErrPlan, nil},
 		{"POISONED", codes.Internal, rpc.ErrPoisoned, nil},
 		{"STALLED", codes.Unavailable, rpc.ErrStalled, nil},
 		{"CLOSED", codes.Unavailable, rpc.ErrClosed, nil},

@@ -96,7 +96,7 @@ func (d *decoder) snapshotPolicy(p *qjmv1.SnapshotPolicy) snapshot.Policy {
 }
 
 func snapshotsToProto(l rpc.SnapshotList) *qjmv1.ListSnapshotsResponse {
-	p := &qjmv1.ListSnapshotsResponse{Purged: positionToProto(l.Purged), Policy: snapshotPolicyToProto(l.Policy)}
+	p := &qjmv1.ListSnapshotsResponse{Purged: positionToProto(l.Purged), Policy: snapshotPolicyToProto(l.Policy), Fresh: l.Fresh}
 	for _, s := range l.Listed {
 		p.Listed = append(p.Listed, snapshotToProto(s))
 	}
@@ -110,7 +110,7 @@ func snapshotsToProto(l rpc.SnapshotList) *qjmv1.ListSnapshotsResponse {
 
 func snapshotsFromProto(p *qjmv1.ListSnapshotsResponse) (rpc.SnapshotList, error) {
 	var d decoder
-	l := rpc.SnapshotList{Purged: d.position(p.Purged), Policy: d.snapshotPolicy(p.Policy)}
+	l := rpc.SnapshotList{Purged: d.position(p.Purged), Policy: d.snapshotPolicy(p.Policy), Fresh: p.Fresh}
 	if !d.count("listed snapshots", len(p.Listed), rpc.SnapshotsMax) || !d.count("held snapshots", len(p.Held), rpc.SnapshotsMax) {
 		return l, d.done()
 	}

@@ -95,7 +95,7 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 }
 
 func TestEveryFieldOfSnapshotCallsArrives(t *testing.T) {
-	s := &fakeService{offset: 1 << 40, chunk: rpc.SnapshotChunk{Bytes: []byte("piece"), CRC: 1<<32 - 1}, list: rpc.SnapshotList{
+	s := &fakeService{offset: 1 << 40, chunk: rpc.SnapshotChunk{Bytes: []byte("piece"), CRC: 1<<32 - 1}, list: rpc.SnapshotList{Fresh: true,
 		Listed: []snapshot.Snapshot{snap}, Purged: at,
 		Policy: snapshot.Policy{Bytes: 1 << 40, Txns: 1<<63 - 1, IntervalMillis: 3, Growth: 4},
 		Held:   []rpc.HeldSnapshot{{Snapshot: snap, Bytes: 1 << 41, Verified: true}, {Snapshot: snapshot.Snapshot{TxID: 9}, Problem: "rotten"}},

@@ -197,6 +197,14 @@ func (f files) noteFloor(fl recovery.Floor) error {
 	return errors.Join(err, h.Close())
 }
 
+// dropFloor makes the floor absent. The one that was only noted goes first: it counts where it is further.
+func (f files) dropFloor() error {
+	if err := f.fs.Remove(f.path(recentFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return f.saveFloor(recovery.Floor{}) // which syncs the directory, too
+}
+
 // loadFloor returns the saved floor, and the one to go on with: the noted one, where it is further. One that
 // cannot be read is absent; it is best effort.
 func (f files) loadFloor() (saved, floor recovery.Floor) {

@@ -78,6 +78,75 @@ func (ReadStrength) EnumDescriptor() ([]byte, []int) {
 	return file_qjm_v1_control_proto_rawDescGZIP(), []int{0}
 }
 
+// CarryOutStep is one step of a recovery after a lost majority.
+type CarryOutStep int32
+
+const (
+	// None.
+	CarryOutStep_CARRY_OUT_STEP_UNSPECIFIED CarryOutStep = 0
+	// The plan is written down, before anything else.
+	CarryOutStep_CARRY_OUT_STEP_RECORD CarryOutStep = 1
+	// The group's members become those of the plan, on this node.
+	CarryOutStep_CARRY_OUT_STEP_GROUP CarryOutStep = 2
+	// A journal's config becomes that of the plan, in the catalog.
+	CarryOutStep_CARRY_OUT_STEP_JOURNAL CarryOutStep = 3
+	// Committed floors that nothing is left of are lowered, on this node.
+	CarryOutStep_CARRY_OUT_STEP_FLOOR CarryOutStep = 4
+	// The lost nodes leave the catalog.
+	CarryOutStep_CARRY_OUT_STEP_REMOVE CarryOutStep = 5
+	// The recovery is over.
+	CarryOutStep_CARRY_OUT_STEP_DONE CarryOutStep = 6
+)
+
+// Enum value maps for CarryOutStep.
+var (
+	CarryOutStep_name = map[int32]string{
+		0: "CARRY_OUT_STEP_UNSPECIFIED",
+		1: "CARRY_OUT_STEP_RECORD",
+		2: "CARRY_OUT_STEP_GROUP",
+		3: "CARRY_OUT_STEP_JOURNAL",
+		4: "CARRY_OUT_STEP_FLOOR",
+		5: "CARRY_OUT_STEP_REMOVE",
+		6: "CARRY_OUT_STEP_DONE",
+	}
+	CarryOutStep_value = map[string]int32{
+		"CARRY_OUT_STEP_UNSPECIFIED": 0,
+		"CARRY_OUT_STEP_RECORD":      1,
+		"CARRY_OUT_STEP_GROUP":       2,
+		"CARRY_OUT_STEP_JOURNAL":     3,
+		"CARRY_OUT_STEP_FLOOR":       4,
+		"CARRY_OUT_STEP_REMOVE":      5,
+		"CARRY_OUT_STEP_DONE":        6,
+	}
+)
+
+func (x CarryOutStep) Enum() *CarryOutStep {
+	p := new(CarryOutStep)
+	*p = x
+	return p
+}
+
+func (x CarryOutStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CarryOutStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_qjm_v1_control_proto_enumTypes[1].Descriptor()
+}
+
+func (CarryOutStep) Type() protoreflect.EnumType {
+	return &file_qjm_v1_control_proto_enumTypes[1]
+}
+
+func (x CarryOutStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CarryOutStep.Descriptor instead.
+func (CarryOutStep) EnumDescriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{1}
+}
+
 // RaftStreamRequest is a piece of the stream from the node that dialled.
 type RaftStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3266,11 +3335,597 @@ func (x *WatchLeaseResponse) GetLease() *Lease {
 	return nil
 }
 
+// SurveyGroupRequest asks how the catalog's group stands at this very node, leader or not.
+type SurveyGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyGroupRequest) Reset() {
+	*x = SurveyGroupRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyGroupRequest) ProtoMessage() {}
+
+func (x *SurveyGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyGroupRequest.ProtoReflect.Descriptor instead.
+func (*SurveyGroupRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{53}
+}
+
+// SurveyGroupResponse is what the node's own raft store says, and what is recorded of a recovery after a
+// lost majority.
+type SurveyGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster: 16 bytes.
+	ClusterId []byte `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The node.
+	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Its storage: 16 bytes.
+	Incarnation []byte `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Why it takes no part in the group; empty: it does.
+	Down string `protobuf:"bytes,4,opt,name=down,proto3" json:"down,omitempty"`
+	// The group's servers, as the newest entry of this node's log has them.
+	Servers []*GroupServer `protobuf:"bytes,5,rep,name=servers,proto3" json:"servers,omitempty"`
+	// The last entry of its log, or of its raft snapshot.
+	LastIndex uint64 `protobuf:"varint,6,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	// That entry's term.
+	LastTerm uint64 `protobuf:"varint,7,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	// The last entry that is known to be committed.
+	CommitIndex uint64 `protobuf:"varint,8,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
+	// Who leads, as far as the node knows; empty: nobody.
+	Leader string `protobuf:"bytes,9,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Names the recovery that is recorded here; 0: none ever was.
+	Generation uint64 `protobuf:"varint,10,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Digest of its plan.
+	PlanDigest string `protobuf:"bytes,11,opt,name=plan_digest,json=planDigest,proto3" json:"plan_digest,omitempty"`
+	// The plan.
+	Plan []byte `protobuf:"bytes,12,opt,name=plan,proto3" json:"plan,omitempty"`
+	// How far it has come here: recorded, forced or done.
+	Progress string `protobuf:"bytes,13,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Storages that recoveries have given up for lost.
+	GivenUp       []*Member `protobuf:"bytes,14,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyGroupResponse) Reset() {
+	*x = SurveyGroupResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyGroupResponse) ProtoMessage() {}
+
+func (x *SurveyGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyGroupResponse.ProtoReflect.Descriptor instead.
+func (*SurveyGroupResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *SurveyGroupResponse) GetClusterId() []byte {
+	if x != nil {
+		return x.ClusterId
+	}
+	return nil
+}
+
+func (x *SurveyGroupResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *SurveyGroupResponse) GetDown() string {
+	if x != nil {
+		return x.Down
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetServers() []*GroupServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *SurveyGroupResponse) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *SurveyGroupResponse) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
+	}
+	return 0
+}
+
+func (x *SurveyGroupResponse) GetCommitIndex() uint64 {
+	if x != nil {
+		return x.CommitIndex
+	}
+	return 0
+}
+
+func (x *SurveyGroupResponse) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *SurveyGroupResponse) GetPlanDigest() string {
+	if x != nil {
+		return x.PlanDigest
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetPlan() []byte {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *SurveyGroupResponse) GetProgress() string {
+	if x != nil {
+		return x.Progress
+	}
+	return ""
+}
+
+func (x *SurveyGroupResponse) GetGivenUp() []*Member {
+	if x != nil {
+		return x.GivenUp
+	}
+	return nil
+}
+
+// GroupServer is one server of the catalog's group.
+type GroupServer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Its storage: 16 bytes.
+	Incarnation []byte `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// It votes.
+	Voter         bool `protobuf:"varint,3,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupServer) Reset() {
+	*x = GroupServer{}
+	mi := &file_qjm_v1_control_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupServer) ProtoMessage() {}
+
+func (x *GroupServer) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupServer.ProtoReflect.Descriptor instead.
+func (*GroupServer) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *GroupServer) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *GroupServer) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *GroupServer) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+// InspectCopyRequest asks what a node holds of a segment, and no promise.
+type InspectCopyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// First txid of the segment.
+	Segment uint64 `protobuf:"varint,2,opt,name=segment,proto3" json:"segment,omitempty"`
+	// Txids whose digests are asked for.
+	Digests       []uint64 `protobuf:"varint,3,rep,packed,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectCopyRequest) Reset() {
+	*x = InspectCopyRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectCopyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectCopyRequest) ProtoMessage() {}
+
+func (x *InspectCopyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectCopyRequest.ProtoReflect.Descriptor instead.
+func (*InspectCopyRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *InspectCopyRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *InspectCopyRequest) GetSegment() uint64 {
+	if x != nil {
+		return x.Segment
+	}
+	return 0
+}
+
+func (x *InspectCopyRequest) GetDigests() []uint64 {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+// InspectCopyResponse is what the node holds.
+type InspectCopyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What Prepare would have answered.
+	Answer        *Answer `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectCopyResponse) Reset() {
+	*x = InspectCopyResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectCopyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectCopyResponse) ProtoMessage() {}
+
+func (x *InspectCopyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectCopyResponse.ProtoReflect.Descriptor instead.
+func (*InspectCopyResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *InspectCopyResponse) GetAnswer() *Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+// CarryOutRequest is one step of a plan. Each may be repeated.
+type CarryOutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the plan.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The step.
+	Step CarryOutStep `protobuf:"varint,2,opt,name=step,proto3,enum=qjm.v1.CarryOutStep" json:"step,omitempty"`
+	// The plan, with the first step.
+	Plan []byte `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
+	// The journal that the step is about: 16 bytes.
+	JournalId     []byte `protobuf:"bytes,4,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarryOutRequest) Reset() {
+	*x = CarryOutRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarryOutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarryOutRequest) ProtoMessage() {}
+
+func (x *CarryOutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarryOutRequest.ProtoReflect.Descriptor instead.
+func (*CarryOutRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *CarryOutRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *CarryOutRequest) GetStep() CarryOutStep {
+	if x != nil {
+		return x.Step
+	}
+	return CarryOutStep_CARRY_OUT_STEP_UNSPECIFIED
+}
+
+func (x *CarryOutRequest) GetPlan() []byte {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *CarryOutRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+// CarryOutResponse: the step is done.
+type CarryOutResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What could not be done, and does not stand in the way; may be empty.
+	Note          string `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarryOutResponse) Reset() {
+	*x = CarryOutResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarryOutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarryOutResponse) ProtoMessage() {}
+
+func (x *CarryOutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarryOutResponse.ProtoReflect.Descriptor instead.
+func (*CarryOutResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *CarryOutResponse) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// LearnAddressesRequest tells a node where the nodes of its cluster are, itself included.
+type LearnAddressesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster: 16 bytes.
+	ClusterId []byte `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The nodes, by storage, and their addresses.
+	Nodes         []*Member `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LearnAddressesRequest) Reset() {
+	*x = LearnAddressesRequest{}
+	mi := &file_qjm_v1_control_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LearnAddressesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LearnAddressesRequest) ProtoMessage() {}
+
+func (x *LearnAddressesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LearnAddressesRequest.ProtoReflect.Descriptor instead.
+func (*LearnAddressesRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *LearnAddressesRequest) GetClusterId() []byte {
+	if x != nil {
+		return x.ClusterId
+	}
+	return nil
+}
+
+func (x *LearnAddressesRequest) GetNodes() []*Member {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// LearnAddressesResponse: the node has written it down.
+type LearnAddressesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LearnAddressesResponse) Reset() {
+	*x = LearnAddressesResponse{}
+	mi := &file_qjm_v1_control_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LearnAddressesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LearnAddressesResponse) ProtoMessage() {}
+
+func (x *LearnAddressesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_control_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LearnAddressesResponse.ProtoReflect.Descriptor instead.
+func (*LearnAddressesResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_control_proto_rawDescGZIP(), []int{61}
+}
+
 var File_qjm_v1_control_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/snapshot.proto\"'\n" +
+	"\x14qjm/v1/control.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/recovery.proto\x1a\x15qjm/v1/snapshot.proto\"'\n" +
 	"\x11RaftStreamRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"(\n" +
 	"\x12RaftStreamResponse\x12\x12\n" +
@@ -3481,12 +4136,66 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\vwait_millis\x18\x04 \x01(\rR\n" +
 	"waitMillis\"9\n" +
 	"\x12WatchLeaseResponse\x12#\n" +
-	"\x05lease\x18\x01 \x01(\v2\r.qjm.v1.LeaseR\x05lease*\x7f\n" +
+	"\x05lease\x18\x01 \x01(\v2\r.qjm.v1.LeaseR\x05lease\"\x14\n" +
+	"\x12SurveyGroupRequest\"\xc5\x03\n" +
+	"\x13SurveyGroupResponse\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\fR\vincarnation\x12\x12\n" +
+	"\x04down\x18\x04 \x01(\tR\x04down\x12-\n" +
+	"\aservers\x18\x05 \x03(\v2\x13.qjm.v1.GroupServerR\aservers\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x06 \x01(\x04R\tlastIndex\x12\x1b\n" +
+	"\tlast_term\x18\a \x01(\x04R\blastTerm\x12!\n" +
+	"\fcommit_index\x18\b \x01(\x04R\vcommitIndex\x12\x16\n" +
+	"\x06leader\x18\t \x01(\tR\x06leader\x12\x1e\n" +
+	"\n" +
+	"generation\x18\n" +
+	" \x01(\x04R\n" +
+	"generation\x12\x1f\n" +
+	"\vplan_digest\x18\v \x01(\tR\n" +
+	"planDigest\x12\x12\n" +
+	"\x04plan\x18\f \x01(\fR\x04plan\x12\x1a\n" +
+	"\bprogress\x18\r \x01(\tR\bprogress\x12)\n" +
+	"\bgiven_up\x18\x0e \x03(\v2\x0e.qjm.v1.MemberR\agivenUp\"^\n" +
+	"\vGroupServer\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x14\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\"g\n" +
+	"\x12InspectCopyRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x18\n" +
+	"\asegment\x18\x02 \x01(\x04R\asegment\x12\x18\n" +
+	"\adigests\x18\x03 \x03(\x04R\adigests\"=\n" +
+	"\x13InspectCopyResponse\x12&\n" +
+	"\x06answer\x18\x01 \x01(\v2\x0e.qjm.v1.AnswerR\x06answer\"\x86\x01\n" +
+	"\x0fCarryOutRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12(\n" +
+	"\x04step\x18\x02 \x01(\x0e2\x14.qjm.v1.CarryOutStepR\x04step\x12\x12\n" +
+	"\x04plan\x18\x03 \x01(\fR\x04plan\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x04 \x01(\fR\tjournalId\"&\n" +
+	"\x10CarryOutResponse\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\tR\x04note\"\\\n" +
+	"\x15LearnAddressesRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12$\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x0e.qjm.v1.MemberR\x05nodes\"\x18\n" +
+	"\x16LearnAddressesResponse*\x7f\n" +
 	"\fReadStrength\x12\x1d\n" +
 	"\x19READ_STRENGTH_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREAD_STRENGTH_LINEARIZABLE\x10\x01\x12\x17\n" +
 	"\x13READ_STRENGTH_LEASE\x10\x02\x12\x17\n" +
-	"\x13READ_STRENGTH_STALE\x10\x032\xf2\f\n" +
+	"\x13READ_STRENGTH_STALE\x10\x03*\xcd\x01\n" +
+	"\fCarryOutStep\x12\x1e\n" +
+	"\x1aCARRY_OUT_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15CARRY_OUT_STEP_RECORD\x10\x01\x12\x18\n" +
+	"\x14CARRY_OUT_STEP_GROUP\x10\x02\x12\x1a\n" +
+	"\x16CARRY_OUT_STEP_JOURNAL\x10\x03\x12\x18\n" +
+	"\x14CARRY_OUT_STEP_FLOOR\x10\x04\x12\x19\n" +
+	"\x15CARRY_OUT_STEP_REMOVE\x10\x05\x12\x17\n" +
+	"\x13CARRY_OUT_STEP_DONE\x10\x062\x92\x0f\n" +
 	"\fControlPlane\x12G\n" +
 	"\n" +
 	"RaftStream\x12\x19.qjm.v1.RaftStreamRequest\x1a\x1a.qjm.v1.RaftStreamResponse(\x010\x01\x12O\n" +
@@ -3514,7 +4223,11 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\rTransferLease\x12\x1c.qjm.v1.TransferLeaseRequest\x1a\x1d.qjm.v1.TransferLeaseResponse\x12=\n" +
 	"\bGetLease\x12\x17.qjm.v1.GetLeaseRequest\x1a\x18.qjm.v1.GetLeaseResponse\x12C\n" +
 	"\n" +
-	"WatchLease\x12\x19.qjm.v1.WatchLeaseRequest\x1a\x1a.qjm.v1.WatchLeaseResponseB1Z/github.com/quorumjournal/qjm/proto/qjm/v1;qjmv1b\x06proto3"
+	"WatchLease\x12\x19.qjm.v1.WatchLeaseRequest\x1a\x1a.qjm.v1.WatchLeaseResponse\x12F\n" +
+	"\vSurveyGroup\x12\x1a.qjm.v1.SurveyGroupRequest\x1a\x1b.qjm.v1.SurveyGroupResponse\x12F\n" +
+	"\vInspectCopy\x12\x1a.qjm.v1.InspectCopyRequest\x1a\x1b.qjm.v1.InspectCopyResponse\x12=\n" +
+	"\bCarryOut\x12\x17.qjm.v1.CarryOutRequest\x1a\x18.qjm.v1.CarryOutResponse\x12O\n" +
+	"\x0eLearnAddresses\x12\x1d.qjm.v1.LearnAddressesRequest\x1a\x1e.qjm.v1.LearnAddressesResponseB1Z/github.com/quorumjournal/qjm/proto/qjm/v1;qjmv1b\x06proto3"
 
 var (
 	file_qjm_v1_control_proto_rawDescOnce sync.Once
@@ -3528,150 +4241,174 @@ func file_qjm_v1_control_proto_rawDescGZIP() []byte {
 	return file_qjm_v1_control_proto_rawDescData
 }
 
-var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_qjm_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_qjm_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_qjm_v1_control_proto_goTypes = []any{
 	(ReadStrength)(0),                // 0: qjm.v1.ReadStrength
-	(*RaftStreamRequest)(nil),        // 1: qjm.v1.RaftStreamRequest
-	(*RaftStreamResponse)(nil),       // 2: qjm.v1.RaftStreamResponse
-	(*ForwardCommandRequest)(nil),    // 3: qjm.v1.ForwardCommandRequest
-	(*ForwardCommandResponse)(nil),   // 4: qjm.v1.ForwardCommandResponse
-	(*KeptLease)(nil),                // 5: qjm.v1.KeptLease
-	(*GetReadIndexRequest)(nil),      // 6: qjm.v1.GetReadIndexRequest
-	(*GetReadIndexResponse)(nil),     // 7: qjm.v1.GetReadIndexResponse
-	(*GetCatalogRequest)(nil),        // 8: qjm.v1.GetCatalogRequest
-	(*GetCatalogResponse)(nil),       // 9: qjm.v1.GetCatalogResponse
-	(*CatalogNode)(nil),              // 10: qjm.v1.CatalogNode
-	(*CatalogJournal)(nil),           // 11: qjm.v1.CatalogJournal
-	(*MembershipChange)(nil),         // 12: qjm.v1.MembershipChange
-	(*MembershipEvent)(nil),          // 13: qjm.v1.MembershipEvent
-	(*ChangeMembersRequest)(nil),     // 14: qjm.v1.ChangeMembersRequest
-	(*MemberRef)(nil),                // 15: qjm.v1.MemberRef
-	(*ChangeMembersResponse)(nil),    // 16: qjm.v1.ChangeMembersResponse
-	(*AbortChangeRequest)(nil),       // 17: qjm.v1.AbortChangeRequest
-	(*AbortChangeResponse)(nil),      // 18: qjm.v1.AbortChangeResponse
-	(*ReadmitNodeRequest)(nil),       // 19: qjm.v1.ReadmitNodeRequest
-	(*ReadmitNodeResponse)(nil),      // 20: qjm.v1.ReadmitNodeResponse
-	(*JournalPolicy)(nil),            // 21: qjm.v1.JournalPolicy
-	(*FindJournalRequest)(nil),       // 22: qjm.v1.FindJournalRequest
-	(*FindJournalResponse)(nil),      // 23: qjm.v1.FindJournalResponse
-	(*PlaceJournalRequest)(nil),      // 24: qjm.v1.PlaceJournalRequest
-	(*PlaceJournalResponse)(nil),     // 25: qjm.v1.PlaceJournalResponse
-	(*DropJournalRequest)(nil),       // 26: qjm.v1.DropJournalRequest
-	(*DropJournalResponse)(nil),      // 27: qjm.v1.DropJournalResponse
-	(*ConfigureJournalRequest)(nil),  // 28: qjm.v1.ConfigureJournalRequest
-	(*ConfigureJournalResponse)(nil), // 29: qjm.v1.ConfigureJournalResponse
-	(*ListSnapshotRequest)(nil),      // 30: qjm.v1.ListSnapshotRequest
-	(*ListSnapshotResponse)(nil),     // 31: qjm.v1.ListSnapshotResponse
-	(*JoinClusterRequest)(nil),       // 32: qjm.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),      // 33: qjm.v1.JoinClusterResponse
-	(*RemoveNodeRequest)(nil),        // 34: qjm.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),       // 35: qjm.v1.RemoveNodeResponse
-	(*TransferLeaderRequest)(nil),    // 36: qjm.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),   // 37: qjm.v1.TransferLeaderResponse
-	(*TakeRaftSnapshotRequest)(nil),  // 38: qjm.v1.TakeRaftSnapshotRequest
-	(*TakeRaftSnapshotResponse)(nil), // 39: qjm.v1.TakeRaftSnapshotResponse
-	(*Lease)(nil),                    // 40: qjm.v1.Lease
-	(*LeaseRef)(nil),                 // 41: qjm.v1.LeaseRef
-	(*AcquireLeaseRequest)(nil),      // 42: qjm.v1.AcquireLeaseRequest
-	(*AcquireLeaseResponse)(nil),     // 43: qjm.v1.AcquireLeaseResponse
-	(*KeepLeasesRequest)(nil),        // 44: qjm.v1.KeepLeasesRequest
-	(*KeepLeasesResponse)(nil),       // 45: qjm.v1.KeepLeasesResponse
-	(*ResignLeaseRequest)(nil),       // 46: qjm.v1.ResignLeaseRequest
-	(*ResignLeaseResponse)(nil),      // 47: qjm.v1.ResignLeaseResponse
-	(*TransferLeaseRequest)(nil),     // 48: qjm.v1.TransferLeaseRequest
-	(*TransferLeaseResponse)(nil),    // 49: qjm.v1.TransferLeaseResponse
-	(*GetLeaseRequest)(nil),          // 50: qjm.v1.GetLeaseRequest
-	(*GetLeaseResponse)(nil),         // 51: qjm.v1.GetLeaseResponse
-	(*WatchLeaseRequest)(nil),        // 52: qjm.v1.WatchLeaseRequest
-	(*WatchLeaseResponse)(nil),       // 53: qjm.v1.WatchLeaseResponse
-	nil,                              // 54: qjm.v1.CatalogNode.LabelsEntry
-	(*Config)(nil),                   // 55: qjm.v1.Config
-	(*Member)(nil),                   // 56: qjm.v1.Member
-	(*Snapshot)(nil),                 // 57: qjm.v1.Snapshot
-	(*Claim)(nil),                    // 58: qjm.v1.Claim
+	(CarryOutStep)(0),                // 1: qjm.v1.CarryOutStep
+	(*RaftStreamRequest)(nil),        // 2: qjm.v1.RaftStreamRequest
+	(*RaftStreamResponse)(nil),       // 3: qjm.v1.RaftStreamResponse
+	(*ForwardCommandRequest)(nil),    // 4: qjm.v1.ForwardCommandRequest
+	(*ForwardCommandResponse)(nil),   // 5: qjm.v1.ForwardCommandResponse
+	(*KeptLease)(nil),                // 6: qjm.v1.KeptLease
+	(*GetReadIndexRequest)(nil),      // 7: qjm.v1.GetReadIndexRequest
+	(*GetReadIndexResponse)(nil),     // 8: qjm.v1.GetReadIndexResponse
+	(*GetCatalogRequest)(nil),        // 9: qjm.v1.GetCatalogRequest
+	(*GetCatalogResponse)(nil),       // 10: qjm.v1.GetCatalogResponse
+	(*CatalogNode)(nil),              // 11: qjm.v1.CatalogNode
+	(*CatalogJournal)(nil),           // 12: qjm.v1.CatalogJournal
+	(*MembershipChange)(nil),         // 13: qjm.v1.MembershipChange
+	(*MembershipEvent)(nil),          // 14: qjm.v1.MembershipEvent
+	(*ChangeMembersRequest)(nil),     // 15: qjm.v1.ChangeMembersRequest
+	(*MemberRef)(nil),                // 16: qjm.v1.MemberRef
+	(*ChangeMembersResponse)(nil),    // 17: qjm.v1.ChangeMembersResponse
+	(*AbortChangeRequest)(nil),       // 18: qjm.v1.AbortChangeRequest
+	(*AbortChangeResponse)(nil),      // 19: qjm.v1.AbortChangeResponse
+	(*ReadmitNodeRequest)(nil),       // 20: qjm.v1.ReadmitNodeRequest
+	(*ReadmitNodeResponse)(nil),      // 21: qjm.v1.ReadmitNodeResponse
+	(*JournalPolicy)(nil),            // 22: qjm.v1.JournalPolicy
+	(*FindJournalRequest)(nil),       // 23: qjm.v1.FindJournalRequest
+	(*FindJournalResponse)(nil),      // 24: qjm.v1.FindJournalResponse
+	(*PlaceJournalRequest)(nil),      // 25: qjm.v1.PlaceJournalRequest
+	(*PlaceJournalResponse)(nil),     // 26: qjm.v1.PlaceJournalResponse
+	(*DropJournalRequest)(nil),       // 27: qjm.v1.DropJournalRequest
+	(*DropJournalResponse)(nil),      // 28: qjm.v1.DropJournalResponse
+	(*ConfigureJournalRequest)(nil),  // 29: qjm.v1.ConfigureJournalRequest
+	(*ConfigureJournalResponse)(nil), // 30: qjm.v1.ConfigureJournalResponse
+	(*ListSnapshotRequest)(nil),      // 31: qjm.v1.ListSnapshotRequest
+	(*ListSnapshotResponse)(nil),     // 32: qjm.v1.ListSnapshotResponse
+	(*JoinClusterRequest)(nil),       // 33: qjm.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),      // 34: qjm.v1.JoinClusterResponse
+	(*RemoveNodeRequest)(nil),        // 35: qjm.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 36: qjm.v1.RemoveNodeResponse
+	(*TransferLeaderRequest)(nil),    // 37: qjm.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),   // 38: qjm.v1.TransferLeaderResponse
+	(*TakeRaftSnapshotRequest)(nil),  // 39: qjm.v1.TakeRaftSnapshotRequest
+	(*TakeRaftSnapshotResponse)(nil), // 40: qjm.v1.TakeRaftSnapshotResponse
+	(*Lease)(nil),                    // 41: qjm.v1.Lease
+	(*LeaseRef)(nil),                 // 42: qjm.v1.LeaseRef
+	(*AcquireLeaseRequest)(nil),      // 43: qjm.v1.AcquireLeaseRequest
+	(*AcquireLeaseResponse)(nil),     // 44: qjm.v1.AcquireLeaseResponse
+	(*KeepLeasesRequest)(nil),        // 45: qjm.v1.KeepLeasesRequest
+	(*KeepLeasesResponse)(nil),       // 46: qjm.v1.KeepLeasesResponse
+	(*ResignLeaseRequest)(nil),       // 47: qjm.v1.ResignLeaseRequest
+	(*ResignLeaseResponse)(nil),      // 48: qjm.v1.ResignLeaseResponse
+	(*TransferLeaseRequest)(nil),     // 49: qjm.v1.TransferLeaseRequest
+	(*TransferLeaseResponse)(nil),    // 50: qjm.v1.TransferLeaseResponse
+	(*GetLeaseRequest)(nil),          // 51: qjm.v1.GetLeaseRequest
+	(*GetLeaseResponse)(nil),         // 52: qjm.v1.GetLeaseResponse
+	(*WatchLeaseRequest)(nil),        // 53: qjm.v1.WatchLeaseRequest
+	(*WatchLeaseResponse)(nil),       // 54: qjm.v1.WatchLeaseResponse
+	(*SurveyGroupRequest)(nil),       // 55: qjm.v1.SurveyGroupRequest
+	(*SurveyGroupResponse)(nil),      // 56: qjm.v1.SurveyGroupResponse
+	(*GroupServer)(nil),              // 57: qjm.v1.GroupServer
+	(*InspectCopyRequest)(nil),       // 58: qjm.v1.InspectCopyRequest
+	(*InspectCopyResponse)(nil),      // 59: qjm.v1.InspectCopyResponse
+	(*CarryOutRequest)(nil),          // 60: qjm.v1.CarryOutRequest
+	(*CarryOutResponse)(nil),         // 61: qjm.v1.CarryOutResponse
+	(*LearnAddressesRequest)(nil),    // 62: qjm.v1.LearnAddressesRequest
+	(*LearnAddressesResponse)(nil),   // 63: qjm.v1.LearnAddressesResponse
+	nil,                              // 64: qjm.v1.CatalogNode.LabelsEntry
+	(*Config)(nil),                   // 65: qjm.v1.Config
+	(*Member)(nil),                   // 66: qjm.v1.Member
+	(*Snapshot)(nil),                 // 67: qjm.v1.Snapshot
+	(*Claim)(nil),                    // 68: qjm.v1.Claim
+	(*Answer)(nil),                   // 69: qjm.v1.Answer
 }
 var file_qjm_v1_control_proto_depIdxs = []int32{
-	5,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
+	6,  // 0: qjm.v1.ForwardCommandResponse.kept:type_name -> qjm.v1.KeptLease
 	0,  // 1: qjm.v1.GetCatalogRequest.strength:type_name -> qjm.v1.ReadStrength
 	0,  // 2: qjm.v1.GetCatalogResponse.strength:type_name -> qjm.v1.ReadStrength
-	10, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
-	11, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
-	54, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
-	55, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
-	21, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
-	12, // 8: qjm.v1.CatalogJournal.change:type_name -> qjm.v1.MembershipChange
-	13, // 9: qjm.v1.CatalogJournal.history:type_name -> qjm.v1.MembershipEvent
-	56, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
-	56, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
-	15, // 12: qjm.v1.ChangeMembersRequest.to:type_name -> qjm.v1.MemberRef
-	12, // 13: qjm.v1.ChangeMembersResponse.change:type_name -> qjm.v1.MembershipChange
-	56, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
-	56, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
-	55, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
-	21, // 17: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	55, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
-	21, // 19: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
-	57, // 20: qjm.v1.ListSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
-	58, // 21: qjm.v1.ListSnapshotRequest.claim:type_name -> qjm.v1.Claim
-	10, // 22: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
-	56, // 23: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
-	10, // 24: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
-	41, // 25: qjm.v1.KeepLeasesRequest.leases:type_name -> qjm.v1.LeaseRef
-	5,  // 26: qjm.v1.KeepLeasesResponse.kept:type_name -> qjm.v1.KeptLease
-	41, // 27: qjm.v1.ResignLeaseRequest.lease:type_name -> qjm.v1.LeaseRef
-	41, // 28: qjm.v1.TransferLeaseRequest.lease:type_name -> qjm.v1.LeaseRef
-	40, // 29: qjm.v1.GetLeaseResponse.lease:type_name -> qjm.v1.Lease
-	40, // 30: qjm.v1.WatchLeaseResponse.lease:type_name -> qjm.v1.Lease
-	1,  // 31: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
-	3,  // 32: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
-	6,  // 33: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
-	8,  // 34: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
-	22, // 35: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
-	24, // 36: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
-	26, // 37: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
-	28, // 38: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
-	30, // 39: qjm.v1.ControlPlane.ListSnapshot:input_type -> qjm.v1.ListSnapshotRequest
-	14, // 40: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
-	17, // 41: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
-	19, // 42: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
-	32, // 43: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
-	34, // 44: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
-	36, // 45: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
-	38, // 46: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
-	42, // 47: qjm.v1.ControlPlane.AcquireLease:input_type -> qjm.v1.AcquireLeaseRequest
-	44, // 48: qjm.v1.ControlPlane.KeepLeases:input_type -> qjm.v1.KeepLeasesRequest
-	46, // 49: qjm.v1.ControlPlane.ResignLease:input_type -> qjm.v1.ResignLeaseRequest
-	48, // 50: qjm.v1.ControlPlane.TransferLease:input_type -> qjm.v1.TransferLeaseRequest
-	50, // 51: qjm.v1.ControlPlane.GetLease:input_type -> qjm.v1.GetLeaseRequest
-	52, // 52: qjm.v1.ControlPlane.WatchLease:input_type -> qjm.v1.WatchLeaseRequest
-	2,  // 53: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
-	4,  // 54: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
-	7,  // 55: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
-	9,  // 56: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
-	23, // 57: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
-	25, // 58: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
-	27, // 59: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
-	29, // 60: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
-	31, // 61: qjm.v1.ControlPlane.ListSnapshot:output_type -> qjm.v1.ListSnapshotResponse
-	16, // 62: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
-	18, // 63: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
-	20, // 64: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
-	33, // 65: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
-	35, // 66: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
-	37, // 67: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
-	39, // 68: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
-	43, // 69: qjm.v1.ControlPlane.AcquireLease:output_type -> qjm.v1.AcquireLeaseResponse
-	45, // 70: qjm.v1.ControlPlane.KeepLeases:output_type -> qjm.v1.KeepLeasesResponse
-	47, // 71: qjm.v1.ControlPlane.ResignLease:output_type -> qjm.v1.ResignLeaseResponse
-	49, // 72: qjm.v1.ControlPlane.TransferLease:output_type -> qjm.v1.TransferLeaseResponse
-	51, // 73: qjm.v1.ControlPlane.GetLease:output_type -> qjm.v1.GetLeaseResponse
-	53, // 74: qjm.v1.ControlPlane.WatchLease:output_type -> qjm.v1.WatchLeaseResponse
-	53, // [53:75] is the sub-list for method output_type
-	31, // [31:53] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	11, // 3: qjm.v1.GetCatalogResponse.nodes:type_name -> qjm.v1.CatalogNode
+	12, // 4: qjm.v1.GetCatalogResponse.journals:type_name -> qjm.v1.CatalogJournal
+	64, // 5: qjm.v1.CatalogNode.labels:type_name -> qjm.v1.CatalogNode.LabelsEntry
+	65, // 6: qjm.v1.CatalogJournal.config:type_name -> qjm.v1.Config
+	22, // 7: qjm.v1.CatalogJournal.policy:type_name -> qjm.v1.JournalPolicy
+	13, // 8: qjm.v1.CatalogJournal.change:type_name -> qjm.v1.MembershipChange
+	14, // 9: qjm.v1.CatalogJournal.history:type_name -> qjm.v1.MembershipEvent
+	66, // 10: qjm.v1.MembershipChange.old:type_name -> qjm.v1.Member
+	66, // 11: qjm.v1.MembershipChange.new:type_name -> qjm.v1.Member
+	16, // 12: qjm.v1.ChangeMembersRequest.to:type_name -> qjm.v1.MemberRef
+	13, // 13: qjm.v1.ChangeMembersResponse.change:type_name -> qjm.v1.MembershipChange
+	66, // 14: qjm.v1.ReadmitNodeResponse.old:type_name -> qjm.v1.Member
+	66, // 15: qjm.v1.ReadmitNodeResponse.new:type_name -> qjm.v1.Member
+	65, // 16: qjm.v1.FindJournalResponse.config:type_name -> qjm.v1.Config
+	22, // 17: qjm.v1.PlaceJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
+	65, // 18: qjm.v1.PlaceJournalResponse.config:type_name -> qjm.v1.Config
+	22, // 19: qjm.v1.ConfigureJournalRequest.policy:type_name -> qjm.v1.JournalPolicy
+	67, // 20: qjm.v1.ListSnapshotRequest.snapshot:type_name -> qjm.v1.Snapshot
+	68, // 21: qjm.v1.ListSnapshotRequest.claim:type_name -> qjm.v1.Claim
+	11, // 22: qjm.v1.JoinClusterRequest.node:type_name -> qjm.v1.CatalogNode
+	66, // 23: qjm.v1.JoinClusterResponse.founders:type_name -> qjm.v1.Member
+	11, // 24: qjm.v1.JoinClusterResponse.nodes:type_name -> qjm.v1.CatalogNode
+	42, // 25: qjm.v1.KeepLeasesRequest.leases:type_name -> qjm.v1.LeaseRef
+	6,  // 26: qjm.v1.KeepLeasesResponse.kept:type_name -> qjm.v1.KeptLease
+	42, // 27: qjm.v1.ResignLeaseRequest.lease:type_name -> qjm.v1.LeaseRef
+	42, // 28: qjm.v1.TransferLeaseRequest.lease:type_name -> qjm.v1.LeaseRef
+	41, // 29: qjm.v1.GetLeaseResponse.lease:type_name -> qjm.v1.Lease
+	41, // 30: qjm.v1.WatchLeaseResponse.lease:type_name -> qjm.v1.Lease
+	57, // 31: qjm.v1.SurveyGroupResponse.servers:type_name -> qjm.v1.GroupServer
+	66, // 32: qjm.v1.SurveyGroupResponse.given_up:type_name -> qjm.v1.Member
+	69, // 33: qjm.v1.InspectCopyResponse.answer:type_name -> qjm.v1.Answer
+	1,  // 34: qjm.v1.CarryOutRequest.step:type_name -> qjm.v1.CarryOutStep
+	66, // 35: qjm.v1.LearnAddressesRequest.nodes:type_name -> qjm.v1.Member
+	2,  // 36: qjm.v1.ControlPlane.RaftStream:input_type -> qjm.v1.RaftStreamRequest
+	4,  // 37: qjm.v1.ControlPlane.ForwardCommand:input_type -> qjm.v1.ForwardCommandRequest
+	7,  // 38: qjm.v1.ControlPlane.GetReadIndex:input_type -> qjm.v1.GetReadIndexRequest
+	9,  // 39: qjm.v1.ControlPlane.GetCatalog:input_type -> qjm.v1.GetCatalogRequest
+	23, // 40: qjm.v1.ControlPlane.FindJournal:input_type -> qjm.v1.FindJournalRequest
+	25, // 41: qjm.v1.ControlPlane.PlaceJournal:input_type -> qjm.v1.PlaceJournalRequest
+	27, // 42: qjm.v1.ControlPlane.DropJournal:input_type -> qjm.v1.DropJournalRequest
+	29, // 43: qjm.v1.ControlPlane.ConfigureJournal:input_type -> qjm.v1.ConfigureJournalRequest
+	31, // 44: qjm.v1.ControlPlane.ListSnapshot:input_type -> qjm.v1.ListSnapshotRequest
+	15, // 45: qjm.v1.ControlPlane.ChangeMembers:input_type -> qjm.v1.ChangeMembersRequest
+	18, // 46: qjm.v1.ControlPlane.AbortChange:input_type -> qjm.v1.AbortChangeRequest
+	20, // 47: qjm.v1.ControlPlane.ReadmitNode:input_type -> qjm.v1.ReadmitNodeRequest
+	33, // 48: qjm.v1.ControlPlane.JoinCluster:input_type -> qjm.v1.JoinClusterRequest
+	35, // 49: qjm.v1.ControlPlane.RemoveNode:input_type -> qjm.v1.RemoveNodeRequest
+	37, // 50: qjm.v1.ControlPlane.TransferLeader:input_type -> qjm.v1.TransferLeaderRequest
+	39, // 51: qjm.v1.ControlPlane.TakeRaftSnapshot:input_type -> qjm.v1.TakeRaftSnapshotRequest
+	43, // 52: qjm.v1.ControlPlane.AcquireLease:input_type -> qjm.v1.AcquireLeaseRequest
+	45, // 53: qjm.v1.ControlPlane.KeepLeases:input_type -> qjm.v1.KeepLeasesRequest
+	47, // 54: qjm.v1.ControlPlane.ResignLease:input_type -> qjm.v1.ResignLeaseRequest
+	49, // 55: qjm.v1.ControlPlane.TransferLease:input_type -> qjm.v1.TransferLeaseRequest
+	51, // 56: qjm.v1.ControlPlane.GetLease:input_type -> qjm.v1.GetLeaseRequest
+	53, // 57: qjm.v1.ControlPlane.WatchLease:input_type -> qjm.v1.WatchLeaseRequest
+	55, // 58: qjm.v1.ControlPlane.SurveyGroup:input_type -> qjm.v1.SurveyGroupRequest
+	58, // 59: qjm.v1.ControlPlane.InspectCopy:input_type -> qjm.v1.InspectCopyRequest
+	60, // 60: qjm.v1.ControlPlane.CarryOut:input_type -> qjm.v1.CarryOutRequest
+	62, // 61: qjm.v1.ControlPlane.LearnAddresses:input_type -> qjm.v1.LearnAddressesRequest
+	3,  // 62: qjm.v1.ControlPlane.RaftStream:output_type -> qjm.v1.RaftStreamResponse
+	5,  // 63: qjm.v1.ControlPlane.ForwardCommand:output_type -> qjm.v1.ForwardCommandResponse
+	8,  // 64: qjm.v1.ControlPlane.GetReadIndex:output_type -> qjm.v1.GetReadIndexResponse
+	10, // 65: qjm.v1.ControlPlane.GetCatalog:output_type -> qjm.v1.GetCatalogResponse
+	24, // 66: qjm.v1.ControlPlane.FindJournal:output_type -> qjm.v1.FindJournalResponse
+	26, // 67: qjm.v1.ControlPlane.PlaceJournal:output_type -> qjm.v1.PlaceJournalResponse
+	28, // 68: qjm.v1.ControlPlane.DropJournal:output_type -> qjm.v1.DropJournalResponse
+	30, // 69: qjm.v1.ControlPlane.ConfigureJournal:output_type -> qjm.v1.ConfigureJournalResponse
+	32, // 70: qjm.v1.ControlPlane.ListSnapshot:output_type -> qjm.v1.ListSnapshotResponse
+	17, // 71: qjm.v1.ControlPlane.ChangeMembers:output_type -> qjm.v1.ChangeMembersResponse
+	19, // 72: qjm.v1.ControlPlane.AbortChange:output_type -> qjm.v1.AbortChangeResponse
+	21, // 73: qjm.v1.ControlPlane.ReadmitNode:output_type -> qjm.v1.ReadmitNodeResponse
+	34, // 74: qjm.v1.ControlPlane.JoinCluster:output_type -> qjm.v1.JoinClusterResponse
+	36, // 75: qjm.v1.ControlPlane.RemoveNode:output_type -> qjm.v1.RemoveNodeResponse
+	38, // 76: qjm.v1.ControlPlane.TransferLeader:output_type -> qjm.v1.TransferLeaderResponse
+	40, // 77: qjm.v1.ControlPlane.TakeRaftSnapshot:output_type -> qjm.v1.TakeRaftSnapshotResponse
+	44, // 78: qjm.v1.ControlPlane.AcquireLease:output_type -> qjm.v1.AcquireLeaseResponse
+	46, // 79: qjm.v1.ControlPlane.KeepLeases:output_type -> qjm.v1.KeepLeasesResponse
+	48, // 80: qjm.v1.ControlPlane.ResignLease:output_type -> qjm.v1.ResignLeaseResponse
+	50, // 81: qjm.v1.ControlPlane.TransferLease:output_type -> qjm.v1.TransferLeaseResponse
+	52, // 82: qjm.v1.ControlPlane.GetLease:output_type -> qjm.v1.GetLeaseResponse
+	54, // 83: qjm.v1.ControlPlane.WatchLease:output_type -> qjm.v1.WatchLeaseResponse
+	56, // 84: qjm.v1.ControlPlane.SurveyGroup:output_type -> qjm.v1.SurveyGroupResponse
+	59, // 85: qjm.v1.ControlPlane.InspectCopy:output_type -> qjm.v1.InspectCopyResponse
+	61, // 86: qjm.v1.ControlPlane.CarryOut:output_type -> qjm.v1.CarryOutResponse
+	63, // 87: qjm.v1.ControlPlane.LearnAddresses:output_type -> qjm.v1.LearnAddressesResponse
+	62, // [62:88] is the sub-list for method output_type
+	36, // [36:62] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_control_proto_init() }
@@ -3680,14 +4417,15 @@ func file_qjm_v1_control_proto_init() {
 		return
 	}
 	file_qjm_v1_ids_proto_init()
+	file_qjm_v1_recovery_proto_init()
 	file_qjm_v1_snapshot_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_control_proto_rawDesc), len(file_qjm_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   54,
+			NumEnums:      2,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -41,6 +41,10 @@ const (
 	ControlPlane_TransferLease_FullMethodName    = "/qjm.v1.ControlPlane/TransferLease"
 	ControlPlane_GetLease_FullMethodName         = "/qjm.v1.ControlPlane/GetLease"
 	ControlPlane_WatchLease_FullMethodName       = "/qjm.v1.ControlPlane/WatchLease"
+	ControlPlane_SurveyGroup_FullMethodName      = "/qjm.v1.ControlPlane/SurveyGroup"
+	ControlPlane_InspectCopy_FullMethodName      = "/qjm.v1.ControlPlane/InspectCopy"
+	ControlPlane_CarryOut_FullMethodName         = "/qjm.v1.ControlPlane/CarryOut"
+	ControlPlane_LearnAddresses_FullMethodName   = "/qjm.v1.ControlPlane/LearnAddresses"
 )
 
 // ControlPlaneClient is the client API for ControlPlane service.
@@ -97,6 +101,14 @@ type ControlPlaneClient interface {
 	GetLease(ctx context.Context, in *GetLeaseRequest, opts ...grpc.CallOption) (*GetLeaseResponse, error)
 	// WatchLease answers when a lease is another one, or after a while. It needs no leader.
 	WatchLease(ctx context.Context, in *WatchLeaseRequest, opts ...grpc.CallOption) (*WatchLeaseResponse, error)
+	// SurveyGroup tells how the catalog's group stands at this very node. It needs no leader.
+	SurveyGroup(ctx context.Context, in *SurveyGroupRequest, opts ...grpc.CallOption) (*SurveyGroupResponse, error)
+	// InspectCopy tells what this node holds of a segment, without a promise.
+	InspectCopy(ctx context.Context, in *InspectCopyRequest, opts ...grpc.CallOption) (*InspectCopyResponse, error)
+	// CarryOut does one step of a recovery after a majority was lost for good.
+	CarryOut(ctx context.Context, in *CarryOutRequest, opts ...grpc.CallOption) (*CarryOutResponse, error)
+	// LearnAddresses tells a node where the nodes of its cluster are.
+	LearnAddresses(ctx context.Context, in *LearnAddressesRequest, opts ...grpc.CallOption) (*LearnAddressesResponse, error)
 }
 
 type controlPlaneClient struct {
@@ -330,6 +342,46 @@ func (c *controlPlaneClient) WatchLease(ctx context.Context, in *WatchLeaseReque
 	return out, nil
 }
 
+func (c *controlPlaneClient) SurveyGroup(ctx context.Context, in *SurveyGroupRequest, opts ...grpc.CallOption) (*SurveyGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SurveyGroupResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_SurveyGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) InspectCopy(ctx context.Context, in *InspectCopyRequest, opts ...grpc.CallOption) (*InspectCopyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectCopyResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_InspectCopy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) CarryOut(ctx context.Context, in *CarryOutRequest, opts ...grpc.CallOption) (*CarryOutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CarryOutResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_CarryOut_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) LearnAddresses(ctx context.Context, in *LearnAddressesRequest, opts ...grpc.CallOption) (*LearnAddressesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LearnAddressesResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_LearnAddresses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlPlaneServer is the server API for ControlPlane service.
 // All implementations must embed UnimplementedControlPlaneServer
 // for forward compatibility.
@@ -384,6 +436,14 @@ type ControlPlaneServer interface {
 	GetLease(context.Context, *GetLeaseRequest) (*GetLeaseResponse, error)
 	// WatchLease answers when a lease is another one, or after a while. It needs no leader.
 	WatchLease(context.Context, *WatchLeaseRequest) (*WatchLeaseResponse, error)
+	// SurveyGroup tells how the catalog's group stands at this very node. It needs no leader.
+	SurveyGroup(context.Context, *SurveyGroupRequest) (*SurveyGroupResponse, error)
+	// InspectCopy tells what this node holds of a segment, without a promise.
+	InspectCopy(context.Context, *InspectCopyRequest) (*InspectCopyResponse, error)
+	// CarryOut does one step of a recovery after a majority was lost for good.
+	CarryOut(context.Context, *CarryOutRequest) (*CarryOutResponse, error)
+	// LearnAddresses tells a node where the nodes of its cluster are.
+	LearnAddresses(context.Context, *LearnAddressesRequest) (*LearnAddressesResponse, error)
 	mustEmbedUnimplementedControlPlaneServer()
 }
 
@@ -459,6 +519,18 @@ func (UnimplementedControlPlaneServer) GetLease(context.Context, *GetLeaseReques
 }
 func (UnimplementedControlPlaneServer) WatchLease(context.Context, *WatchLeaseRequest) (*WatchLeaseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WatchLease not implemented")
+}
+func (UnimplementedControlPlaneServer) SurveyGroup(context.Context, *SurveyGroupRequest) (*SurveyGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SurveyGroup not implemented")
+}
+func (UnimplementedControlPlaneServer) InspectCopy(context.Context, *InspectCopyRequest) (*InspectCopyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InspectCopy not implemented")
+}
+func (UnimplementedControlPlaneServer) CarryOut(context.Context, *CarryOutRequest) (*CarryOutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CarryOut not implemented")
+}
+func (UnimplementedControlPlaneServer) LearnAddresses(context.Context, *LearnAddressesRequest) (*LearnAddressesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LearnAddresses not implemented")
 }
 func (UnimplementedControlPlaneServer) mustEmbedUnimplementedControlPlaneServer() {}
 func (UnimplementedControlPlaneServer) testEmbeddedByValue()                      {}
@@ -866,6 +938,78 @@ func _ControlPlane_WatchLease_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlPlane_SurveyGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SurveyGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).SurveyGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_SurveyGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).SurveyGroup(ctx, req.(*SurveyGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_InspectCopy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectCopyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).InspectCopy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_InspectCopy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).InspectCopy(ctx, req.(*InspectCopyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_CarryOut_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CarryOutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).CarryOut(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_CarryOut_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).CarryOut(ctx, req.(*CarryOutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_LearnAddresses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LearnAddressesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).LearnAddresses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_LearnAddresses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).LearnAddresses(ctx, req.(*LearnAddressesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlPlane_ServiceDesc is the grpc.ServiceDesc for ControlPlane service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -956,6 +1100,22 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "WatchLease",
 			Handler:    _ControlPlane_WatchLease_Handler,
+		},
+		{
+			MethodName: "SurveyGroup",
+			Handler:    _ControlPlane_SurveyGroup_Handler,
+		},
+		{
+			MethodName: "InspectCopy",
+			Handler:    _ControlPlane_InspectCopy_Handler,
+		},
+		{
+			MethodName: "CarryOut",
+			Handler:    _ControlPlane_CarryOut_Handler,
+		},
+		{
+			MethodName: "LearnAddresses",
+			Handler:    _ControlPlane_LearnAddresses_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -547,7 +547,10 @@ type ListSnapshotsResponse struct {
 	// The node's purge point: all up to here may be gone from its log (C5). None: nothing was purged.
 	Purged *Position `protobuf:"bytes,3,opt,name=purged,proto3" json:"purged,omitempty"`
 	// When a writer is to be asked for one, as the applied catalog has it; none: never.
-	Policy        *SnapshotPolicy `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`
+	Policy *SnapshotPolicy `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The node's copy of the catalog is whole, as far as it can tell: it has a leader, and all of its log is applied.
+	// One that has just been started lists nothing yet.
+	Fresh         bool `protobuf:"varint,5,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -608,6 +611,13 @@ func (x *ListSnapshotsResponse) GetPolicy() *SnapshotPolicy {
 		return x.Policy
 	}
 	return nil
+}
+
+func (x *ListSnapshotsResponse) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
 }
 
 // SnapshotPolicy says when a snapshot is due. Zero switches a line off; the first that is met counts.
@@ -920,12 +930,13 @@ const file_qjm_v1_snapshot_proto_rawDesc = "" +
 	"\x16FinishSnapshotResponse\"5\n" +
 	"\x14ListSnapshotsRequest\x12\x1d\n" +
 	"\n" +
-	"journal_id\x18\x01 \x01(\fR\tjournalId\"\xc5\x01\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\"\xdb\x01\n" +
 	"\x15ListSnapshotsResponse\x12(\n" +
 	"\x06listed\x18\x01 \x03(\v2\x10.qjm.v1.SnapshotR\x06listed\x12(\n" +
 	"\x04held\x18\x02 \x03(\v2\x14.qjm.v1.HeldSnapshotR\x04held\x12(\n" +
 	"\x06purged\x18\x03 \x01(\v2\x10.qjm.v1.PositionR\x06purged\x12.\n" +
-	"\x06policy\x18\x04 \x01(\v2\x16.qjm.v1.SnapshotPolicyR\x06policy\"\x8a\x01\n" +
+	"\x06policy\x18\x04 \x01(\v2\x16.qjm.v1.SnapshotPolicyR\x06policy\x12\x14\n" +
+	"\x05fresh\x18\x05 \x01(\bR\x05fresh\"\x8a\x01\n" +
 	"\x0eSnapshotPolicy\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x12\n" +
 	"\x04txns\x18\x02 \x01(\x04R\x04txns\x12'\n" +

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/journalnode"
+	"github.com/quorumjournal/qjm/libqjm"
+)
+
+// noLeader waits until the survivors know that they have none.
+func (c client) noLeader() {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
+		var s surveyJSON
+		require.NoError(c.t, json.Unmarshal([]byte(c.ok("unsafe", "recover-quorum", "survey", "-o", "json")), &s))
+		for _, n := range s.Nodes {
+			if n.Answers && n.Leader != "" {
+				return false
+			}
+		}
+		return true
+	}, time.Minute, 20*time.Millisecond)
+}
+
+// TestRecoverQuorum walks the way that an operator walks: survey, plan, apply.
+func TestRecoverQuorum(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	require.Equal(t, 0, c.do(strings.NewReader("x\ny\n"), "journal", "append", "a").code)
+	require.Eventually(t, func() bool { return c.do(nil, "journal", "status", "a").code == 0 }, time.Minute, 10*time.Millisecond)
+
+	whole := c.ok("unsafe", "recover-quorum", "plan")
+	require.Contains(t, whole, "there is nothing to do")
+	require.Contains(t, c.ok("unsafe", "recover-quorum", "survey"), "CATALOG: its group is left alone")
+
+	cluster.StopNode(1)
+	cluster.StopNode(2)
+	c.noLeader()
+	require.Equal(t, 5, c.do(strings.NewReader("z\n"), "journal", "append", "a", "--timeout", "500ms").code)
+
+	table := c.ok("unsafe", "recover-quorum", "survey")
+	fits(t, table)
+	require.Contains(t, table, "JOURNAL a: config 1; force: a majority of its members is lost")
+	first, second := c.ok("unsafe", "recover-quorum", "plan"), c.ok("unsafe", "recover-quorum", "plan")
+	fits(t, first)
+	require.Equal(t, first, second, "a plan is deterministic")
+	require.Contains(t, first, "members from now on: n1, config 1001")
+	require.Contains(t, first, "kept: everything up to txid 2")
+	require.Contains(t, strings.Join(strings.Fields(first), " "), "LOSS: the lost nodes were enough to commit without the others; what they acknowledged beyond txid 2 is lost")
+	var plan libqjm.RecoveryPlan
+	require.NoError(t, json.Unmarshal([]byte(c.ok("unsafe", "recover-quorum", "plan", "-o", "json")), &plan))
+	require.Equal(t, "qjm.v1/recovery-plan", plan.Schema)
+	require.Contains(t, first, "plan digest "+plan.Digest)
+
+	apply := []string{"unsafe", "recover-quorum", "apply"}
+	require.Equal(t, 2, c.do(nil, apply...).code)
+	require.Equal(t, 2, c.do(nil, append(apply, "--i-understand-data-loss")...).code)
+	require.Equal(t, 2, c.do(nil, append(apply, "--plan-digest", plan.Digest)...).code)
+	wrong := append(apply, "--i-understand-data-loss", "--plan-digest", strings.Repeat("0", 32))
+	require.Equal(t, 4, c.do(nil, wrong...).code)
+	require.Equal(t, 4, c.do(nil, append(apply, "--dry-run", "--plan-digest", strings.Repeat("0", 32))...).code)
+	require.Equal(t, first, c.ok(append(apply, "--dry-run")...))
+	require.Equal(t, first, c.ok("unsafe", "recover-quorum", "plan"), "nothing was done")
+
+	apply = append(apply, "--i-understand-data-loss", "--plan-digest", plan.Digest)
+	var out applyJSON
+	require.NoError(t, json.Unmarshal([]byte(c.ok(append(apply, "-o", "json")...)), &out))
+	require.Equal(t, applyJSON{Schema: "qjm.v1/recovery-apply", Result: "recovered", Digest: plan.Digest, Journals: []string{"a"}, Left: []string{}}, out)
+	require.Contains(t, c.ok(apply...), "carried out before")
+	require.Equal(t, "x\ny\n", c.ok("journal", "tail", "a"))
+	require.Equal(t, 0, c.do(strings.NewReader("z\n"), "journal", "append", "a").code)
+	require.Contains(t, c.ok("quorum", "history", "a"), "forced")
+}
+
+// TestResetPeersCommand: the same guards, and one node only.
+func TestResetPeersCommand(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	cluster.StopNode(1)
+	cluster.StopNode(2)
+	c.noLeader()
+	reset := []string{"unsafe", "reset-peers", "--node", "n1", "--new-peers", "n1"}
+	require.Equal(t, 2, c.do(nil, "unsafe", "reset-peers").code)
+	var plan libqjm.RecoveryPlan
+	require.NoError(t, json.Unmarshal([]byte(c.ok(append(reset, "-o", "json")...)), &plan))
+	require.Equal(t, 2, c.do(nil, append(reset, "--plan-digest", plan.Digest)...).code)
+	require.Equal(t, 4, c.do(nil, append(reset, "--i-understand-data-loss", "--plan-digest", strings.Repeat("0", 32))...).code)
+	fits(t, c.ok(reset...))
+	c.ok("reset_peer", "--group", "catalog", "--peer", cluster.Endpoints()[0]+":0", "--new_peers", cluster.Endpoints()[0], "--plan-digest", plan.Digest, "--i-understand-data-loss")
+	var v clusterJSON
+	require.NoError(t, json.Unmarshal([]byte(c.ok("cluster", "status", "-o", "json")), &v))
+	require.Equal(t, "n1", v.Leader)
+}
+
+// TestBraftVerbs: they do what our own commands do, and --conf is checked when it is given.
+func TestBraftVerbs(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{Nodes: 4, Tune: func(_ int, o *journalnode.Options) { o.WriterGoneAfter = 200 * time.Millisecond }})
+	c := clientOf(t, cluster)
+	addr := cluster.Endpoints()
+	c.ok("journal", "create", "a", "--replicas", "4")
+	peer := func(i int) string { return addr[i] + ":0" }
+	all := func(is ...int) string {
+		var out []string
+		for _, i := range is {
+			out = append(out, peer(i))
+		}
+		return strings.Join(out, ",")
+	}
+	for _, step := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{0, `"plan":"change the members of journal \"a\" from n1, n2, n3, n4 to n1, n2, n3; new ones copy it first"`, []string{"remove_peer", "--group", "a", "--peer", peer(3), "--conf", all(0, 1, 2, 3), "--dry-run"}},
+		{4, "", []string{"remove_peer", "--group", "a", "--peer", peer(3), "--conf", all(0, 1, 2)}},
+		{0, `"members":["n1","n2","n3"]`, []string{"remove_peer", "--group", "a", "--peer", peer(3), "--conf", all(3, 2, 1, 0)}},
+		{4, "", []string{"remove_peer", "--group", "a", "--peer", peer(3)}},
+		{0, `"members":["n1","n2","n3","n4"]`, []string{"add_peer", "--group", "a", "--peer", addr[3]}},
+		{0, `"result":"unchanged"`, []string{"add_peer", "--group", "a", "--peer", "n4"}},
+		{0, `"members":["n2","n3","n4"]`, []string{"change_peers", "--group", "a", "--new_peers", all(1, 2, 3)}},
+		{4, "", []string{"change_peers", "--group", "a", "--new_peers", "127.0.0.1:1:0"}},
+		{0, `"result":"taken"`, []string{"snapshot", "--group", "catalog", "--peer", peer(0)}},
+		{4, "", []string{"snapshot", "--group", "a", "--peer", peer(0)}},
+		{0, `"node":"n2","result":"leads"`, []string{"transfer_leader", "--group", "catalog", "--peer", peer(1), "--conf", all(0, 1, 2, 3)}},
+		{4, "", []string{"transfer_leader", "--group", "a", "--peer", peer(1)}},
+		{4, "", []string{"add_peer", "--group", "catalog", "--peer", peer(1)}},
+		{4, "", []string{"add_peer", "--group", "nope", "--peer", peer(1)}},
+		{0, `"plan":"take node n1 out of the cluster; no journal needs it"`, []string{"remove_peer", "--group", "catalog", "--peer", peer(0), "--dry-run"}},
+		{2, "", []string{"add_peer", "--peer", peer(1)}},
+		{2, "", []string{"add_peer", "--group", "a"}},
+	} {
+		r := c.do(nil, append(step.args, "-o", "json")...)
+		require.Equal(t, step.code, r.code, "%v: %s%s", step.args, r.out, r.err)
+		require.Contains(t, r.out, step.want)
+	}
+}
+
+// TestUpdateAddress: every node of a stopped cluster is started at a new address with its old flags, founders
+// and one that joined later. The cluster finds itself again, and does so after the next restart, too.
+func TestUpdateAddress(t *testing.T) {
+	var moved []string
+	var founders []journalnode.Peer
+	cluster := testcluster.Start(t, testcluster.Options{Nodes: 4, Idle: true, Tune: func(i int, o *journalnode.Options) {
+		founders = o.InitialCluster[:3]
+		if i < 3 {
+			o.InitialCluster = founders
+		} else {
+			o.InitialCluster, o.Join = nil, []string{founders[0].Addr}
+		}
+		if moved != nil {
+			o.Listen = moved[i]
+		}
+	}})
+	for i := range 4 {
+		cluster.StartNode(i)
+	}
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a", "--replicas", "3")
+	require.Eventually(t, func() bool {
+		var v clusterJSON
+		require.NoError(t, json.Unmarshal([]byte(c.ok("member", "list", "-o", "json")), &v))
+		return len(v.Nodes) == 4 && v.Nodes[3].Role != "non-voter"
+	}, time.Minute, 20*time.Millisecond)
+	require.Equal(t, 0, c.do(strings.NewReader("x\n"), "journal", "append", "a").code)
+	for i := range 4 {
+		cluster.StopNode(i)
+	}
+	for range 4 {
+		moved = append(moved, testcluster.FreeAddr(t))
+	}
+	for i := range 4 {
+		cluster.StartNode(i)
+	}
+	c.endpoints = strings.Join(moved, ",")
+	args := []string{"member", "update-address"}
+	for i, addr := range moved {
+		args = append(args, cluster.ID(i)+"="+addr)
+	}
+	require.Equal(t, 5, c.do(nil, "member", "list", "--timeout", "1s").code, "there is no leader")
+	require.Equal(t, 2, c.do(nil, "member", "update-address", "n1").code)
+	require.Equal(t, 2, c.do(nil, "member", "update-address", "n1="+moved[1], "--timeout", "5s").code, "another node answers there")
+	require.Contains(t, c.ok(append(args, "--dry-run")...), "plan (nothing was changed)")
+	require.Contains(t, c.ok(append(args, "-o", "json")...), `"result":"updated"`)
+
+	check := func() {
+		var v clusterJSON
+		require.NoError(t, json.Unmarshal([]byte(c.ok("member", "list", "-o", "json")), &v))
+		for i, n := range v.Nodes {
+			require.Equal(t, moved[i], n.Address)
+		}
+		require.Equal(t, 0, c.do(strings.NewReader("y\n"), "journal", "append", "a").code)
+	}
+	check()
+	for i := range 4 {
+		cluster.StopNode(i)
+	}
+	for i := range 4 {
+		cluster.StartNode(i)
+	}
+	check()
+}

@@ -1,0 +1,80 @@
+package raftgroup
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// Force gives the group other voters without the consent of the present ones, when a majority of them was lost
+// for good. The group must not run. opts.Machine is used up: it is given what is in the log, committed or not,
+// and must not be used afterwards.
+//
+// What was in the log is in a raft snapshot then, which carries the voters; the log is empty. That snapshot is
+// durable before anything is removed, so a crash leaves either the old members or the new ones, and the same
+// call again finishes it.
+func Force(opts Options, voters []ServerID) error {
+	o := opts.withDefaults()
+	if err := o.validate(); err != nil {
+		return err
+	}
+	var conf raft.Configuration
+	for _, v := range voters {
+		if err := v.Validate(); err != nil {
+			return err
+		}
+		conf.Servers = append(conf.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(v), Address: raft.ServerAddress(v)})
+	}
+	if o.Machine == nil || len(voters) == 0 {
+		return fmt.Errorf("%w: a machine and voters are needed", ErrInvalid)
+	}
+	s, err := o.Stores.open()
+	if err != nil {
+		return err
+	}
+	return errors.Join(force(o, s, conf), s.close())
+}
+
+func force(o Options, s stores, conf raft.Configuration) error {
+	if err := newestReadable(s.snapshots); err != nil { // upstream would take an older one
+		return err
+	}
+	m := &machine{m: o.Machine, snapshotMax: o.SnapshotBytes, onMembership: func(Membership) {}}
+	// The transport is for the wire versions below 3 only.
+	_, transport := raft.NewInmemTransport(raft.ServerAddress(o.Self))
+	if err := raft.RecoverCluster(o.config(), m, s.logs, s.stable, s.snapshots, transport, conf); err != nil {
+		return fmt.Errorf("raftgroup: force: %w", err)
+	}
+	list, err := s.snapshots.List()
+	if err != nil || len(list) == 0 {
+		return fmt.Errorf("%w: no raft snapshot after it was forced: %w", ErrDamaged, err)
+	}
+	// The newest one is known by term and index, and then by the clock.
+	got, want := membershipOf(0, list[0].Configuration), membershipOf(0, conf)
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		return fmt.Errorf("%w: the newest raft snapshot has other members (got %v, want %v): is the clock wrong?", ErrDamaged, got, want)
+	}
+	return nil
+}
+
+// Standing is what a survey needs to know: the members by the newest entry of this server's log, committed or
+// not, and its last entry.
+func (g *Group) Standing() (members []Member, index, term uint64) {
+	if f := g.raft.GetConfiguration(); f.Error() == nil {
+		members = membershipOf(0, f.Configuration()).Members
+	}
+	st := g.Stats()
+	if index, term = st.LastLog, st.LastLogTerm; st.SnapshotIndex > index { // the log is empty behind it
+		index, term = st.SnapshotIndex, st.SnapshotTerm
+	}
+	return members, index, term
+}
+
+// FirstLog is the oldest entry that is in the log.
+func (g *Group) FirstLog() (uint64, error) {
+	if err := g.watch.check(); err != nil {
+		return 0, err
+	}
+	return g.stores.logs.FirstIndex()
+}
