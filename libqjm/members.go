@@ -67,8 +67,14 @@ func (c *Client) changeTo(ctx context.Context, req rpc.ChangeRequest) (Membershi
 func (c *Client) AbortChange(ctx context.Context, journal string, id uint64) error {
 	tried := false
 	_, err := anyNode(ctx, c, func(ctx context.Context, n rpc.Node) (uint64, error) {
+		if id == 0 { // it is named once: asked for again, it must not be the next one that is given up
+			var err error
+			if id, err = changeUnderWay(ctx, n, journal); err != nil {
+				return 0, err
+			}
+		}
 		v, err := n.AbortChange(ctx, rpc.AbortRequest{Name: journal, Change: id})
-		if tried && errors.Is(err, ErrNoChange) {
+		if tried && (errors.Is(err, ErrNoChange) || errors.Is(err, ErrConflict)) {
 			return v, nil // an answer was lost
 		}
 		tried = tried || errors.Is(err, ErrUnavailable)
@@ -78,6 +84,23 @@ func (c *Client) AbortChange(ctx context.Context, journal string, id uint64) err
 		return fmt.Errorf("libqjm: abort the change of %s: %w", journal, err)
 	}
 	return nil
+}
+
+func changeUnderWay(ctx context.Context, n rpc.Node, journal string) (uint64, error) {
+	v, err := n.Catalog(ctx, Linearizable)
+	if err != nil {
+		return 0, err
+	}
+	for _, j := range v.Journals {
+		switch {
+		case j.Name != journal:
+		case j.Change == nil:
+			return 0, fmt.Errorf("%w: journal %s", ErrNoChange, journal)
+		default:
+			return j.Change.ID, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: %s", ErrNoJournal, journal)
 }
 
 // ErrChangeAborted: a membership change that was waited for was given up. Why is in the journal's history.

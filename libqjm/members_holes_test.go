@@ -331,3 +331,36 @@ func TestN1_OldStorageComesBack(t *testing.T) {
 		require.NoError(b, b.cl.CreateJournal(b.ctx, "later"))
 	})
 }
+
+// M6: giving a change up is asked for again when the answer was lost; a change that somebody else has begun
+// meanwhile goes on.
+func TestM6_AbortThatIsAskedTwiceSparesTheNextChange(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 5}, func(b *bed) {
+		old := b.filled()
+		rest := b.others(old)
+		var asked atomic.Int32
+		var begun atomic.Bool
+		b.Net.Fault(func(c memnet.Call) memnet.Verdict {
+			switch {
+			case c.Method == "AbortChange" && c.From == "client" && asked.Add(1) == 1:
+				return memnet.LoseReply
+			case c.Method == "AbortChange" && c.From == "client" && !begun.Load():
+				return memnet.Drop
+			case slices.Contains(rest, c.From) && c.Method == "ReadSegment":
+				return memnet.Drop
+			}
+			return memnet.Deliver
+		})
+		change := func(to ...string) error {
+			_, err := b.cl.ChangeMembers(b.ctx, "m", to, libqjm.ChangeOptions{})
+			return err
+		}
+		require.NoError(b, change(old[0], old[1], rest[0]))
+		done := make(chan error, 1)
+		go func() { done <- b.cl.AbortChange(b.ctx, "m", 0) }()
+		b.Until(time.Minute, "another one begins", func() bool { return change(old[0], old[1], rest[1]) == nil })
+		begun.Store(true)
+		require.NoError(b, <-done)
+		require.NotNil(b, b.inCatalog("m").Change)
+	})
+}
