@@ -12,6 +12,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/memnet"
 	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/journalnode"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -362,5 +363,33 @@ func TestM6_AbortThatIsAskedTwiceSparesTheNextChange(t *testing.T) {
 		begun.Store(true)
 		require.NoError(b, <-done)
 		require.NotNil(b, b.inCatalog("m").Change)
+	})
+}
+
+// M3, M6: a node that hangs, a member or not, does not keep a live writer from going over to the next config: it is
+// not taken for gone, and keeps its epoch.
+func TestM3_WriterMovesThoughANodeHangs(t *testing.T) {
+	gone := func(_ int, o *journalnode.Options) { o.WriterGoneAfter = 3 * time.Second }
+	run(t, testcluster.Options{Nodes: 5, Tune: gone}, func(b *bed) {
+		old := b.filled()
+		rest := b.others(old)
+		w, err := b.cl.OpenWriter(b.ctx, "m", libqjm.WriterOptions{})
+		require.NoError(b, err)
+		epoch := w.Epoch()
+		stop := b.load(w, 1)
+		b.Net.Fault(func(c memnet.Call) memnet.Verdict {
+			if c.From == "client" && c.To == rest[1] {
+				return memnet.Hang
+			}
+			return memnet.Deliver
+		})
+		_, err = b.cl.ChangeMembers(b.ctx, "m", []string{old[0], old[1], rest[0]}, libqjm.ChangeOptions{})
+		require.NoError(b, err)
+		require.NoError(b, b.cl.WaitForChange(b.ctx, "m", nil))
+		_, err = w.Append(b.ctx, []byte("x"))
+		require.NoError(b, err)
+		stop()
+		require.Equal(b, epoch, w.Epoch())
+		require.NoError(b, w.Close(b.ctx))
 	})
 }
