@@ -124,13 +124,11 @@ func (d *driver) teach(ctx context.Context, learners []quorum.Member, s rpc.Jour
 }
 
 func (d *driver) setNote(ctx context.Context, j catalog.Journal, why string) error {
+	why = catalog.FitText(why)
 	if j.Change == nil || j.Change.Note == why || d.note == why {
 		return nil
 	}
 	d.note = why
-	if len(why) > catalog.MaxTextBytes {
-		why = why[:catalog.MaxTextBytes]
-	}
 	_, err := d.ctl.Propose(ctx, &catalog.SetNote{
 		Step: catalog.Step{Target: catalog.Target{Journal: j.ID, ExpectVersion: j.Config.Version}, Change: j.Change.StartedIndex},
 		Note: why,

@@ -149,6 +149,7 @@ func viewChange(ch *catalog.Change) rpc.MembershipChange {
 
 // AbortChange implements rpc.Service. What was given up before is answered again.
 func (n *Node) AbortChange(ctx context.Context, req rpc.AbortRequest) (uint64, error) {
+	id := req.Change
 	for attempt := 0; ; attempt++ {
 		if err := n.linearizable(ctx); err != nil {
 			return 0, err
@@ -160,8 +161,7 @@ func (n *Node) AbortChange(ctx context.Context, req rpc.AbortRequest) (uint64, e
 		case j.Change == nil:
 			return 0, &catalog.Refusal{Class: catalog.ErrNoChange, What: "journal " + req.Name}
 		}
-		id := req.Change
-		if id == 0 {
+		if id == 0 { // and the same one at the next attempt, not one that somebody else began meanwhile
 			id = j.Change.StartedIndex
 		}
 		res, err := n.propose(ctx, &catalog.Abort{
@@ -175,6 +175,26 @@ func (n *Node) AbortChange(ctx context.Context, req rpc.AbortRequest) (uint64, e
 	}
 }
 
+// retire takes a storage out of the cluster that was to take the place of a lost one, and was lost in its turn:
+// changes to it are given up. What has gone over to it already keeps it, and is named.
+func (n *Node) retire(ctx context.Context, lost catalog.Node) error {
+	var journals []catalog.Journal
+	n.readCatalog(func(c *catalog.Catalog) { journals = c.Journals() })
+	for _, j := range journals {
+		if ch := j.Change; ch == nil || ch.Stage == catalog.StageFinal || !slices.ContainsFunc(ch.Learners(), lost.Member().Same) {
+			continue
+		}
+		if _, err := n.AbortChange(ctx, rpc.AbortRequest{Name: j.Name, Change: j.Change.StartedIndex}); err != nil && !errors.Is(err, catalog.ErrNoChange) {
+			return err
+		}
+	}
+	err := n.RemoveNode(ctx, rpc.RemoveRequest{Node: lost.ID, Incarnation: lost.Incarnation})
+	if errors.Is(err, catalog.ErrNoNode) {
+		return nil // cut off behind it
+	}
+	return err
+}
+
 // Readmit implements rpc.Service. The storage that the node has now is asked who it is; that the old one is
 // gone is what it says by being another one at the same address, or its own address's silence.
 func (n *Node) Readmit(ctx context.Context, req rpc.ReadmitRequest) (rpc.ReadmitReply, error) {
@@ -185,6 +205,11 @@ func (n *Node) Readmit(ctx context.Context, req rpc.ReadmitRequest) (rpc.Readmit
 	var ok bool
 	var nodes []catalog.Node
 	n.readCatalog(func(c *catalog.Catalog) { cur, ok = c.Node(req.Node); nodes = c.Nodes() })
+	for _, x := range nodes {
+		if !ok && x.ID == req.Node { // the storage that had taken its place was lost, too, and is out already
+			cur, ok = x, true
+		}
+	}
 	if !ok {
 		return rpc.ReadmitReply{}, &catalog.Refusal{Class: catalog.ErrNoNode, What: string(req.Node)}
 	}
@@ -212,7 +237,16 @@ func (n *Node) Readmit(ctx context.Context, req rpc.ReadmitRequest) (rpc.Readmit
 	if req.DryRun {
 		return reply, nil
 	}
-	if _, err := n.propose(ctx, &catalog.PutNode{Node: fresh, Replaces: cur.Incarnation}); err != nil {
+	for old, m := range replaced(nodes) {
+		if m.ID != req.Node {
+			continue
+		}
+		if err := n.retire(ctx, cur); err != nil {
+			return rpc.ReadmitReply{}, err
+		}
+		reply.Old = quorum.Member{ID: old.ID, Incarnation: old.Incarnation, Addr: cur.Addr}
+	}
+	if _, err := n.propose(ctx, &catalog.PutNode{Node: fresh, Replaces: reply.Old.Incarnation}); err != nil {
 		return rpc.ReadmitReply{}, err
 	}
 	n.log.Warn("a node's new storage takes the place of its old one", "id", req.Node, "old", cur.Incarnation, "new", info.Incarnation)

@@ -104,8 +104,8 @@ func (n *Node) DropJournal(ctx context.Context, name string) (segments.JournalID
 		}
 		j, ok := n.journalNamed(name)
 		switch {
-		case !ok && cmd != nil: // deleted at an attempt whose answer was lost
-			return cmd.Journal, nil
+		case cmd != nil && (!ok || j.ID != cmd.Journal):
+			return cmd.Journal, nil // deleted at an attempt whose answer was lost; the name may be another's by now
 		case !ok:
 			return segments.JournalID{}, fmt.Errorf("%w: %s", rpc.ErrNoJournal, name)
 		case j.Deleted:

@@ -116,6 +116,9 @@ func (n *Node) doDuty(ctx context.Context, g *raftgroup.Group, t duty) error {
 		return fromGroup(g.AddNonvoter(ctx, id, 0))
 	case promoteServer:
 		return n.promote(ctx, g, id)
+	case dropVote:
+		n.log.Warn("a storage that was replaced votes no more in the catalog's group", "server", string(id))
+		return fromGroup(g.Remove(ctx, id, 0))
 	case recordVoter, recordNoVoter:
 		return n.applyAsLeader(ctx, g, &catalog.SetVoter{ID: t.node.ID, Incarnation: t.node.Incarnation, Voter: t.kind == recordVoter})
 	case finishDelete:

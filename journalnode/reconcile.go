@@ -21,6 +21,7 @@ const (
 	promoteServer                 // a server that has caught up gets its vote
 	recordVoter                   // the catalog is told who votes
 	recordNoVoter
+	dropVote      // a lost storage votes no more
 	finishDelete  // a deleted journal's name gets free
 	forgetFormer  // a member that has the tombstone is told all it has to know
 	readmitMember // a journal goes over to the storage that took the place of a lost one
@@ -73,6 +74,11 @@ func dutiesOf(k known) []duty {
 			}
 		case !in:
 			t.kind = addServer
+		case s.Voter && x.Leaving && voters > 1:
+			// It never answers again. With its vote beside its successor's, the next disk that is lost, which may be
+			// the successor's, would leave the group without a majority.
+			t.kind = dropVote
+			voters--
 		case s.Voter != x.Voter && s.Voter:
 			t.kind = recordVoter
 		case s.Voter != x.Voter:

@@ -60,6 +60,13 @@ func TestDutiesOf(t *testing.T) {
 		"one that leaves gets no vote": {
 			in: known{cluster: cluster, nodes: []catalog.Node{catalogNode(2, false, true)}, servers: []raftgroup.Member{server(2, false)}},
 		},
+		"a lost storage votes, and another one took its place": {
+			in: known{
+				cluster: cluster, nodes: []catalog.Node{one, catalogNode(2, true, true), catalogNode(3, true, false)},
+				servers: []raftgroup.Member{server(1, true), server(2, true), server(3, true)},
+			},
+			want: []duty{{kind: dropVote, node: at(2)}},
+		},
 		"a delete under way":     {in: known{cluster: cluster, journals: []catalog.Journal{deleted}}, want: []duty{{kind: finishDelete, journal: deleted.ID}}},
 		"a tombstone to be told": {in: known{cluster: cluster, journals: []catalog.Journal{reclaimed}}, want: []duty{{kind: forgetFormer, journal: deleted.ID, node: at(1)}}},
 	} {

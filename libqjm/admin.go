@@ -54,7 +54,7 @@ type JournalInfo struct {
 // only where none does.
 func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 	said := map[segments.JournalID]map[quorum.NodeID]rpc.JournalSummary{}
-	answered := false
+	answered := 0
 	nq := &recovery.NoQuorumError{Step: "the list of journals"}
 	ids := c.nodeIDs()
 	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) ([]rpc.JournalSummary, error) {
@@ -64,7 +64,7 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
 			return false
 		}
-		answered = true
+		answered++
 		for _, s := range r.val {
 			if said[s.ID] == nil {
 				said[s.ID] = map[quorum.NodeID]rpc.JournalSummary{}
@@ -73,12 +73,12 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 		}
 		return false
 	})
-	if !answered {
+	if answered == 0 {
 		return nil, nq
 	}
 	var out []JournalInfo
 	for id, by := range said {
-		if info := journalInfo(id, by, len(ids)); !info.Deleted { // its name is free, or will be soon
+		if info := journalInfo(id, by, len(ids)-(answered-len(by))); !info.Deleted { // its name is free, or will be soon
 			out = append(out, info)
 		}
 	}
@@ -86,7 +86,8 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 	return out, nil
 }
 
-// journalInfo is what nodes say of one journal, by the newest config among them.
+// journalInfo is what nodes say of one journal, by the newest config among them. So many nodes have it, or did not
+// answer.
 func journalInfo(id segments.JournalID, by map[quorum.NodeID]rpc.JournalSummary, nodes int) JournalInfo {
 	info := JournalInfo{ID: id.String(), Deleted: rpc.DeleteInForce(quorum.Config{}, nodes, by)}
 	var cfg quorum.Config

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -189,12 +190,18 @@ func (c *Client) DeleteJournal(ctx context.Context, name string) error {
 	if err := rpc.CheckJournalName(name); err != nil {
 		return err
 	}
-	tried := false
+	tried, meant := false, segments.JournalID{}
 	id, err := anyNode(ctx, c, func(ctx context.Context, n rpc.Node) (segments.JournalID, error) {
-		id, err := n.DropJournal(ctx, name)
-		if tried && errors.Is(err, ErrNoJournal) {
-			return id, nil // an answer was lost
+		// The request names no id: one whose answer was lost must not delete what somebody made under the name since.
+		now, err := idInCatalog(ctx, n, name)
+		switch {
+		case tried && (err == nil && now != meant || errors.Is(err, ErrNoJournal)):
+			return meant, nil
+		case err != nil:
+			return now, err
 		}
+		meant = now
+		id, err := n.DropJournal(ctx, name)
 		tried = tried || errors.Is(err, ErrUnavailable)
 		return id, err
 	})
@@ -203,6 +210,18 @@ func (c *Client) DeleteJournal(ctx context.Context, name string) error {
 	}
 	c.forget(name, id, !id.IsZero())
 	return nil
+}
+
+func idInCatalog(ctx context.Context, n rpc.Node, name string) (segments.JournalID, error) {
+	v, err := n.Catalog(ctx, Linearizable)
+	if err != nil {
+		return segments.JournalID{}, err
+	}
+	i := slices.IndexFunc(v.Journals, func(j CatalogJournal) bool { return j.Name == name })
+	if i < 0 {
+		return segments.JournalID{}, fmt.Errorf("%w: %s", ErrNoJournal, name)
+	}
+	return v.Journals[i].ID, nil
 }
 
 // SetPolicy replaces a journal's policy. Errors: ErrNoJournal, ErrNoLeader.

@@ -410,12 +410,15 @@ func unheard(cfg quorum.Config, got []reply[rpc.JournalState]) (ids []quorum.Nod
 }
 
 // isDeleted: the delete is in force where a majority of the members has the empty config (M2, M8); where
-// nobody tells who they are, a majority of all nodes.
+// nobody tells who they are, a majority of all nodes that may be one of them: not those that do not have it.
 func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool {
 	said := map[quorum.NodeID]rpc.JournalSummary{}
 	for _, r := range got {
 		if r.err == nil {
 			said[r.node] = r.val.Summary
+		}
+		if errors.Is(r.err, ErrNoJournal) {
+			nodes--
 		}
 	}
 	return rpc.DeleteInForce(cfg, nodes, said)

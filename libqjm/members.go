@@ -67,8 +67,14 @@ func (c *Client) changeTo(ctx context.Context, req rpc.ChangeRequest) (Membershi
 func (c *Client) AbortChange(ctx context.Context, journal string, id uint64) error {
 	tried := false
 	_, err := anyNode(ctx, c, func(ctx context.Context, n rpc.Node) (uint64, error) {
+		if id == 0 { // it is named once: asked for again, it must not be the next one that is given up
+			var err error
+			if id, err = changeUnderWay(ctx, n, journal); err != nil {
+				return 0, err
+			}
+		}
 		v, err := n.AbortChange(ctx, rpc.AbortRequest{Name: journal, Change: id})
-		if tried && errors.Is(err, ErrNoChange) {
+		if tried && (errors.Is(err, ErrNoChange) || errors.Is(err, ErrConflict)) {
 			return v, nil // an answer was lost
 		}
 		tried = tried || errors.Is(err, ErrUnavailable)
@@ -78,6 +84,23 @@ func (c *Client) AbortChange(ctx context.Context, journal string, id uint64) err
 		return fmt.Errorf("libqjm: abort the change of %s: %w", journal, err)
 	}
 	return nil
+}
+
+func changeUnderWay(ctx context.Context, n rpc.Node, journal string) (uint64, error) {
+	v, err := n.Catalog(ctx, Linearizable)
+	if err != nil {
+		return 0, err
+	}
+	for _, j := range v.Journals {
+		switch {
+		case j.Name != journal:
+		case j.Change == nil:
+			return 0, fmt.Errorf("%w: journal %s", ErrNoChange, journal)
+		default:
+			return j.Change.ID, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: %s", ErrNoJournal, journal)
 }
 
 // ErrChangeAborted: a membership change that was waited for was given up. Why is in the journal's history.
@@ -110,12 +133,20 @@ func (c *Client) WaitForChange(ctx context.Context, journal string, progress fun
 	}
 }
 
-// gaveUp looks in the history for what came of the change that was seen last.
+// gaveUp looks in the history for what came of the change that was seen last: the first thing after it began.
+// What is behind that is of another one.
 func gaveUp(j CatalogJournal, last MembershipChange) error {
-	for _, e := range slices.Backward(j.History) {
-		if e.Index > last.ID && last.ID > 0 && e.Kind == "aborted" {
+	for _, e := range j.History { // oldest first
+		if e.Index <= last.ID || last.ID == 0 {
+			continue
+		}
+		if e.Kind == "aborted" {
 			return fmt.Errorf("%w: %s: %s", ErrChangeAborted, j.Name, e.Note)
 		}
+		break
+	}
+	if j.Deleted {
+		return fmt.Errorf("%w: %s", ErrJournalDeleted, j.Name)
 	}
 	return nil
 }
@@ -232,9 +263,9 @@ type ReplaceOptions struct {
 // of the lost one (N1). It can be cut off anywhere, and called again, by anybody.
 //
 // It returns the names of the journals that were, or with DryRun would be, changed. Errors: those of
-// ChangeMembers and RemoveNode; ErrBadRequest where a journal has both nodes already.
+// ChangeMembers and RemoveNode; ErrChangeAborted where the change of a journal was given up; ErrBadRequest where a journal has both nodes already.
 func (c *Client) ReplaceMember(ctx context.Context, old, fresh string, o ReplaceOptions) ([]string, error) {
-	r := &replacement{c: c, o: o, progress: ReplaceProgress{Old: old, New: fresh}}
+	r := &replacement{c: c, o: o, under: map[string]MembershipChange{}, progress: ReplaceProgress{Old: old, New: fresh}}
 	if err := r.find(ctx, old, fresh); err != nil {
 		return nil, fmt.Errorf("libqjm: replace %s by %s: %w", old, fresh, err)
 	}
@@ -249,6 +280,7 @@ type replacement struct {
 	o          ReplaceOptions
 	old, fresh quorum.Key
 	changed    []string
+	under      map[string]MembershipChange // the change of each journal that was seen last
 	progress   ReplaceProgress
 }
 
@@ -321,6 +353,11 @@ func (r *replacement) step(ctx context.Context, journals []CatalogJournal) (left
 		if !slices.Contains(r.changed, j.Name) {
 			r.changed = append(r.changed, j.Name)
 		}
+		if j.Change != nil {
+			r.under[j.Name] = *j.Change
+		} else if err := gaveUp(j, r.under[j.Name]); err != nil {
+			return left, err // it would be begun again at once, and whoever gave it up could not
+		}
 		if j.Change == nil && len(r.progress.UnderWay) < replaceAtOnce && !r.o.DryRun {
 			if err := r.begin(ctx, j); err != nil {
 				return left, err
@@ -355,7 +392,10 @@ func (r *replacement) begin(ctx context.Context, j CatalogJournal) error {
 			req.To = append(req.To, k)
 		}
 	}
-	_, err := r.c.changeTo(ctx, req)
+	ch, err := r.c.changeTo(ctx, req)
+	if err == nil {
+		r.under[j.Name] = ch
+	}
 	if errors.Is(err, ErrConflict) || errors.Is(err, ErrChangeUnderWay) || errors.Is(err, ErrSameMembers) {
 		return nil // somebody was faster; the next look tells
 	}

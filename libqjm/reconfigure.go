@@ -4,16 +4,24 @@ import (
 	"context"
 
 	"github.com/quorumjournal/qjm/internal/opening"
+	"github.com/quorumjournal/qjm/internal/rpc"
 )
 
-// refresh asks all nodes for the newest config, and reports whether there is one. Any answer will do: what
-// a node says is installed there, durably (M0). Whoever goes on with it still needs majorities of it (M7).
+// refresh asks all nodes for a newer config, and reports whether there is one. Any answer will do: what a node
+// says is installed there, durably (M0), and whoever goes on with it still needs majorities of it (M7). Nobody is
+// waited for behind the first such answer: a live writer's streams are down meanwhile, and beside one node that
+// hangs it would pass for gone (M6).
 func (c *Client) refresh(ctx context.Context, ref *journalRef) bool {
 	before := ref.cfg.Version
-	newest, _, _ := c.statesOnce(ctx, journalRef{id: ref.id, name: ref.name}, true) // without a quorum, too
-	if newest.cfg.Version > before {
-		ref.cfg = newest.cfg
-	}
+	ask(ctx, c, c.nodeIDs(), func(ctx context.Context, n rpc.Node) (rpc.JournalState, error) {
+		return n.State(ctx, ref.id)
+	}, func(r reply[rpc.JournalState]) (enough bool) {
+		if cfg := r.val.Summary.Config; r.err == nil && !cfg.IsEmpty() && cfg.Version > ref.cfg.Version {
+			ref.cfg = cfg
+			c.adoptAddrs(cfg)
+		}
+		return ref.cfg.Version > before
+	})
 	return ref.cfg.Version > before
 }
 
@@ -45,6 +53,10 @@ func (w *Writer) move() {
 	old := w.era
 	w.mu.Unlock()
 	old.end() // acks of the old version end here (M3)
+	select { // what its other channels heard: to look again for that would wait for all nodes, in vain
+	case <-w.outdated:
+	default:
+	}
 	w.mu.Lock()
 	w.reopening = false
 	w.ref.cfg = ref.cfg

@@ -224,7 +224,7 @@ is bounded, not the change.`,
 				case abort:
 					return a.abortChange(ctx, cmd, cl, args[0])
 				case resume:
-					return a.waitForChange(ctx, cmd, cl, args[0], "changed")
+					return a.waitForChange(ctx, cmd, cl, args[0], 0)
 				}
 				return a.changeMembers(ctx, cmd, cl, args[0], to, libqjm.ChangeOptions{ExpectVersion: expect, DryRun: a.dryRun})
 			})
@@ -276,11 +276,12 @@ func (a *app) changeMembers(ctx context.Context, cmd *cobra.Command, cl *libqjm.
 		return a.plan(cmd, "quorum-change", name, "change the members of journal %q from %s to %s; new ones copy it first",
 			name, strings.Join(memberNames(ch.Old), ", "), strings.Join(memberNames(ch.New), ", "))
 	}
-	return a.waitForChange(ctx, cmd, cl, name, "changed")
+	return a.waitForChange(ctx, cmd, cl, name, ch.ID)
 }
 
-// waitForChange says each stage and each reason to wait once, on stderr.
-func (a *app) waitForChange(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name, result string) error {
+// waitForChange waits for the change of that id, or for whichever is under way where id is 0. It says each stage and
+// each reason to wait once, on stderr.
+func (a *app) waitForChange(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string, id uint64) error {
 	if a.dryRun {
 		return a.plan(cmd, "quorum-change", name, "wait for the change of the members of journal %q that is under way", name)
 	}
@@ -297,10 +298,28 @@ func (a *app) waitForChange(ctx context.Context, cmd *cobra.Command, cl *libqjm.
 		hint := fmt.Sprintf("the cluster carries it on; wait for it: qjmclient quorum change %s --resume", name)
 		say(cmd.ErrOrStderr(), "%s", hint)
 	}
+	if err == nil && last.ID == 0 { // it was over before it was looked at
+		var j libqjm.CatalogJournal
+		if _, j, err = inCatalog(ctx, cl, name, libqjm.Linearizable); err == nil {
+			err = gaveUp(j, id)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	return a.changed(ctx, cmd, cl, name, result)
+	return a.changed(ctx, cmd, cl, name, "changed")
+}
+
+// gaveUp says if the change of that id, or the last one where id is 0, was given up.
+func gaveUp(j libqjm.CatalogJournal, id uint64) error {
+	i := len(j.History) - 1
+	if id > 0 { // what came of it is the first thing behind it
+		i = slices.IndexFunc(j.History, func(e libqjm.MembershipEvent) bool { return e.Index > id })
+	}
+	if i < 0 || j.History[i].Kind != "aborted" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: %s", libqjm.ErrChangeAborted, j.Name, j.History[i].Note)
 }
 
 func (a *app) abortChange(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/libqjm"
 )
 
 func (c client) json(t *testing.T, v any, args ...string) {
@@ -80,4 +81,18 @@ func TestQuorum(t *testing.T) {
 	for _, args := range []string{"quorum show a", "quorum history a"} {
 		require.NotEmpty(t, c.ok(strings.Fields(args)...))
 	}
+}
+
+// A change that was given up before it was looked at is not told as done.
+func TestGaveUp(t *testing.T) {
+	j := libqjm.CatalogJournal{History: []libqjm.MembershipEvent{
+		{Index: 5, Kind: "created"}, {Index: 10, Kind: "aborted", Note: "asked for"}, {Index: 20, Kind: "changed"},
+	}}
+	require.ErrorIs(t, gaveUp(j, 7), libqjm.ErrChangeAborted)
+	require.NoError(t, gaveUp(j, 12))
+	require.NoError(t, gaveUp(j, 21))
+	require.NoError(t, gaveUp(j, 0))
+	j.History = j.History[:2]
+	require.ErrorIs(t, gaveUp(j, 0), libqjm.ErrChangeAborted)
+	require.NoError(t, gaveUp(libqjm.CatalogJournal{}, 0))
 }

@@ -230,7 +230,9 @@ func (m *Abort) apply(c *Catalog, index uint64) (Result, error) {
 				return err
 			}
 		}
-		j.Change = nil
+		if err := j.dropChange(); err != nil {
+			return err
+		}
 		j.remember(index, Aborted, m.Reason)
 		return nil
 	})
@@ -290,7 +292,10 @@ func (m *Adopt) apply(c *Catalog, index uint64) (Result, error) {
 		if err := j.install(cloneConfig(m.Config)); err != nil {
 			return Result{}, err
 		}
-		j.Change, j.Deleted = nil, j.Config.IsEmpty()
+		if err := j.dropChange(); err != nil {
+			return Result{}, err
+		}
+		j.Deleted = j.Config.IsEmpty()
 		if j.Deleted {
 			j.Lease = nil
 		}
@@ -343,7 +348,9 @@ func (m *ForceConfig) apply(c *Catalog, index uint64) (Result, error) {
 		if err := j.install(quorum.NewConfig(m.Config.Version, set...)); err != nil {
 			return Result{}, err
 		}
-		j.Change = nil
+		if err := j.dropChange(); err != nil {
+			return Result{}, err
+		}
 		j.remember(index, Forced, m.Reason)
 		return Result{}, nil
 	})

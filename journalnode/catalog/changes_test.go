@@ -165,7 +165,7 @@ func TestAbort(t *testing.T) {
 			w.ok(&Abort{w.step(), "no room on n4"})
 			j := w.journal()
 			require.Nil(t, j.Change)
-			want, former := quorum.NewConfig(1, old...), []Former(nil)
+			want, former := quorum.NewConfig(1, old...), []Former{{member("n4", 1), 1}, {member("n5", 1), 1}}
 			if stage != StageLearning {
 				want, former = quorum.NewConfig(3, old...), []Former{{member("n4", 1), 3}, {member("n5", 1), 3}}
 			}
@@ -213,6 +213,8 @@ func TestM8_ALearnerThatLeavesIsNotMadeAMember(t *testing.T) {
 	w.ok(&PutNode{Node: node(member("n4", 2)), Replaces: member("n4", 1).Incarnation})
 	w.no(ErrLeaving, &Joint{w.step()})
 	w.ok(&Abort{w.step(), "n4 was wiped"})
+	w.no(ErrInUse, &RemoveNode{"n4", member("n4", 1).Incarnation}) // it may have copied
+	w.ok(&Forget{ID: "n4", Incarnation: member("n4", 1).Incarnation})
 	w.ok(&RemoveNode{"n4", member("n4", 1).Incarnation})
 }
 

@@ -89,10 +89,13 @@ func (m *DeleteJournal) apply(c *Catalog, index uint64) (Result, error) {
 		if err := inForce(j); err != nil {
 			return Result{}, err
 		}
+		if err := j.dropChange(); err != nil { // before the empty config: learners were no members
+			return Result{}, err
+		}
 		if err := j.install(quorum.Config{Version: j.Config.Version + 1}); err != nil {
 			return Result{}, err
 		}
-		j.Change, j.Lease, j.Deleted = nil, nil, true
+		j.Lease, j.Deleted = nil, true
 		j.remember(index, Deleted, "")
 		return Result{}, nil
 	})

@@ -79,7 +79,8 @@ func TestM8_NameIsFreeAfterReclaim(t *testing.T) {
 	require.True(t, j.Config.IsEmpty())
 	require.Nil(t, j.Change)
 	require.Nil(t, j.Lease)
-	require.Equal(t, []Former{{member("n1", 1), 2}, {member("n2", 1), 2}, {member("n3", 1), 2}}, j.Former)
+	// The learner was no member: it does not count for the delete (M2), and is told of it.
+	require.Equal(t, []Former{{member("n1", 1), 2}, {member("n2", 1), 2}, {member("n3", 1), 2}, {member("n4", 1), 1}}, j.Former)
 
 	again := &CreateJournal{ID: j2, Name: "ns1", Members: members("n4")}
 	w.no(ErrNameTaken, again)
@@ -106,6 +107,7 @@ func TestM8_NameIsFreeAfterReclaim(t *testing.T) {
 		require.True(t, w.journal().Reclaimed)
 		w.ok(&Forget{ID: m.ID, Incarnation: m.Incarnation, Journal: j1, Version: 2})
 	}
+	w.ok(&Forget{ID: "n4", Incarnation: member("n4", 1).Incarnation, Journal: j1, Version: 1})
 	_, ok = w.c.Journal(j1)
 	require.False(t, ok, "nobody has to be kept from it any more")
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -52,6 +53,22 @@ func checkText(what, s string, lo, hi int) error {
 		}
 	}
 	return nil
+}
+
+// FitText makes a text fit where the catalog wants one: nodes' errors are told in notes and reasons, are of any
+// length, and go over several lines.
+func FitText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) <= MaxTextBytes {
+		return s
+	}
+	const more = "..."
+	return strings.ToValidUTF8(s[:MaxTextBytes-len(more)], "") + more // no half of a character
 }
 
 // checkName asks of a journal's name what the nodes ask of it: the same in a shell, a URL and a metric.

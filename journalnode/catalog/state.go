@@ -261,6 +261,27 @@ func (j *Journal) install(cfg quorum.Config) error {
 	return nil
 }
 
+// dropChange ends a change that did not come to its end. Its learners are members of nothing, and have copied:
+// they leave as former members do, or what they hold would stay for good (M8).
+func (j *Journal) dropChange() error {
+	if j.Change == nil {
+		return nil
+	}
+	former := slices.Clone(j.Former)
+	for _, m := range j.Change.Learners() {
+		same := func(f Former) bool { return f.Member.Same(m) }
+		if !j.Config.Has(m.ID, m.Incarnation) && !slices.ContainsFunc(former, same) {
+			former = append(former, Former{Member: m, Version: j.Config.Version})
+		}
+	}
+	if len(former) > MaxFormer {
+		return refuse(ErrLimit, "former members of journal "+j.Name, len(former), MaxFormer)
+	}
+	slices.SortFunc(former, func(a, b Former) int { return compareMembers(a.Member, b.Member) })
+	j.Former, j.Change = former, nil
+	return nil
+}
+
 func sameSet(a, b []quorum.Member) bool {
 	return slices.EqualFunc(a, b, quorum.Member.Same)
 }

@@ -144,7 +144,7 @@ func (v *View) joint() Action {
 	case ok:
 		return Propose{&catalog.Sealed{Step: v.step(), Seal: seal.Seal}}
 	case v.Expired:
-		return Propose{&catalog.Abort{Step: v.step(), Reason: "no progress: " + v.silent(cfg.Members())}}
+		return v.abort("no progress: " + v.silent(cfg.Members()))
 	case !v.inForce():
 		return Wait{Why: "the old members must install the joint config: " + v.silent(cfg.Sets[0])}
 	case v.live(cfg.Sets[0]):
@@ -163,7 +163,7 @@ func (v *View) sealed() Action {
 	holds := func(m quorum.Member) bool { return v.installed(m) && v.report(m).HoldsBefore }
 	if !has(ch.New, holds) {
 		if v.Expired {
-			return Propose{&catalog.Abort{Step: v.step(), Reason: "no progress: the new members do not hold everything before the seal"}}
+			return v.abort("no progress: the new members do not hold everything before the seal")
 		}
 		return Wait{Why: fmt.Sprintf("the new members copy everything before txid %d", ch.Seal.Segment)}
 	}
@@ -218,7 +218,7 @@ func (v *View) final() Action {
 		return Move{Why: "no writer is heard, so the leader starts the first segment under the final config"}
 	}
 	gone := slices.DeleteFunc(slices.Clone(v.Journal.Change.Old), func(m quorum.Member) bool { return cfg.Has(m.ID, m.Incarnation) })
-	if on := v.reachable(v.lacking(gone)); len(on) > 0 {
+	if on := v.lacking(v.having(gone)); len(on) > 0 {
 		return Install{on, cfg}
 	}
 	return Propose{&catalog.Finish{Step: v.step()}}
@@ -230,7 +230,14 @@ func (v *View) left() []quorum.Member {
 	for _, f := range v.Journal.Former {
 		out = append(out, f.Member)
 	}
-	return v.reachable(out)
+	return v.having(out)
+}
+
+// having drops those that do not answer, or never had the journal: a member that was down when it was made, and
+// came back too late. It has promised nothing, so it is owed no tombstone, and it takes none: no config that
+// it could be given names it.
+func (v *View) having(ms []quorum.Member) []quorum.Member {
+	return slices.DeleteFunc(v.reachable(ms), func(m quorum.Member) bool { return v.report(m).Config.IsZero() })
 }
 
 // lacking returns those that answered, can take part, and have an older config, or none. A member that did not
@@ -261,6 +268,11 @@ func (v *View) silent(ms []quorum.Member) string {
 		}
 	}
 	return orElse(s, "all answer")
+}
+
+// abort gives the change up. What the nodes said may be of any length.
+func (v *View) abort(why string) Action {
+	return Propose{&catalog.Abort{Step: v.step(), Reason: catalog.FitText(why)}}
 }
 
 func (v *View) target() catalog.Target {

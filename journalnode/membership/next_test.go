@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -251,4 +252,16 @@ func TestN2_DamagedMemberHoldsNothingUp(t *testing.T) {
 	over.Journal.Change, over.Journal.InForce = nil, 2
 	over.edit(func(r *Report) { behind(r); r.Err = "the fence is damaged" }, "c")
 	require.IsType(t, &catalog.InForce{}, proposes(Next(over, Options{})))
+}
+
+// M6: however long nodes' reasons are, and whatever stands in them, the change can be given up for them.
+func TestM6_GivesItselfUpWhateverTheReason(t *testing.T) {
+	for _, why := range []string{strings.Repeat("dial tcp 10.0.0.4:7400: connect: connection refused; ", 9), "one\ntwo", strings.Repeat("ä", 300), "\xff"} {
+		v := view(catalog.StageJoint)
+		v.edit(noSeal, everyone()...)
+		v.edit(func(r *Report) { *r = Report{Err: why} }, "d", "e")
+		v.Expired = true
+		_, err := catalog.EncodeCommand(proposes(Next(v, Options{})).(catalog.Command))
+		require.NoError(t, err)
+	}
 }
