@@ -53,7 +53,7 @@ func (w *Writer) move() {
 	old := w.era
 	w.mu.Unlock()
 	old.end() // acks of the old version end here (M3)
-	select { // what its other channels heard: to look again for that would wait for all nodes, in vain
+	select {  // what its other channels heard: to look again for that would wait for all nodes, in vain
 	case <-w.outdated:
 	default:
 	}

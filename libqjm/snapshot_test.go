@@ -714,13 +714,14 @@ func TestC5_CrashWhilePurging(t *testing.T) {
 		runSnapshots(t, testcluster.Options{}, func(c *catalog) {
 			w := c.writer()
 			c.segmentsTo(w, 40)
+			c.everywhere(40)
 			c.save(35, state(1000))
 			pass(time.Duration(k) * time.Millisecond)
 			c.CrashNode(1, memfs.CrashOptions{UnsyncedPercent: 8 * k, Rand: rand.New(rand.NewPCG(uint64(k), 0))})
 			c.start(1)
-			l := c.list1(1)
 			segs, err := rpc.AllSegments(c.ctx, c.id, c.Nodes[1].Segments)
 			require.NoError(c, err)
+			l := c.list1(1) // after the segments: purging goes on
 			require.LessOrEqual(c, segs[0].First, l.Purged.TxID+1)
 			c.untilPurged(30, 0, 1, 2)
 			c.StopNode(0)

@@ -212,6 +212,11 @@ func TestRecoverQuorum_DivergentSurvivorsAreRefused(t *testing.T) {
 				require.NoError(b, err)
 			}
 			require.NoError(b, w.Close(b.ctx))
+			end := w.Committed()
+			b.Until(time.Minute, "all have it", func() bool {
+				st, err := b.cl.Status(b.ctx, "j")
+				return err == nil && !slices.ContainsFunc(st.Nodes, func(n libqjm.NodeStatus) bool { return n.Last != end })
+			})
 			for i := range b.Nodes {
 				b.StopNode(i)
 			}
@@ -383,6 +388,10 @@ func TestRecoverQuorum_OneSurvivorIsAhead(t *testing.T) {
 		}
 		_, _, err = w.AppendBatch(b.ctx, texts(13, 20))
 		require.NoError(b, err)
+		b.Until(time.Minute, "n3 has it", func() bool {
+			st, err := b.cl.Status(b.ctx, "all")
+			return err == nil && slices.ContainsFunc(st.Nodes, func(n libqjm.NodeStatus) bool { return n.Node == "n3" && n.Last == 20 })
+		})
 		b.abandon(w)
 		for i := 3; i < 7; i++ {
 			b.StopNode(i)
