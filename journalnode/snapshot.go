@@ -327,7 +327,11 @@ func (n *Node) Snapshots(_ context.Context, id segments.JournalID) (rpc.Snapshot
 	if err != nil {
 		return rpc.SnapshotList{}, err
 	}
-	l := rpc.SnapshotList{Listed: o.j.Listed(), Purged: o.j.Purged(), Policy: o.kept.get().policy, Fresh: n.catalogFresh()}
+	// Fresh is looked at first: what is read after it is not older.
+	l := rpc.SnapshotList{Fresh: n.catalogFresh(), Listed: o.j.Listed(), Purged: o.j.Purged(), Policy: o.kept.get().policy}
+	if j, ok := n.journalOf(id); ok {
+		l.Listed = listedOf(j) // a journal that was just opened has not taken it over yet
+	}
 	l.Listed = l.Listed[max(0, len(l.Listed)-rpc.SnapshotsMax):]
 	for _, h := range held[max(0, len(held)-rpc.SnapshotsMax):] {
 		line := rpc.HeldSnapshot{Snapshot: h.Snapshot, Bytes: h.Bytes, Verified: h.Verified}

@@ -515,21 +515,10 @@ func (c *Client) Snapshots(ctx context.Context, name string) ([]Snapshot, error)
 	return c.listed(ctx, ref)
 }
 
-// freshTime is how long a list is asked for again where every node that answers has just been started, and does
-// not know its catalog yet; then what they know has to do, since the catalog may be down.
-const freshTime = 3 * time.Second
-
+// listed returns what the nodes that answer list.
 func (c *Client) listed(ctx context.Context, ref journalRef) ([]Snapshot, error) {
-	over := time.Now().Add(freshTime)
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		list, fresh, err := c.listedOnce(ctx, ref)
-		if fresh || ctx.Err() != nil || time.Now().After(over) {
-			return list, err
-		}
-		if err := pauseFor(ctx, wait); err != nil {
-			return list, err
-		}
-	}
+	list, _, err := c.listedOnce(ctx, ref)
+	return list, err
 }
 
 func (c *Client) listedOnce(ctx context.Context, ref journalRef) (best []Snapshot, fresh bool, err error) {
@@ -555,23 +544,54 @@ func (c *Client) listedOnce(ctx context.Context, ref journalRef) (best []Snapsho
 	return best, fresh, nil
 }
 
+// freshTime is how long it is asked again whether a snapshot is listed where every node that answers has just been
+// started, and does not know its catalog yet, or where the catalog is down.
+const freshTime = 3 * time.Second
+
+// newestListed is the newest one that the nodes that answer list.
 func (c *Client) newestListed(ctx context.Context, ref journalRef) (Snapshot, error) {
-	l, err := c.listed(ctx, ref)
+	list, err := c.listed(ctx, ref)
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("%w: none of journal %s is listed", ErrNoSnapshot, ref.name)
+	}
 	if err != nil {
 		return Snapshot{}, err
 	}
-	if len(l) == 0 {
-		return Snapshot{}, fmt.Errorf("%w: none of journal %s is listed", ErrNoSnapshot, ref.name)
+	return list[len(list)-1], nil
+}
+
+// latestListed is that for whoever starts from it: unknown is not none.
+func (c *Client) latestListed(ctx context.Context, ref journalRef) (Snapshot, error) {
+	over := time.Now().Add(freshTime)
+	none := 0
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		list, fresh, err := c.listedOnce(ctx, ref)
+		switch {
+		case err != nil:
+			return Snapshot{}, err
+		case len(list) > 0 && (fresh || time.Now().After(over)):
+			return list[len(list)-1], nil
+		case fresh:
+			if none++; none > 1 { // said twice: a node cannot tell a log that is applied from one that is just being applied
+				return Snapshot{}, fmt.Errorf("%w: none of journal %s is listed", ErrNoSnapshot, ref.name)
+			}
+		}
+		if time.Now().After(over) { // nothing is listed by whoever answers, and none of them can tell
+			return Snapshot{}, fmt.Errorf("%w: no node knows the catalog now, so whether a snapshot of journal %s is listed", ErrUnavailable, ref.name)
+		}
+		if err := pauseFor(ctx, wait); err != nil {
+			return Snapshot{}, fmt.Errorf("libqjm: %w", err)
+		}
 	}
-	return l[len(l)-1], nil
 }
 
 // LatestSnapshot returns the newest listed snapshot, as far as the nodes that answer know. A program starts
-// from it, and reads the journal from the next transaction on. ErrNoSnapshot where there is none.
+// from it, and reads the journal from the next transaction on. ErrNoSnapshot where there is none;
+// ErrUnavailable where no node can tell, because all were just started or the catalog is down.
 func (c *Client) LatestSnapshot(ctx context.Context, name string) (Snapshot, error) {
 	ref, err := c.waitForJournal(ctx, name)
 	if err != nil {
 		return Snapshot{}, err
 	}
-	return c.newestListed(ctx, ref)
+	return c.latestListed(ctx, ref)
 }

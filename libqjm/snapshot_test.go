@@ -782,8 +782,13 @@ func TestC1_LatestAfterARestart(t *testing.T) {
 		for i := range b.Nodes {
 			b.StartNode(i)
 		}
-		got, err := b.cl.LatestSnapshot(b.ctx, "j")
-		require.NoError(b, err)
-		require.Equal(b, saved.TxID, got.TxID)
+		b.Until(2*time.Minute, "it is known", func() bool {
+			got, err := b.cl.LatestSnapshot(b.ctx, "j")
+			if err != nil {
+				require.ErrorIs(b, err, libqjm.ErrUnavailable, "unknown is not none")
+				return false
+			}
+			return got.TxID == saved.TxID
+		})
 	})
 }
