@@ -178,21 +178,28 @@ func (c *Client) tryLease(ctx context.Context, journal string, o LeaseOptions, a
 	return l, nil
 }
 
+// staleTries is how often a name may stand for a journal that the catalog does not know, in one call.
+const staleTries = 4
+
 // onJournal calls with the journal that a name stands for, and again where the name was another one's by then.
-// It waits for nodes that know it as long as the context lives.
+// It waits for nodes that know it as long as the context lives. A node that has not heard of a deletion gives the
+// old journal's id for the name, time after time: after staleTries the answer is that it is gone.
 func onJournal[T any](ctx context.Context, c *Client, name string, call func(segments.JournalID) (T, error)) (T, error) {
 	var none T
+	tries := 0
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		found, err := c.find(ctx, name)
 		if err == nil {
-			v, err := call(found.ID)
+			var v T
+			v, err = call(found.ID)
 			deleted := errors.Is(err, ErrJournalDeleted)
 			if !deleted && !errors.Is(err, ErrNoJournal) || !c.forget(name, found.ID, deleted) {
 				return v, err
 			}
-			continue
-		}
-		if !errors.Is(err, ErrNoQuorum) {
+			if tries++; tries == staleTries {
+				return none, err
+			}
+		} else if !errors.Is(err, ErrNoQuorum) {
 			return none, err
 		}
 		select {

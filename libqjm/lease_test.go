@@ -563,3 +563,33 @@ func (b *bed) trouble(ctx context.Context, d *dice) {
 		}
 	}
 }
+
+// A node that was taken out of the cluster, and does not know it, goes on answering for the name of a journal that is gone. The call ends
+// all the same: each question to the catalog is an entry of its log.
+func TestLease_RemovedNodeHasNotHeardOfADeletion(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 4}, func(b *bed) {
+		stale := (b.leader() + 1) % len(b.Nodes)
+		var members []string
+		for i := range b.Nodes {
+			if i != stale {
+				members = append(members, b.ID(i))
+			}
+		}
+		_, err := b.cl.ChangeMembers(b.ctx, "j", members, libqjm.ChangeOptions{})
+		require.NoError(b, err)
+		require.NoError(b, b.cl.WaitForChange(b.ctx, "j", nil))
+		for i := range b.Nodes {
+			if i != stale {
+				b.Net.Partition(b.ID(stale), b.ID(i))
+			}
+		}
+		require.NoError(b, b.cl.RemoveNode(b.ctx, b.ID(stale), false))
+		require.NoError(b, b.cl.DeleteJournal(b.ctx, "j"))
+		pass(time.Minute)
+		ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+		defer cancel()
+		_, err = b.process("late").Lease(ctx, "j")
+		require.Truef(b, errors.Is(err, libqjm.ErrNoJournal) || errors.Is(err, libqjm.ErrJournalDeleted), "%v", err)
+		require.NoError(b, ctx.Err())
+	})
+}

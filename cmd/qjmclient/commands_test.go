@@ -52,6 +52,7 @@ func TestCommands(t *testing.T) {
 		{"", "journal create a --replicas 1 --quota 7 -o json", 0, `{"schema":"qjm.v1/journal-create","journal":"a","result":"created"}`},
 		{"", "journal policy a --snapshot-txns 5 --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"policy","journal":"a","plan":"set the policy of journal \"a\": snapshots every 0 bytes, 5 txns, 0 ms, 0% growth (0: never); kept 0 txns, 0 bytes before the newest","dry_run":true}`},
 		{"", "journal policy a --snapshot-txns 5", 0, `journal "a" policy set`},
+		{"", "journal quota a", 2, ""},
 		{"", "journal quota a --bytes 9 -o json", 0, `{"schema":"qjm.v1/journal-quota","journal":"a","result":"quota set"}`},
 		{"", "journal describe a -o json", 0, `{"schema":"qjm.v1/journal-describe","journal":"a","id":"HEX","consistency":"linearizable","config_version":"1","config_in_force":"1","member_sets":[["n1"]],"deleted":false,"quota_bytes":"9","policy":{"snapshot_bytes":"0","snapshot_txns":"5","snapshot_interval_millis":"0","snapshot_growth_percent":0,"retain_txns":"0","retain_bytes":"0","replicas":0,"auto_readmit":false}}`},
 		{"", "journal describe nope", 4, ""},

@@ -179,8 +179,10 @@ func (a *app) quotaCmd() *cobra.Command {
 		Example: "  qjmclient journal quota orders --bytes 10737418240\n  qjmclient journal quota orders --bytes 0   # no limit",
 	}
 	c.Flags().Uint64Var(&quota, "bytes", 0, "bytes per node; 0: no limit")
-	_ = c.MarkFlagRequired("bytes")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if !cmd.Flags().Changed("bytes") {
+			return cli.Usagef("--bytes is missing; 0: no limit")
+		}
 		return a.withClient(cmd, args[0], func(ctx context.Context, cl *libqjm.Client) error {
 			if a.dryRun {
 				return a.plan(cmd, "quota", args[0], "set the quota of journal %q to %d bytes per node", args[0], quota)

@@ -269,7 +269,7 @@ prints the plan.`,
 
 func (a *app) resetPeers(cmd *cobra.Command, f unsafeFlags, journal, node string, peers []string) error {
 	if node == "" || len(peers) == 0 {
-		return cli.Usagef("give the node, and its new peers")
+		return cli.Usagef("give --node and --new-peers")
 	}
 	if !a.dryRun && f.digest != "" {
 		if err := f.check(); err != nil {

@@ -99,10 +99,26 @@ func plain(cmd *cobra.Command, args []string, err error) error {
 		return fmt.Errorf("%s is missing", want)
 	case want == "":
 		return fmt.Errorf("unexpected argument %q", args[0])
-	case len(args) > 1:
-		return fmt.Errorf("unexpected argument %q", args[1])
+	}
+	names := positional(want)
+	switch {
+	case len(args) < len(names):
+		return fmt.Errorf("%s is missing", names[len(args)])
+	case len(args) > len(names):
+		return fmt.Errorf("unexpected argument %q", args[len(names)])
 	}
 	return err
+}
+
+// positional is what of a usage line comes before its flags.
+func positional(usage string) []string {
+	names := strings.Fields(usage)
+	for i, name := range names {
+		if strings.HasPrefix(strings.TrimLeft(name, "[("), "-") {
+			return names[:i]
+		}
+	}
+	return names
 }
 
 // plainFlag leaves out what only a programmer understands of a flag's error.
