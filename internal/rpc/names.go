@@ -22,7 +22,8 @@ func CheckJournalName(name string) error {
 	return nil
 }
 
-// JournalIDOf derives a journal's id from cluster and name, until the catalog gives ids out.
+// JournalIDOf derives an id from cluster and name. Journals get ids that are made anew; tests, which have to name
+// one before it is there, use this.
 func JournalIDOf(cluster ClusterID, name string) segments.JournalID {
 	h := sha256.New()
 	h.Write([]byte("qjm journal id v1\x00"))
