@@ -224,6 +224,18 @@ func (n *Node) list(change func(*manifest)) error {
 	return nil
 }
 
+// AskWriter implements rpc.Service (M6).
+func (n *Node) AskWriter(ctx context.Context, req rpc.AskWriterRequest) (rpc.WriterAnswer, error) {
+	if req.Reach.ID == 0 || len(req.Reach.Nodes) == 0 {
+		return rpc.WriterAnswer{}, fmt.Errorf("%w: a question to a writer has a number, and names nodes", rpc.ErrBadRequest)
+	}
+	o, err := n.owner(req.Journal)
+	if err != nil {
+		return rpc.WriterAnswer{}, err
+	}
+	return ask(ctx, o, func(j *journal.Journal) (rpc.WriterAnswer, error) { return j.AskWriter(req.Reach), nil })
+}
+
 // State implements rpc.Service.
 func (n *Node) State(ctx context.Context, id segments.JournalID) (rpc.JournalState, error) {
 	o, err := n.owner(id)

@@ -73,6 +73,7 @@ func (w *Writer) start() {
 		w.clocks.Go(w.rollByAge)
 	}
 	w.clocks.Go(w.reopenWhenBlocked)
+	w.clocks.Go(w.answerQuestions)
 	if w.opts.OnSnapshotDue != nil {
 		w.clocks.Go(w.askForSnapshots)
 	}
@@ -221,6 +222,9 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 			return err
 		}
 		w.mu.Lock()
+		if r.Reach != nil {
+			w.asked(*r.Reach)
+		}
 		moved, err := w.core.Handle(ch.member.Key(), r)
 		if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
 			w.changed()
@@ -239,11 +243,20 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 	w, id := ch.w, ch.member.Key()
 	idle := time.NewTimer(heartbeatEvery)
 	defer idle.Stop()
+	said := uint64(0) // the question that was answered on this stream last
 	for {
 		w.mu.Lock()
 		m, ok := w.core.Next(id)
-		floor := !ok && w.core.Idle(id)
 		_, _, _, relay := w.core.Relay(id)
+		if r := w.reached; r.ID != said && !relay {
+			if !ok {
+				m, ok = w.core.Heartbeat(id)
+			}
+			if ok {
+				m.Reached, said = &r, r.ID
+			}
+		}
+		floor := !ok && w.core.Idle(id)
 		over := w.err
 		w.mu.Unlock()
 		switch {

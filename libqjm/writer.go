@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quorumjournal/qjm/internal/replication"
+	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -100,8 +101,9 @@ type Writer struct {
 	cancel context.CancelFunc
 	clocks sync.WaitGroup
 
-	outdated chan struct{} // one place: a node has a newer config
-	turn     sync.Mutex    // held while the writer opens anew or moves; taken before mu
+	outdated chan struct{}  // one place: a node has a newer config
+	question chan rpc.Reach // one place: the newest that nodes asked (M6)
+	turn     sync.Mutex     // held while the writer opens anew or moves; taken before mu
 
 	mu        sync.Mutex
 	core      *replication.Core // guarded by mu, like all below
@@ -119,6 +121,7 @@ type Writer struct {
 	err       error         // why nothing more can be appended
 	ended     chan struct{} // closed when err is set; nil while nobody asked
 	era       *era          // the channels
+	reached   rpc.Reached   // the answer to the last question
 
 	appended int64    // bytes of transactions since the writer was opened
 	since    progress // what a snapshot is due by
@@ -146,7 +149,8 @@ func (c *Client) OpenWriter(ctx context.Context, name string, opts WriterOptions
 	}
 	w := &Writer{
 		c: c, ref: ref, opts: opts, next: res.Prev.Next(), firstTxID: res.Prev.Next(), recovered: res, outdated: make(chan struct{}, 1),
-		core: replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
+		question: make(chan rpc.Reach, 1),
+		core:     replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
 	}
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
 	w.endWithClient()

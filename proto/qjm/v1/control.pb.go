@@ -1779,7 +1779,9 @@ func (x *PlaceJournalRequest) GetDryRun() bool {
 type PlaceJournalResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its first config.
-	Config        *Config `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	Config *Config `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	// Names of members that did not answer when they were chosen: there were not enough others.
+	Silent        []string `protobuf:"bytes,2,rep,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1821,11 +1823,21 @@ func (x *PlaceJournalResponse) GetConfig() *Config {
 	return nil
 }
 
+func (x *PlaceJournalResponse) GetSilent() []string {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
 // DropJournalRequest deletes a journal. Again, it finishes what was cut off.
 type DropJournalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
-	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The journal that is meant: 16 bytes. Another one that has the name by now is left alone. Empty: whichever
+	// has the name.
+	JournalId     []byte `protobuf:"bytes,2,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1865,6 +1877,13 @@ func (x *DropJournalRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *DropJournalRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
 }
 
 // DropJournalResponse: a majority of the members has the tombstone, and the name is free (M2, M8).
@@ -4042,11 +4061,14 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x06spread\x18\x04 \x01(\tR\x06spread\x12-\n" +
 	"\x06policy\x18\x05 \x01(\v2\x15.qjm.v1.JournalPolicyR\x06policy\x12\x14\n" +
 	"\x05quota\x18\x06 \x01(\x04R\x05quota\x12\x17\n" +
-	"\adry_run\x18\a \x01(\bR\x06dryRun\">\n" +
+	"\adry_run\x18\a \x01(\bR\x06dryRun\"V\n" +
 	"\x14PlaceJournalResponse\x12&\n" +
-	"\x06config\x18\x01 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\"(\n" +
+	"\x06config\x18\x01 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\x12\x16\n" +
+	"\x06silent\x18\x02 \x03(\tR\x06silent\"G\n" +
 	"\x12DropJournalRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"4\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x02 \x01(\fR\tjournalId\"4\n" +
 	"\x13DropJournalResponse\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\"\x8f\x01\n" +
