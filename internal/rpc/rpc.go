@@ -275,7 +275,7 @@ type Node interface {
 	// nothing; an older one is a *ConfigError, another one of the same version ErrConfigDiverges.
 	InstallConfig(ctx context.Context, j JournalSummary) error
 	// LeaveJournal drops the data of a journal whose config names the node no more (M8); config and promise
-	// stay.
+	// stay. ErrNotInCatalog where the node's own copy of the catalog does not say so.
 	LeaveJournal(ctx context.Context, j JournalSummary) error
 	// AskWriter has the journal's writer asked on its stream to the node, and returns at once what is known (M6).
 	// The same question is put to a stream once.

@@ -469,7 +469,7 @@ func (*InstallConfigResponse) Descriptor() ([]byte, []int) {
 // promise stay.
 type LeaveJournalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The journal and the config without the node. One that is newer than the installed one is installed first.
+	// The journal and the config without the node. What counts is the one in the node's own copy of the catalog.
 	Journal       *Journal `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
