@@ -28,12 +28,13 @@ type era struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	channels sync.WaitGroup
-	kicks    []chan struct{} // one place each: the core may have something to send
+	kicks    []chan struct{}     // one place each: the core may have something to send
+	heardOut map[quorum.Key]bool // nodes that answered since the writer said that it leaves; guarded by Writer.mu
 }
 
 // newEra runs a channel to each of the members. The caller does not hold mu.
 func (w *Writer) newEra(cfg quorum.Config, members []quorum.Member) *era {
-	e := &era{cfg: cfg}
+	e := &era{cfg: cfg, heardOut: map[quorum.Key]bool{}}
 	e.ctx, e.cancel = context.WithCancel(w.ctx)
 	var chs []*channel
 	for _, m := range members {
@@ -224,6 +225,9 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 		w.mu.Lock()
 		if r.Reach != nil {
 			w.asked(*r.Reach)
+		} else if w.leaving && r.Kind == rpc.Alive {
+			ch.era.heardOut[ch.member.Key()] = true
+			w.changed()
 		}
 		moved, err := w.core.Handle(ch.member.Key(), r)
 		if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
@@ -244,6 +248,7 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 	idle := time.NewTimer(heartbeatEvery)
 	defer idle.Stop()
 	said := uint64(0) // the question that was answered on this stream last
+	bye := false
 	for {
 		w.mu.Lock()
 		m, ok := w.core.Next(id)
@@ -255,6 +260,10 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 			if ok {
 				m.Reached, said = &r, r.ID
 			}
+		}
+		if w.leaving && !bye && !ok && !relay {
+			m, ok = w.core.Heartbeat(id)
+			m.Leaving, bye = ok, ok
 		}
 		floor := !ok && w.core.Idle(id)
 		over := w.err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/memnet"
 	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/journalnode"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -107,4 +108,23 @@ func containsAll(s string, parts ...string) bool {
 		}
 	}
 	return true
+}
+
+// M6: nobody waits for a writer that has said that it leaves, nor for the leader's own opening of the journal: a
+// change of an idle journal is over long before a writer that is merely silent would be taken for gone.
+func TestM6_IdleJournalWaitsForNobody(t *testing.T) {
+	const gone = 2 * time.Minute
+	tune := func(_ int, o *journalnode.Options) { o.WriterGoneAfter = gone }
+	for _, since := range []time.Duration{0, 2 * gone} {
+		run(t, testcluster.Options{Nodes: 4, Tune: tune}, func(b *bed) {
+			pass(2 * gone) // a node that is not up for long cannot tell
+			old := b.filled()
+			pass(since)
+			to := []string{old[0], old[1], b.others(old)[0]}
+			_, err := b.cl.ChangeMembers(b.ctx, "m", to, libqjm.ChangeOptions{})
+			require.NoError(b, err)
+			require.NoError(b, b.cl.WaitForChange(b.within(gone/4), "m", nil))
+			require.ElementsMatch(b, to, b.membersOf("m"))
+		})
+	}
 }

@@ -118,6 +118,7 @@ type Writer struct {
 	rolling   bool
 	closing   bool
 	reopening bool
+	leaving   bool // nodes are told that nobody has to wait for this writer
 	err       error         // why nothing more can be appended
 	ended     chan struct{} // closed when err is set; nil while nobody asked
 	era       *era          // the channels
@@ -354,11 +355,29 @@ func (w *Writer) Close(ctx context.Context) error {
 }
 
 // linger gives nodes that follow the moment that they need to finalize, too. Cut off before, a healthy
-// node would stay behind until it next compares itself with its peers.
+// node would stay behind until it next compares itself with its peers. Then they are told that this writer is gone:
+// a change of members, or the next writer by lease, would wait for it otherwise.
 func (w *Writer) linger(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, closeLinger)
 	defer cancel()
-	_ = w.await(ctx, func() (bool, error) { return w.core.Settled(), w.err })
+	if w.await(ctx, func() (bool, error) { return w.core.Settled(), w.err }) != nil {
+		return
+	}
+	w.mu.Lock()
+	w.leaving = true
+	w.kick()
+	w.mu.Unlock()
+	_ = w.await(ctx, func() (bool, error) { return w.heardOut(), w.err })
+}
+
+// heardOut reports whether all nodes that follow have heard that this writer leaves. The caller holds mu.
+func (w *Writer) heardOut() bool {
+	for _, n := range w.core.Status() {
+		if n.Linked && n.Started && n.Refused == nil && w.era != nil && !w.era.heardOut[n.Member.Key()] {
+			return false
+		}
+	}
+	return true
 }
 
 // abandon ends the writer at once.
