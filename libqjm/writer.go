@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/replication"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
@@ -118,7 +120,7 @@ type Writer struct {
 	rolling   bool
 	closing   bool
 	reopening bool
-	leaving   bool // nodes are told that nobody has to wait for this writer
+	leaving   bool          // nodes are told that nobody has to wait for this writer
 	err       error         // why nothing more can be appended
 	ended     chan struct{} // closed when err is set; nil while nobody asked
 	era       *era          // the channels
@@ -372,12 +374,13 @@ func (w *Writer) linger(ctx context.Context) {
 
 // heardOut reports whether all nodes that follow have heard that this writer leaves. The caller holds mu.
 func (w *Writer) heardOut() bool {
+	follows := map[quorum.Key]bool{}
 	for _, n := range w.core.Status() {
-		if n.Linked && n.Started && n.Refused == nil && w.era != nil && !w.era.heardOut[n.Member.Key()] {
-			return false
-		}
+		follows[n.Member.Key()] = n.Linked && n.Refused == nil // its segment may have just been begun
 	}
-	return true
+	return w.era == nil || !slices.ContainsFunc(w.era.chs, func(ch *channel) bool {
+		return follows[ch.member.Key()] && (ch.beats.bye == 0 || ch.beats.answered < ch.beats.bye)
+	})
 }
 
 // abandon ends the writer at once.

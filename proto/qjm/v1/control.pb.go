@@ -1779,9 +1779,7 @@ func (x *PlaceJournalRequest) GetDryRun() bool {
 type PlaceJournalResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its first config.
-	Config *Config `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
-	// Names of members that did not answer when they were chosen: there were not enough others.
-	Silent        []string `protobuf:"bytes,2,rep,name=silent,proto3" json:"silent,omitempty"`
+	Config        *Config `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1819,13 +1817,6 @@ func (*PlaceJournalResponse) Descriptor() ([]byte, []int) {
 func (x *PlaceJournalResponse) GetConfig() *Config {
 	if x != nil {
 		return x.Config
-	}
-	return nil
-}
-
-func (x *PlaceJournalResponse) GetSilent() []string {
-	if x != nil {
-		return x.Silent
 	}
 	return nil
 }
@@ -4061,10 +4052,9 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x06spread\x18\x04 \x01(\tR\x06spread\x12-\n" +
 	"\x06policy\x18\x05 \x01(\v2\x15.qjm.v1.JournalPolicyR\x06policy\x12\x14\n" +
 	"\x05quota\x18\x06 \x01(\x04R\x05quota\x12\x17\n" +
-	"\adry_run\x18\a \x01(\bR\x06dryRun\"V\n" +
+	"\adry_run\x18\a \x01(\bR\x06dryRun\">\n" +
 	"\x14PlaceJournalResponse\x12&\n" +
-	"\x06config\x18\x01 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\x12\x16\n" +
-	"\x06silent\x18\x02 \x03(\tR\x06silent\"G\n" +
+	"\x06config\x18\x01 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\"G\n" +
 	"\x12DropJournalRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
