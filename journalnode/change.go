@@ -43,6 +43,8 @@ type driver struct {
 	warned string
 	moved  rpc.Seal  // what this driver sealed itself: nodes may have forgotten it
 	taught time.Time // when the learners were last asked to go on copying
+	looked time.Time // when the last view was complete
+	asking asking    // the live writer (M6)
 }
 
 func (n *Node) newDriver(ctl decider, id segments.JournalID) *driver {
@@ -75,12 +77,15 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 		return false, errors.Join(d.teach(ctx, a.Learners, s), d.setNote(ctx, j, a.Why))
 	case membership.Install:
 		s.Config, s.Learner = a.Config, j.Change != nil && j.Change.Stage == catalog.StageLearning
-		return true, d.each(ctx, a.On, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
+		return true, d.each(ctx, a.On, func(ctx context.Context, _ quorum.Member, p rpc.Node) error { return p.InstallConfig(ctx, s) })
 	case membership.CleanUp:
-		return true, d.each(ctx, a.On, func(ctx context.Context, p rpc.Node) error { return p.LeaveJournal(ctx, s) })
+		return true, d.each(ctx, a.On, func(ctx context.Context, _ quorum.Member, p rpc.Node) error { return p.LeaveJournal(ctx, s) })
 	case membership.Bump:
 		return true, d.bump(ctx, s, a)
 	case membership.Move:
+		if again, err := d.stillSo(ctx, j); again || err != nil {
+			return again, err
+		}
 		d.log.Warn("the leader opens the journal as a writer would; whoever writes is fenced", "why", a.Why)
 		seal, err := d.n.move(ctx, s, a.MinEpoch)
 		if err == nil {
@@ -98,6 +103,21 @@ func (d *driver) do(ctx context.Context, j catalog.Journal, v membership.View, a
 		return false, a.Err
 	}
 	return false, fmt.Errorf("journalnode: unknown action %T", action)
+}
+
+// viewFresh is how old a view may be when the leader acts as a writer on it: what was heard of one is old soon.
+const viewFresh = time.Second
+
+// stillSo is what comes right before a move, which fences whoever writes: a leader that was stopped for a while
+// since it looked may lead no more, or a writer may have come. It reports whether to look again.
+func (d *driver) stillSo(ctx context.Context, j catalog.Journal) (again bool, err error) {
+	if err := d.ctl.Barrier(ctx); err != nil {
+		return false, err
+	}
+	now, ok := d.ctl.Journal(d.id)
+	same := ok && now.Config.Version == j.Config.Version && (now.Change == nil) == (j.Change == nil) &&
+		(j.Change == nil || now.Change.StartedIndex == j.Change.StartedIndex && now.Change.Stage == j.Change.Stage)
+	return !same || time.Since(d.looked) > viewFresh, nil
 }
 
 // warn says why a round failed: the same reason once.
@@ -120,7 +140,7 @@ func (d *driver) teach(ctx context.Context, learners []quorum.Member, s rpc.Jour
 	}
 	d.taught = time.Now()
 	s.Learner = true
-	return d.each(ctx, learners, func(ctx context.Context, p rpc.Node) error { return p.InstallConfig(ctx, s) })
+	return d.each(ctx, learners, func(ctx context.Context, _ quorum.Member, p rpc.Node) error { return p.InstallConfig(ctx, s) })
 }
 
 func (d *driver) setNote(ctx context.Context, j catalog.Journal, why string) error {
@@ -137,7 +157,7 @@ func (d *driver) setNote(ctx context.Context, j catalog.Journal, why string) err
 }
 
 // each asks several nodes at the same time. One that fails is asked again in the next round.
-func (d *driver) each(ctx context.Context, on []quorum.Member, f func(context.Context, rpc.Node) error) error {
+func (d *driver) each(ctx context.Context, on []quorum.Member, f func(context.Context, quorum.Member, rpc.Node) error) error {
 	var mu sync.Mutex
 	var errs []error
 	var wg sync.WaitGroup
@@ -147,7 +167,7 @@ func (d *driver) each(ctx context.Context, on []quorum.Member, f func(context.Co
 			defer cancel()
 			p, err := d.n.member(m)
 			if err == nil {
-				err = f(ctx, p)
+				err = f(ctx, m, p)
 			}
 			if err != nil {
 				mu.Lock()
@@ -161,14 +181,10 @@ func (d *driver) each(ctx context.Context, on []quorum.Member, f func(context.Co
 }
 
 func (d *driver) bump(ctx context.Context, s rpc.JournalSummary, b membership.Bump) error {
-	var errs []error
-	for _, m := range b.On {
-		errs = append(errs, d.each(ctx, []quorum.Member{m}, func(ctx context.Context, p rpc.Node) error {
-			_, err := p.NewEpoch(ctx, rpc.Header{Journal: s.ID, ConfigVersion: s.Config.Version, Incarnation: m.Incarnation, Claim: b.Claim})
-			return err
-		}))
-	}
-	return errors.Join(errs...)
+	return d.each(ctx, b.On, func(ctx context.Context, m quorum.Member, p rpc.Node) error {
+		_, err := p.NewEpoch(ctx, rpc.Header{Journal: s.ID, ConfigVersion: s.Config.Version, Incarnation: m.Incarnation, Claim: b.Claim})
+		return err
+	})
 }
 
 // view asks everybody who has, had or will have to do with the journal.
@@ -202,6 +218,8 @@ func (d *driver) view(ctx context.Context, j catalog.Journal) membership.View {
 	for key, t := range lists {
 		v.Reports[key] = t.report(j, before, known, d.n.opts.WriterGoneAfter, d.moved)
 	}
+	d.askWriter(ctx, &v)
+	d.looked = time.Now()
 	return v
 }
 

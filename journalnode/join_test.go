@@ -67,7 +67,7 @@ func TestJoin(t *testing.T) {
 		var used *catalog.InUseError
 		require.ErrorAs(b, err, &used)
 		require.Equal(b, []string{"a"}, used.Journals)
-		_, err = b.node(2).DropJournal(b.ctx, "a")
+		_, err = b.node(2).DropJournal(b.ctx, rpc.DropRequest{Name: "a"})
 		require.NoError(b, err)
 		require.NoError(b, b.node(1).RemoveNode(b.ctx, rpc.RemoveRequest{Node: "n4"}))
 		b.Until(time.Minute, "it is gone", func() bool { return len(b.voters()) == 3 })

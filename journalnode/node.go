@@ -18,6 +18,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/osfs"
 	"github.com/quorumjournal/qjm/internal/wire"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -66,6 +67,9 @@ type Node struct {
 
 	desk         *desk
 	snapshotWake chan struct{} // one place
+
+	// inCatalog is what this node's copy of the catalog knows of a journal; another one in tests.
+	inCatalog func(segments.JournalID) (catalog.Journal, bool)
 }
 
 // Start opens the data directory and runs the node until Stop. It returns when the node listens; the
@@ -90,6 +94,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	if n.opts.Dialer == nil {
 		n.opts.Dialer = &wire.Dialer{}
 	}
+	n.inCatalog = n.journalOf
 	n.peers = newPeers(n.opts.Dialer, opts.InitialCluster)
 	n.control = newControl(n.log)
 	n.metrics = newMetrics(n)

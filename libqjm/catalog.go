@@ -192,16 +192,16 @@ func (c *Client) DeleteJournal(ctx context.Context, name string) error {
 	}
 	tried, meant := false, segments.JournalID{}
 	id, err := anyNode(ctx, c, func(ctx context.Context, n rpc.Node) (segments.JournalID, error) {
-		// The request names no id: one whose answer was lost must not delete what somebody made under the name since.
-		now, err := idInCatalog(ctx, n, name)
-		switch {
-		case tried && (err == nil && now != meant || errors.Is(err, ErrNoJournal)):
-			return meant, nil
-		case err != nil:
-			return now, err
+		if meant.IsZero() { // looked up once: asked for again, it must not be what somebody made under the name since
+			var err error
+			if meant, err = idInCatalog(ctx, n, name); err != nil {
+				return meant, err
+			}
 		}
-		meant = now
-		id, err := n.DropJournal(ctx, name)
+		id, err := n.DropJournal(ctx, rpc.DropRequest{Name: name, ID: meant})
+		if tried && errors.Is(err, ErrNoJournal) {
+			return meant, nil // an answer was lost
+		}
 		tried = tried || errors.Is(err, ErrUnavailable)
 		return id, err
 	})

@@ -28,22 +28,20 @@ type era struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	channels sync.WaitGroup
-	kicks    []chan struct{} // one place each: the core may have something to send
+	chs      []*channel
 }
 
 // newEra runs a channel to each of the members. The caller does not hold mu.
 func (w *Writer) newEra(cfg quorum.Config, members []quorum.Member) *era {
 	e := &era{cfg: cfg}
 	e.ctx, e.cancel = context.WithCancel(w.ctx)
-	var chs []*channel
 	for _, m := range members {
-		ch := &channel{w: w, era: e, member: m, kick: make(chan struct{}, 1)}
-		chs, e.kicks = append(chs, ch), append(e.kicks, ch.kick)
+		e.chs = append(e.chs, &channel{w: w, era: e, member: m, kick: make(chan struct{}, 1)})
 	}
 	w.mu.Lock()
 	w.era = e
 	w.mu.Unlock()
-	for _, ch := range chs {
+	for _, ch := range e.chs {
 		e.channels.Go(ch.run)
 	}
 	return e
@@ -61,7 +59,21 @@ type channel struct {
 	w      *Writer
 	era    *era
 	member quorum.Member
-	kick   chan struct{}
+	kick   chan struct{} // one place: the core may have something to send
+	beats  beats         // of the stream that is up; guarded by Writer.mu
+}
+
+// beats counts the heartbeats of a stream, each of which is answered, in order.
+type beats struct {
+	sent, answered int
+	bye            int // which of them said that the writer leaves; 0: none
+}
+
+// beat counts a message that is about to be sent, if it is a heartbeat. The caller holds mu.
+func (ch *channel) beat(m rpc.WriteRequest, sent bool) {
+	if sent && m.Start == nil && len(m.Frames) == 0 && m.Finalize == nil && m.Fill == nil {
+		ch.beats.sent++
+	}
 }
 
 // start runs the channels, and the clocks: segments that are old enough are rolled, and a writer that
@@ -73,6 +85,7 @@ func (w *Writer) start() {
 		w.clocks.Go(w.rollByAge)
 	}
 	w.clocks.Go(w.reopenWhenBlocked)
+	w.clocks.Go(w.answerQuestions)
 	if w.opts.OnSnapshotDue != nil {
 		w.clocks.Go(w.askForSnapshots)
 	}
@@ -83,9 +96,9 @@ func (w *Writer) kick() {
 	if w.era == nil {
 		return // the client was closed before the writer had channels
 	}
-	for _, k := range w.era.kicks {
+	for _, ch := range w.era.chs {
 		select {
-		case k <- struct{}{}:
+		case ch.kick <- struct{}{}:
 		default:
 		}
 	}
@@ -176,6 +189,7 @@ func (ch *channel) session() error {
 	}
 	w.mu.Lock()
 	w.core.Linked(ch.member.Key())
+	ch.beats = beats{}
 	w.mu.Unlock()
 	ended := make(chan struct{})
 	var said error // what the node said; set before ended is closed
@@ -221,6 +235,13 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 			return err
 		}
 		w.mu.Lock()
+		if r.Reach != nil {
+			w.asked(*r.Reach)
+		} else if r.Kind == rpc.Alive {
+			if ch.beats.answered++; ch.beats.answered == ch.beats.bye {
+				w.changed()
+			}
+		}
 		moved, err := w.core.Handle(ch.member.Key(), r)
 		if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
 			w.changed()
@@ -239,11 +260,26 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 	w, id := ch.w, ch.member.Key()
 	idle := time.NewTimer(heartbeatEvery)
 	defer idle.Stop()
+	said := uint64(0) // the question that was answered on this stream last
 	for {
 		w.mu.Lock()
 		m, ok := w.core.Next(id)
-		floor := !ok && w.core.Idle(id)
 		_, _, _, relay := w.core.Relay(id)
+		if r := w.reached; r.ID != said && !relay {
+			if !ok {
+				m, ok = w.core.Heartbeat(id)
+			}
+			if ok {
+				m.Reached, said = &r, r.ID
+			}
+		}
+		if w.leaving && ch.beats.bye == 0 && !ok && !relay {
+			if m, ok = w.core.Heartbeat(id); ok {
+				m.Leaving, ch.beats.bye = true, ch.beats.sent+1
+			}
+		}
+		ch.beat(m, ok)
+		floor := !ok && w.core.Idle(id)
 		over := w.err
 		w.mu.Unlock()
 		switch {
@@ -276,6 +312,7 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 		}
 		w.mu.Lock()
 		m, ok = w.core.Heartbeat(id)
+		ch.beat(m, ok)
 		w.mu.Unlock()
 		if ok {
 			if err := stream.Send(m); err != nil {

@@ -150,6 +150,13 @@ type PlaceRequest struct {
 	DryRun   bool
 }
 
+// DropRequest deletes a journal. ID is the one that is meant: another one that has the name by now is left alone.
+// Zero: whichever has the name.
+type DropRequest struct {
+	Name string
+	ID   segments.JournalID
+}
+
 // ConfigureRequest sets what is not nil.
 type ConfigureRequest struct {
 	Name   string
@@ -229,7 +236,8 @@ type ControlCalls interface {
 	// PlaceJournal returns when a majority of the members has the journal.
 	PlaceJournal(ctx context.Context, req PlaceRequest) (quorum.Config, error)
 	// DropJournal returns when a majority of the members has the tombstone and the name is free (M2, M8).
-	DropJournal(ctx context.Context, name string) (segments.JournalID, error)
+	// ErrNoJournal where the one that is meant is not there.
+	DropJournal(ctx context.Context, req DropRequest) (segments.JournalID, error)
 	ConfigureJournal(ctx context.Context, req ConfigureRequest) error
 	// ListSnapshot lists a snapshot, after it has asked the holders itself: nobody's word is evidence (C1).
 	// *ConfigError where the config is not the current one any more. The same again changes nothing.

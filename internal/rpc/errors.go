@@ -28,6 +28,9 @@ var (
 	// ErrUnknownNode: the node's fence or config cannot be read, or its storage is not a member: it
 	// counts in no quorum until it is re-admitted (N1, N2).
 	ErrUnknownNode = errors.New("qjm: node is unknown to the journal")
+	// ErrNotInCatalog: the node's own copy of the catalog does not say what would remove its data (M8). Nothing
+	// was removed.
+	ErrNotInCatalog = errors.New("qjm: not in this node's copy of the catalog")
 	// ErrNotFounded: the cluster is not founded yet (N4).
 	ErrNotFounded = errors.New("qjm: cluster is not founded yet")
 	// ErrPoisoned: a write or sync failed; the journal takes no writes on this node until a restart.

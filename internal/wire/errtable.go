@@ -52,6 +52,7 @@ func rows() []row {
 		{"CONFIG_VERSION", codes.Aborted, rpc.ErrConfig, []shape{configShape}},
 		{"CONFIG_DIVERGES", codes.FailedPrecondition, rpc.ErrConfigDiverges, nil},
 		{"UNKNOWN_NODE", codes.FailedPrecondition, rpc.ErrUnknownNode, nil},
+		{"NOT_IN_CATALOG", codes.FailedPrecondition, rpc.ErrNotInCatalog, nil},
 		{"NOT_FOUNDED", codes.FailedPrecondition, rpc.ErrNotFounded, nil},
 		{"PLAN", codes.FailedPrecondition, rpc.ErrPlan, nil},
 		{"POISONED", codes.Internal, rpc.ErrPoisoned, nil},
