@@ -90,6 +90,9 @@ func (n *Node) patience(ctx context.Context) time.Duration {
 
 // leader returns the group, if this node leads it, or else the node that does.
 func (n *Node) leader() (*raftgroup.Group, rpc.Node, error) {
+	if err := n.isRemoved(); err != nil {
+		return nil, nil, err
+	}
 	g, err := n.control.member()
 	switch {
 	case errors.Is(err, rpc.ErrNotFounded):
@@ -258,6 +261,9 @@ func (n *Node) awaitIndex(ctx context.Context, index uint64, over <-chan time.Ti
 
 // Catalog implements rpc.Service. The view says what it rests on.
 func (n *Node) Catalog(ctx context.Context, strength rpc.ReadStrength) (rpc.CatalogView, error) {
+	if err := n.isRemoved(); err != nil {
+		return rpc.CatalogView{}, err
+	}
 	switch strength {
 	case rpc.Linearizable:
 		if err := n.linearizable(ctx); err != nil {

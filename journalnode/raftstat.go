@@ -92,6 +92,9 @@ func (n *Node) raftStat() raftStat {
 	}
 	at, _ := n.control.machine.applied()
 	s := statOf(string(n.opts.ID), at, g.Stats())
+	if out := n.isRemoved(); out != nil {
+		s.Error = out.Error()
+	}
 	if first, err := g.FirstLog(); err == nil {
 		s.Storage[0] = strconv.FormatUint(first, 10)
 	}

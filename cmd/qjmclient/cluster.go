@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -38,6 +39,15 @@ type clusterJSON struct {
 	AnsweredBy  string     `json:"answered_by"`
 	Journals    int        `json:"journals"`
 	Nodes       []nodeJSON `json:"nodes"`
+	// Outsiders still run, and are no part of the cluster any more.
+	Outsiders []outsiderJSON `json:"outsiders,omitempty"`
+}
+
+type outsiderJSON struct {
+	Node        string `json:"node"`
+	Incarnation string `json:"incarnation"`
+	Address     string `json:"address"`
+	Says        string `json:"says,omitempty"` // empty: it has not found out yet
 }
 
 type nodeJSON struct {
@@ -97,6 +107,9 @@ func (a *app) printCluster(cmd *cobra.Command, kind string, strength libqjm.Read
 			return err
 		}
 		out := toClusterJSON(kind, v)
+		for _, o := range cl.Outsiders(ctx, v) {
+			out.Outsiders = append(out.Outsiders, outsiderJSON{o.Node, o.Incarnation, o.Addr, cli.Plain(o.Why)})
+		}
 		return a.print(cmd, out, func(w io.Writer) error {
 			leader := out.Leader
 			if leader == "" {
@@ -111,7 +124,13 @@ func (a *app) printCluster(cmd *cobra.Command, kind string, strength libqjm.Read
 			for _, n := range out.Nodes {
 				rows = append(rows, []string{n.Node, n.Role, n.Address, labels(n.Labels), short(n.Incarnation)})
 			}
-			return cli.PrintTable(w, rows)
+			err = cli.PrintTable(w, rows)
+			for _, o := range out.Outsiders {
+				_, failed := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("node %s (incarnation %s) runs at %s, and is no part of the cluster any more: switch it off",
+					o.Node, short(o.Incarnation), o.Address), "  "))
+				err = errors.Join(err, failed)
+			}
+			return err
 		})
 	})
 }

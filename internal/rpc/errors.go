@@ -28,6 +28,9 @@ var (
 	// ErrUnknownNode: the node's fence or config cannot be read, or its storage is not a member: it
 	// counts in no quorum until it is re-admitted (N1, N2).
 	ErrUnknownNode = errors.New("qjm: node is unknown to the journal")
+	// ErrRemoved: the catalog says that this storage was taken out of the cluster, or replaced by another. What
+	// the node knew is out of date; every other node may be asked. It is an ErrUnknownNode, too.
+	ErrRemoved error = removedClass{}
 	// ErrNotFounded: the cluster is not founded yet (N4).
 	ErrNotFounded = errors.New("qjm: cluster is not founded yet")
 	// ErrPoisoned: a write or sync failed; the journal takes no writes on this node until a restart.
@@ -85,3 +88,10 @@ func (e *ConfigError) Error() string {
 
 // Is makes errors.Is(err, ErrConfig) true.
 func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
+
+// removedClass is what ErrRemoved is: those who only know that a node does not count need not know it.
+type removedClass struct{}
+
+func (removedClass) Error() string { return "qjm: node is no part of the cluster any more" }
+
+func (removedClass) Is(target error) bool { return target == ErrUnknownNode }

@@ -51,6 +51,7 @@ func rows() []row {
 		{"WRONG_NODE", codes.FailedPrecondition, rpc.ErrWrongNode, []shape{wrongNodeShape}},
 		{"CONFIG_VERSION", codes.Aborted, rpc.ErrConfig, []shape{configShape}},
 		{"CONFIG_DIVERGES", codes.FailedPrecondition, rpc.ErrConfigDiverges, nil},
+		{"REMOVED", codes.FailedPrecondition, rpc.ErrRemoved, nil},
 		{"UNKNOWN_NODE", codes.FailedPrecondition, rpc.ErrUnknownNode, nil},
 		{"NOT_FOUNDED", codes.FailedPrecondition, rpc.ErrNotFounded, nil},
 		{"PLAN", codes.FailedPrecondition, rpc.ErrPlan, nil},
