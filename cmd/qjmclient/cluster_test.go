@@ -35,7 +35,7 @@ func TestCluster(t *testing.T) {
 	require.NotEqual(t, before.Leader, m.Node)
 	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "snapshot", "n1", "-o", "json")), &m))
 	require.NotEqual(t, "0", m.Index)
-	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "remove", "n3", "-o", "json")), &m))
+	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "remove", "n3", "--yes", "-o", "json")), &m))
 	require.NoError(t, json.Unmarshal([]byte(c.ok("member", "list", "-o", "json")), &after))
 	require.Len(t, after.Nodes, 2)
 	require.Len(t, after.Outsiders, 1, "it still runs")

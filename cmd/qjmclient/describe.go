@@ -149,7 +149,7 @@ func (a *app) policyCmd() *cobra.Command {
 			return a.printResult(cmd, resultJSON{Schema: cli.Schema("journal-policy"), Journal: j.Name, Result: "policy set"}, nil, "")
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }
 
 func (f policyFlags) onto(p libqjm.Policy, given func(string) bool) libqjm.Policy {
@@ -193,5 +193,5 @@ func (a *app) quotaCmd() *cobra.Command {
 			return a.printResult(cmd, resultJSON{Schema: cli.Schema("journal-quota"), Journal: args[0], Result: "quota set"}, nil, "")
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }

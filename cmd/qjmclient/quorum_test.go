@@ -50,7 +50,7 @@ func TestQuorum(t *testing.T) {
 		{change("--to", "n9"), 4, ""},
 		{change("--abort"), 4, ""},
 		{change("--to", strings.Join(old, ","), "-o", "json"), 0, `{"schema":"qjm.v1/quorum-change","journal":"a","result":"unchanged","config_version":"1","members":["` + strings.Join(old, `","`) + `"]}`},
-		{change("--to", strings.Join(to, ","), "--expect-version", "7"), 4, ""},
+		{change("--to", strings.Join(to, ","), "--expect-generation", "7"), 4, ""},
 		{change("--to", strings.Join(to, ","), "--dry-run", "-o", "json"), 0, `{"schema":"qjm.v1/plan","action":"quorum-change","journal":"a","plan":"change the members of journal \"a\" from ` + strings.Join(old, ", ") + ` to ` + strings.Join(to, ", ") + `; new ones copy it first","dry_run":true}`},
 		{change("--to", strings.Join(to, ","), "-o", "json"), 0, `{"schema":"qjm.v1/quorum-change","journal":"a","result":"changed","config_version":"3","members":["` + strings.Join(to, `","`) + `"]}`},
 		{change("--resume"), 0, `journal "a" changed: members ` + strings.Join(to, ", ") + `, config 3`},
@@ -58,10 +58,10 @@ func TestQuorum(t *testing.T) {
 		{[]string{"quorum", "show", "none"}, 4, ""},
 		{[]string{"member", "add", fourth}, 2, ""},
 		{[]string{"member", "add", fourth + "=127.0.0.1:1"}, 2, ""},
-		{[]string{"member", "replace", fourth, "n9"}, 4, ""},
-		{[]string{"member", "replace", fourth, fourth}, 2, ""},
+		{[]string{"member", "replace", fourth, "n9", "--yes"}, 4, ""},
+		{[]string{"member", "replace", fourth, fourth, "--yes"}, 2, ""},
 		{[]string{"member", "replace", fourth, old[0], "--dry-run", "-o", "json"}, 0, `{"schema":"qjm.v1/plan","action":"member-replace","journal":"","plan":"move 1 journal (a) from ` + fourth + ` to ` + old[0] + `, then take ` + fourth + ` out of the cluster","dry_run":true}`},
-		{[]string{"member", "replace", fourth, old[0], "-o", "json"}, 0, `{"schema":"qjm.v1/member-replace","old":"` + fourth + `","new":"` + old[0] + `","result":"replaced","journals":["a"]}`},
+		{[]string{"member", "replace", fourth, old[0], "--yes", "-o", "json"}, 0, `{"schema":"qjm.v1/member-replace","old":"` + fourth + `","new":"` + old[0] + `","result":"replaced","journals":["a"]}`},
 		{[]string{"journal", "tail", "a"}, 0, "1\n2\n3"},
 	} {
 		r := c.do(nil, tc.args...)

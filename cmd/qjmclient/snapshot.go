@@ -77,7 +77,7 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 			return a.printSnapshot(cmd, "snapshot-save", name, "", snap, "saved and listed")
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }
 
 func (a *app) planSave(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string, txid libqjm.TxID) error {
