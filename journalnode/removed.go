@@ -12,7 +12,8 @@ import (
 // entries, so its own copy of the catalog has it for ever. What it notices is that it hears no leader. It asks
 // the others then, and takes nothing but the catalog's own word: silence may be a partition.
 
-// standingEvery is how soon a node without a leader asks again whether it is still part of the cluster.
+// standingEvery is how soon a node that hears no leader asks whether it is still part of the cluster; one that
+// was told that it is asks less and less often, down to once in Options.CompareEvery.
 const standingEvery = time.Second
 
 // standing judges by a read of the catalog whether a storage is part of the cluster: nil, or an
@@ -38,9 +39,9 @@ func standing(self quorum.Member, cluster rpc.ClusterID, applied uint64, v rpc.C
 // standingLoop asks, while this node hears no leader of the catalog's group, whether it is still part of it. One
 // that was taken out may be let in again as it is: so it goes on asking.
 func (n *Node) standingLoop() {
-	for {
+	for wait := standingEvery; ; {
 		select {
-		case <-time.After(standingEvery):
+		case <-time.After(wait):
 		case <-n.stopping:
 			return
 		}
@@ -50,15 +51,18 @@ func (n *Node) standingLoop() {
 		if g, err := n.control.member(); err == nil {
 			if leader, _ := g.Leader(); leader != "" {
 				n.setRemoved(nil)
+				wait = standingEvery
 				continue
 			}
 		}
-		n.askWhetherRemoved()
+		if n.askWhetherRemoved() {
+			wait = max(standingEvery, min(2*wait, n.opts.CompareEvery))
+		}
 	}
 }
 
-// askWhetherRemoved asks one after the other, until one knows.
-func (n *Node) askWhetherRemoved() {
+// askWhetherRemoved asks one after the other, until one knows, and reports whether one did.
+func (n *Node) askWhetherRemoved() bool {
 	id := n.identity()
 	self := quorum.Member{ID: id.ID, Incarnation: id.Incarnation}
 	for _, p := range n.everybody() {
@@ -75,9 +79,10 @@ func (n *Node) askWhetherRemoved() {
 		applied, _ := n.control.machine.applied()
 		if heard, out := standing(self, id.Cluster, applied, v); heard {
 			n.setRemoved(out)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // setRemoved says so once, in the log, and from then on in every answer.

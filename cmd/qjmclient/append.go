@@ -104,7 +104,7 @@ func openInput(cmd *cobra.Command, f appendFlags) (*input, func(), error) {
 	}
 	file, err := os.Open(f.file)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, &cli.UsageError{Err: err}
 	}
 	closeFile := func() { _ = file.Close() } // it was only read
 	in := newInput(file, f.records, f.skipEmpty, most)

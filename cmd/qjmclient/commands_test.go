@@ -51,7 +51,7 @@ func TestCommands(t *testing.T) {
 		{"", "journal status a", 4, ""},
 		{"", "journal create a --replicas 4", 4, ""},
 		{"", "journal create a --replicas 1 --quota 7 -o json", 0, `{"schema":"qjm.v1/journal-create","journal":"a","result":"created"}`},
-		{"", "journal policy a --snapshot-txns 5 --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"policy","journal":"a","plan":"set the policy of journal \"a\": snapshots every 0 bytes, 5 txns, 0 ms, 0% growth (0: never); kept 0 txns, 0 bytes before the newest","dry_run":true}`},
+		{"", "journal policy a --snapshot-txns 5 --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"policy","journal":"a","plan":"set the policy of journal \"a\": snapshots every 0 bytes, 5 txns, 0 ms, 0% growth (0: never); kept 0 txns, 0 bytes before the newest; auto-readmit false","dry_run":true}`},
 		{"", "journal policy a --snapshot-txns 5", 0, `journal "a" policy set`},
 		{"", "journal quota a", 2, ""},
 		{"", "journal quota a --bytes 9 -o json", 0, `{"schema":"qjm.v1/journal-quota","journal":"a","result":"quota set"}`},
@@ -108,7 +108,7 @@ func TestStatusAndSegments(t *testing.T) {
 	}
 	table := c.ok("journal", "status", "a")
 	require.Regexp(t, `(?m)^JOURNAL a   EPOCH 1   WRITER [0-9a-f]{8}   COMMITTED TXID 2   OPEN SEGMENT -   QUORUM yes$`, table)
-	require.Regexp(t, `(?m)^NODE +STATE +STORAGE +PROMISED +LAST TXID +LAG TXNS +SYNC +LAST ERROR$`, table)
+	require.Regexp(t, `(?m)^NODE +STATE +INCARNATION +PROMISED +LAST TXID +LAG TXNS +SYNC +LAST ERROR$`, table)
 	fits(t, table)
 
 	var m segmentsJSON
@@ -285,7 +285,7 @@ func TestUsage(t *testing.T) {
 		fits(t, r.err)
 	}
 	r := client{t: t}.do(nil, "journal", "append", "a", "--file", filepath.Join(t.TempDir(), "none"))
-	require.Equal(t, 1, r.code)
+	require.Equal(t, 2, r.code)
 	require.Contains(t, r.err, "no such file")
 }
 

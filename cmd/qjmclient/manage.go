@@ -78,6 +78,7 @@ func (a *app) createCmd() *cobra.Command {
 			return cli.Usagef("--replicas %d: want 1 to %d", o.Replicas, quorum.MaxMembers)
 		}
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
+			a.warnOfSpread(ctx, cmd, cl, o.Spread)
 			if a.dryRun {
 				return a.planCreate(ctx, cmd, cl, name, o)
 			}
@@ -97,6 +98,30 @@ func (a *app) createCmd() *cobra.Command {
 		})
 	}
 	return a.mutating(c, unguarded)
+}
+
+// warnOfSpread: nodes without the label count as one place, so a label that is misspelt spreads nothing.
+func (a *app) warnOfSpread(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, label string) {
+	if label == "" {
+		return
+	}
+	v, err := cl.Catalog(ctx, libqjm.Stale)
+	if err != nil {
+		return // what comes next says so
+	}
+	var without []string
+	for _, n := range v.Nodes {
+		if _, has := n.Labels[label]; !has && !n.Leaving {
+			without = append(without, string(n.ID))
+		}
+	}
+	switch {
+	case len(without) == 0:
+	case len(without) == len(v.Nodes):
+		say(cmd.ErrOrStderr(), "no node has a label %q: the members are not spread over anything", label)
+	default:
+		say(cmd.ErrOrStderr(), "%s: no label %q; all nodes without it count as one place", strings.Join(without, ", "), label)
+	}
 }
 
 // settled returns the status, once a majority has answered: right after a start the first endpoint that is

@@ -302,8 +302,11 @@ func (a *app) waitForChange(ctx context.Context, cmd *cobra.Command, cl *libqjm.
 			err = gaveUp(j, id)
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case id == 0 && last.ID == 0:
+		return a.changed(ctx, cmd, cl, name, "unchanged")
 	}
 	return a.changed(ctx, cmd, cl, name, "changed")
 }
@@ -346,6 +349,9 @@ func (a *app) changed(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client
 		Schema: cli.Schema("quorum-change"), Journal: name, Result: result, Version: cli.U64(j.Config.Version), Members: memberNames(j.Config.Members()),
 	}
 	return a.print(cmd, out, func(w io.Writer) error {
+		if result == "unchanged" {
+			result += ", no change is under way"
+		}
 		_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("journal %q %s: members %s, config %s", name, result, strings.Join(out.Members, ", "), out.Version), "  "))
 		return err
 	})

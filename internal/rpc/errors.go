@@ -19,6 +19,8 @@ var (
 	ErrJournalDeleting = errors.New("qjm: journal is being deleted")
 	// ErrBadRequest: the request makes no sense, whoever sends it.
 	ErrBadRequest = errors.New("qjm: bad request")
+	// ErrRefused: the request makes sense, but not as things stand.
+	ErrRefused = errors.New("qjm: not as things stand")
 	// ErrWrongNode is the class of *WrongNodeError.
 	ErrWrongNode = errors.New("qjm: request is meant for another storage")
 	// ErrConfig is the class of *ConfigError.

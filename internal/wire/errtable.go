@@ -44,6 +44,7 @@ func rows() []row {
 
 		// The node and the request.
 		{"BAD_REQUEST", codes.InvalidArgument, rpc.ErrBadRequest, nil},
+		{"REFUSED", codes.FailedPrecondition, rpc.ErrRefused, nil},
 		{"NO_JOURNAL", codes.NotFound, rpc.ErrNoJournal, nil},
 		{"JOURNAL_EXISTS", codes.AlreadyExists, rpc.ErrJournalExists, nil},
 		{"JOURNAL_DELETED", codes.FailedPrecondition, rpc.ErrJournalDeleted, nil},
