@@ -21,7 +21,7 @@ type ReadStrength uint8
 // The strengths.
 const (
 	Linearizable ReadStrength = iota // an entry of the group's log: all that was answered before it is seen
-	LeaseRead                        // what the leader has; one that was deposed and does not know it answers, too
+	LeaseRead                        // what the leader has, while nobody else can lead if clocks run alike
 	Stale                            // what the asked node has
 )
 
