@@ -182,6 +182,17 @@ func TestRaftStat_Journals(t *testing.T) {
 		require.Contains(b, one, `"member_sets":[["n1","n2","n3"]]`)
 		code, _ = get("/raft_stat/catalog?format=html")
 		require.Equal(b, http.StatusOK, code)
+		for line := range strings.SplitSeq(text, "\n") {
+			require.LessOrEqual(b, len(line), 100, line)
+		}
+		require.Regexp(b, `(?m)^peers: n1/[0-9a-f]{32} n2/[0-9a-f]{32}\n {2}n3/`, text, "a long line goes on where a word ends")
+		for _, path := range []string{"/raft_stat?format=xml", "/raft_stat/a?format=yaml", "/raft_stat/catalog?format=JSON"} {
+			code, said := get(path)
+			require.Equal(b, http.StatusBadRequest, code)
+			require.Contains(b, said, "want one of text, json, html")
+		}
+		code, _ = get("/raft_stat?format=text")
+		require.Equal(b, http.StatusOK, code)
 		code, _ = get("/raft_stat/nope")
 		require.Equal(b, http.StatusNotFound, code)
 	})

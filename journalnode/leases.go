@@ -107,6 +107,9 @@ func (n *Node) WatchLease(ctx context.Context, req rpc.LeaseWatch) (rpc.Lease, e
 	if _, err := n.control.member(); err != nil {
 		return rpc.Lease{}, err
 	}
+	if err := n.isRemoved(); err != nil {
+		return rpc.Lease{}, err
+	}
 	if !n.control.leases.beginWatch() {
 		return rpc.Lease{}, fmt.Errorf("%w (got %d)", rpc.ErrTooManyWatches, rpc.LeaseWatchMax)
 	}

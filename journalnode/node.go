@@ -45,6 +45,8 @@ type Node struct {
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
 	out  error    // why this storage is not admitted; guarded by idMu
+	// removed is why it is no part of the cluster any more, by the catalog's word; guarded by idMu.
+	removed error
 	// waiting is why the cluster is not founded yet, as far as it is known; guarded by idMu.
 	waiting error
 
@@ -157,6 +159,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(n.snapshotLoop)
 	n.work.Go(n.reserveLoop)
 	n.work.Go(n.lossLoop)
+	n.work.Go(n.standingLoop)
 	return nil
 }
 
@@ -301,6 +304,8 @@ func (n *Node) admitted() error {
 	switch {
 	case n.out != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, n.out)
+	case n.removed != nil:
+		return n.removed
 	case n.id.Phase != rpc.Founded && n.waiting != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrNotFounded, n.waiting)
 	case n.id.Phase != rpc.Founded:

@@ -288,8 +288,18 @@ func (c *Client) TransferLeader(ctx context.Context, to string) (string, error) 
 }
 
 // RaftSnapshot makes one node take a raft snapshot of the catalog, and returns the index that it reaches.
+// Errors: ErrNoNode where the catalog does not have the node, as whichever node answers knows it.
 func (c *Client) RaftSnapshot(ctx context.Context, node string) (uint64, error) {
-	n, err := c.node(quorum.Member{ID: quorum.NodeID(node)})
+	v, err := c.Catalog(ctx, Stale)
+	if err != nil {
+		return 0, err
+	}
+	i := slices.IndexFunc(v.Nodes, func(x CatalogNode) bool { return string(x.ID) == node && !x.Leaving })
+	if i < 0 {
+		return 0, fmt.Errorf("%w: %s", ErrNoNode, node)
+	}
+	x := v.Nodes[i]
+	n, err := c.node(quorum.Member{ID: x.ID, Incarnation: x.Incarnation, Addr: x.Addr})
 	if err != nil {
 		return 0, err
 	}

@@ -105,7 +105,7 @@ func (s *surveyor) askOne(ctx context.Context, addr string) *surveyed {
 	if a.group, a.err = a.node.SurveyGroup(ctx); a.err != nil {
 		return a
 	}
-	if a.view, a.err = a.node.Catalog(ctx, rpc.Stale); a.err != nil {
+	if a.view, a.err = a.node.Catalog(ctx, rpc.Stale); a.err != nil && !errors.Is(a.err, rpc.ErrRemoved) {
 		return a
 	}
 	if a.journals, a.err = a.node.Journals(ctx); errors.Is(a.err, rpc.ErrUnknownNode) {

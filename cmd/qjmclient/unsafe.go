@@ -42,7 +42,7 @@ func (a *app) unsafeCmd() *cobra.Command {
 		Use: "unsafe", Short: "For when a majority is lost for good",
 		Long: "For when a majority is lost for good. What is below can lose acknowledged transactions; it says\nwhich beforehand. While the missing nodes can still come back, bring them back instead.",
 	}
-	c.AddCommand(a.recoverQuorumCmd(), a.mutating(a.resetPeersCmd()))
+	c.AddCommand(a.recoverQuorumCmd(), a.mutating(a.resetPeersCmd(), unguarded))
 	return c
 }
 
@@ -82,7 +82,7 @@ that does not answer is taken for lost: be sure that it is, and stays switched o
 	for _, x := range []*cobra.Command{plan, apply} {
 		x.Flags().StringSliceVar(&f.skip, "skip", nil, "journals to leave as they are")
 	}
-	c.AddCommand(survey, plan, a.mutating(apply))
+	c.AddCommand(survey, plan, a.mutating(apply, unguarded))
 	return c
 }
 

@@ -2,7 +2,11 @@ package rpc
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -17,7 +21,7 @@ type ReadStrength uint8
 // The strengths.
 const (
 	Linearizable ReadStrength = iota // an entry of the group's log: all that was answered before it is seen
-	LeaseRead                        // what the leader has; one that was deposed and does not know it answers, too
+	LeaseRead                        // what the leader has, while nobody else can lead if clocks run alike
 	Stale                            // what the asked node has
 )
 
@@ -137,6 +141,19 @@ type CatalogView struct {
 	AnsweredBy quorum.NodeID
 	Nodes      []CatalogNode
 	Journals   []CatalogJournal
+}
+
+// Generation is another number whenever the nodes are others: their ids, their storage, and who of them is
+// leaving. It counts nothing, and says nothing of who votes or leads.
+func (v CatalogView) Generation() uint64 {
+	var lines []string
+	for _, x := range v.Nodes {
+		lines = append(lines, fmt.Sprintf("%s/%s/%t\n", x.ID, x.Incarnation, x.Leaving))
+	}
+	slices.Sort(lines)
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, strings.Join(lines, "")) // a hash takes everything
+	return max(uint64(h.Sum32()), 1)
 }
 
 // PlaceRequest creates a journal under an id that was made anew for it: the same again is answered again.

@@ -291,3 +291,13 @@ func TestPlace(t *testing.T) {
 	_, err = Place(nodes, nil, 0, "", nil)
 	require.ErrorIs(t, err, ErrInvalid)
 }
+
+// A note that is too long ends between two words.
+func TestFitText(t *testing.T) {
+	long := strings.Repeat("word ", MaxTextBytes)
+	got := FitText(long)
+	require.LessOrEqual(t, len(got), MaxTextBytes)
+	require.True(t, strings.HasSuffix(got, "word..."), got)
+	require.Len(t, FitText(strings.Repeat("w", 2*MaxTextBytes)), MaxTextBytes, "one long word is cut")
+	require.Equal(t, "a b", FitText("a\nb"))
+}
