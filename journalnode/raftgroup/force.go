@@ -65,7 +65,7 @@ type logsBehind struct {
 
 // DeleteRange implements raft.LogStore.
 func (l *logsBehind) DeleteRange(first, last uint64) error {
-	if l.err = l.settled(); l.err == nil {
+	if l.err = l.settled(); l.err == nil && last > 0 { // 0: the log is empty
 		l.err = l.LogStore.DeleteRange(first, last)
 	}
 	return l.err
