@@ -129,3 +129,31 @@ func TestRecoverQuorum_DeleteOfALostJournal(t *testing.T) {
 		require.NoError(b, b.cl.CreateJournal(b.ctx, "one"))
 	})
 }
+
+// The catalog's group has lost its majority, too: what is dropped holds no lost node back, and the cluster is
+// without these afterwards.
+func TestRecoverQuorum_LostWholeAndTheGroup(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 3}, func(b *bed) {
+		w := b.writer()
+		b.writeFinal(w, 1, 10)
+		require.NoError(b, w.Close(b.ctx))
+		b.settled(1, 10)
+		i := b.onOne("one")
+		b.loseForGood(i, (i+1)%3)
+		p, err := b.planDropping("one")
+		require.NoError(b, err)
+		require.NotNil(b, p.Group)
+		require.Len(b, p.Forced(), 1)
+		require.Len(b, p.Dropped(), 1)
+		steps := 0
+		for !b.cutAt(p.Digest, steps, libqjm.RecoverOptions{Drop: []string{"one"}}) { // each time one step further
+			steps++
+		}
+		require.GreaterOrEqual(b, steps, 6)
+		v, err := b.cl.Catalog(b.ctx, libqjm.Linearizable)
+		require.NoError(b, err)
+		require.Len(b, v.Nodes, 1)
+		require.Len(b, v.Journals, 1)
+		require.Equal(b, upTo(1, 10), b.read(libqjm.ReaderOptions{Linearizable: true}))
+	})
+}
