@@ -229,6 +229,9 @@ func (n *Node) installOwn() {
 		ctx, cancel := n.context(n.opts.PeerTimeout)
 		err = n.InstallConfig(ctx, s)
 		cancel()
+		if left && errors.Is(err, rpc.ErrUnknownNode) {
+			continue // it counts nowhere as it is (N2), and nothing will change that
+		}
 		if err != nil {
 			n.log.Warn("cannot install a config of the catalog; tried again soon", "journal", s.Name, "version", s.Config.Version, "err", err)
 			n.after(n.opts.RepairEvery, n.control.watchers.changed)

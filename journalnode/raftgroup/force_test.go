@@ -117,7 +117,9 @@ func TestForce_LogIsNotEmptied(t *testing.T) {
 	require.NoError(t, err)
 	rest, err := Look(s.opts)
 	require.NoError(t, err)
-	require.Equal(t, Rest{members, index, term}, rest)
+	require.Equal(t, members, rest.Members)
+	require.GreaterOrEqual(t, rest.Index, index, "the others may have been heard of once more before it stopped")
+	require.GreaterOrEqual(t, rest.Term, term)
 	after, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
@@ -127,7 +129,7 @@ func TestForce_LogIsNotEmptied(t *testing.T) {
 		opts.Machine, opts.wrapLogs = &journalMachine{}, wrap
 		return Force(opts, []ServerID{"n1/a"})
 	}
-	want := Rest{[]Member{{"n1/a", true}}, index, term}
+	want := Rest{[]Member{{"n1/a", true}}, rest.Index, rest.Term}
 	require.ErrorIs(t, force(func(l raft.LogStore) raft.LogStore { return brokenLog{l} }), errBrokenLog)
 	rest, err = Look(s.opts)
 	require.NoError(t, err)
