@@ -248,7 +248,9 @@ func (n *Node) deletedInCatalog(id segments.JournalID) (deleted bool) {
 }
 
 // installOwn makes this node's journals as its own copy of the catalog has them (M0): it may have been away
-// when one was created, changed or deleted. Where it has a newer config than the catalog it keeps that.
+// when one was created, changed or deleted. Where it has a newer config than the catalog it keeps that. Of a journal
+// that goes on without it, it takes the config, too: nobody else may come to tell it for a while, and with the old
+// one it would count as a member (M1).
 func (n *Node) installOwn() {
 	id := n.identity()
 	self := quorum.Member{ID: id.ID, Incarnation: id.Incarnation}
@@ -258,19 +260,24 @@ func (n *Node) installOwn() {
 		index = c.Index()
 		for _, j := range c.Changed(n.installed) {
 			former := slices.ContainsFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(self) })
-			if j.Config.Has(self.ID, self.Incarnation) || former && j.Deleted {
+			if j.Config.Has(self.ID, self.Incarnation) || former {
 				due = append(due, summaryOf(j))
 			}
 		}
 	})
 	for _, s := range due {
 		o, err := n.owner(s.ID)
-		if err == nil && o.j.Summary().Config.Version >= s.Config.Version || err != nil && !errors.Is(err, rpc.ErrNoJournal) {
+		missing := errors.Is(err, rpc.ErrNoJournal)
+		left := !s.Config.IsEmpty() && !s.Config.Has(self.ID, self.Incarnation)
+		if err == nil && o.j.Summary().Config.Version >= s.Config.Version || err != nil && !missing || missing && left {
 			continue
 		}
 		ctx, cancel := n.context(n.opts.PeerTimeout)
 		err = n.InstallConfig(ctx, s)
 		cancel()
+		if left && errors.Is(err, rpc.ErrUnknownNode) {
+			continue // it counts nowhere as it is (N2), and nothing will change that
+		}
 		if err != nil {
 			n.log.Warn("cannot install a config of the catalog; tried again soon", "journal", s.Name, "version", s.Config.Version, "err", err)
 			n.after(n.opts.RepairEvery, n.control.watchers.changed)

@@ -100,9 +100,11 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 }
 
 // installDeleted is a delete that the catalog decided on (M8). The data goes, so nobody's word is taken for
-// it: this node's own copy of the catalog says so, which it may have to wait for. The tombstone stays.
+// it: this node's own copy of the catalog says so, which it may have to wait for. The tombstone stays. Of a journal
+// that was dropped because all its members were lost, the data stays, too: here it is after all.
 func (n *Node) installDeleted(ctx context.Context, s rpc.JournalSummary) error {
-	if err := n.awaitDeleted(ctx, s); err != nil {
+	lost, err := n.awaitDeleted(ctx, s)
+	if err != nil {
 		return err
 	}
 	o, err := n.owner(s.ID)
@@ -112,17 +114,24 @@ func (n *Node) installDeleted(ctx context.Context, s rpc.JournalSummary) error {
 	if err != nil {
 		return err
 	}
+	if lost {
+		if err = o.do(ctx, func(j *journal.Journal) error { return j.Entomb(s.Config) }); err == nil {
+			o.log.Error("an operator gave this journal up for lost while no member answered; what is here stays, and serves nothing", "version", s.Config.Version)
+		}
+		return err
+	}
 	if err = o.do(ctx, func(j *journal.Journal) error { return j.Bury(s.Config) }); err == nil {
 		o.log.Info("journal deleted, as the catalog has it", "version", s.Config.Version)
 	}
 	return err
 }
 
-func (n *Node) awaitDeleted(ctx context.Context, s rpc.JournalSummary) error {
-	_, err := n.awaitDecided(ctx, s, "deletes it", func(j catalog.Journal) bool {
+// awaitDeleted returns when this node's copy of the catalog has the delete, and whether it gave up what was lost.
+func (n *Node) awaitDeleted(ctx context.Context, s rpc.JournalSummary) (lost bool, err error) {
+	j, err := n.awaitDecided(ctx, s, "deletes it", func(j catalog.Journal) bool {
 		return j.Deleted && j.Config.Version == s.Config.Version
 	})
-	return err
+	return j.LostWhole(), err
 }
 
 // awaitDecided waits until this node's own copy of the catalog says of a journal what somebody says that it

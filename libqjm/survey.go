@@ -238,6 +238,7 @@ func (s *surveyor) journals(ctx context.Context, alive map[quorum.Key]*surveyed)
 	for _, a := range alive {
 		for _, j := range a.view.Journals {
 			add(j.ID, j.Name, j.Config, j.Deleted)
+			by[j.ID].Deleting = by[j.ID].Deleting || j.Deleted
 		}
 		for _, j := range a.journals {
 			add(j.ID, j.Name, j.Config, j.Deleted)

@@ -80,6 +80,7 @@ func (a *app) braftCmds() []*cobra.Command {
 		}
 		if v.use == "reset_peer" {
 			f.unsafe.guards(c)
+			f.unsafe.despiteFlag(c)
 		}
 		g := ofJournal
 		if v.use == "reset_peer" { // its digest is the guard, and there may be no leader to ask
@@ -238,7 +239,9 @@ func (a *app) braftReset(ctx context.Context, cmd *cobra.Command, cl *libqjm.Cli
 	if journal == catalogGroup {
 		journal = ""
 	}
-	return a.resetPeers(cmd, f.unsafe, journal, strings.Join(peer, ","), to)
+	return a.resetPeers(cmd, f.unsafe, libqjm.PeersReset{
+		Journal: journal, Node: strings.Join(peer, ","), Peers: to, DespiteMajority: f.unsafe.despite,
+	})
 }
 
 func (a *app) braftSnapshot(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, f *braftFlags) error {

@@ -95,7 +95,7 @@ var exitTable = []exitRow{
 	{"no journal", is(libqjm.ErrNoJournal), ExitRefused},
 	{"journal exists", is(libqjm.ErrJournalExists), ExitRefused},
 	{"journal deleting", is(libqjm.ErrJournalDeleting), ExitRefused},
-	{"plan", is(libqjm.ErrPlan, libqjm.ErrNoPlan), ExitRefused},
+	{"plan", is(libqjm.ErrPlan, libqjm.ErrNoPlan, libqjm.ErrHasMajority), ExitRefused},
 	{"node in use", is(libqjm.ErrNodeInUse), ExitRefused},
 	{"catalog", is(libqjm.ErrTooFewNodes, libqjm.ErrNoNode, catalog.ErrIncarnation, catalog.ErrVoter, catalog.ErrLimit, catalog.ErrConflict, catalog.ErrChangeUnderWay, catalog.ErrStage, catalog.ErrNoChange, libqjm.ErrChangeAborted), ExitRefused},
 	{"snapshot", is(libqjm.ErrNoSnapshot, libqjm.ErrSnapshotExists, libqjm.ErrSnapshotOld, libqjm.ErrNotCommitted, libqjm.ErrPurged), ExitRefused},

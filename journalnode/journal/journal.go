@@ -163,7 +163,7 @@ func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Option
 		return nil, err
 	}
 	if j.Deleted() {
-		_ = j.reclaim() // a crash cut it short; what is left now goes at the next open
+		_ = j.reclaimDeleted() // a crash cut it short; what is left now goes at the next open
 		j.structureChanged()
 	}
 	j.floorSaved, j.floor = j.files.loadFloor()
