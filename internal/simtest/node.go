@@ -41,6 +41,7 @@ type simNode struct {
 	incarnation quorum.Incarnation // of the disk that is in there now (N1)
 	opening     bool
 	full        bool
+	sick        bool // an upload is poisoned, until a restart (P5)
 	wiped       bool
 	rotten      bool                // its disk rotted once
 	latent      bool                // a copy rotted that is not in place yet
@@ -90,7 +91,7 @@ func (n *simNode) start() {
 	if a := j.State().Answer; a.Copy.CutAt != nil {
 		n.w.result.TornTails++
 	}
-	n.inbox, n.owner = nil, false
+	n.inbox, n.owner, n.sick = nil, false, false
 }
 
 func (n *simNode) self() journal.Self {

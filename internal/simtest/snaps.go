@@ -114,7 +114,8 @@ func (n *simNode) take(j *journal.Journal, h rpc.Header, snap snapshots.Snapshot
 }
 
 // write is an upload, which its user gives up now and then (C4).
-func (n *simNode) write(s *snapshots.Store, snap snapshots.Snapshot, b []byte) error {
+func (n *simNode) write(s *snapshots.Store, snap snapshots.Snapshot, b []byte) (err error) {
+	defer func() { n.sick = n.sick || errors.Is(err, snapshots.ErrPoisoned) }()
 	u, err := s.Begin(snap.ID(), snap.Size)
 	if err != nil {
 		return err
@@ -174,6 +175,7 @@ func (n *simNode) keepSnapshots() {
 		}
 		if err != nil {
 			w.note("n%d: snapshots: %v", n.at+1, err)
+			n.sick = n.sick || errors.Is(err, snapshots.ErrPoisoned)
 		}
 		return nil
 	})

@@ -408,3 +408,26 @@ func TestC3_InstallSetsDamageBelowAside(t *testing.T) {
 		require.ErrorIs(t, err, ErrHolderMissing, "nothing is touched: there is nothing to go on from")
 	}
 }
+
+// TestC3_InstallJudgesALeftoverByItself: a copy in progress that goes on where a finalized segment has begun was
+// overruled: what the digest at the snapshot says is about the finalized one.
+func TestC3_InstallJudgesALeftoverByItself(t *testing.T) {
+	for name, test := range map[string]struct {
+		leftover Segment
+		aside    []segments.TxID
+		point    segments.Position
+	}{
+		"the finalized one holds the snapshot":    {open(101, 280), firsts(101), at(200)},
+		"to the end":                              {open(101, 300), firsts(101), at(200)},
+		"it is damaged":                           {Segment{End: endOf(101, 280), Damaged: true}, firsts(101), at(200)},
+		"both begin before it":                    {open(1, 260), firsts(1), at(200)},
+		"the leftover ends where the other began": {open(101, 201), firsts(101), at(200)},
+	} {
+		plan, err := InstallDecision(InstallInput{Snapshot: snap(250), OwnAt: digestAt(250),
+			Segments: []Segment{test.leftover, seg(201, 300), seg(301, 400)}})
+		require.NoError(t, err, name)
+		require.Equal(t, test.aside, plan.SetAside, name)
+		require.Equal(t, test.point, plan.Point, name)
+		require.Equal(t, firsts(201, 301), plan.Keep, name)
+	}
+}
