@@ -431,3 +431,41 @@ func TestC3_InstallJudgesALeftoverByItself(t *testing.T) {
 		require.Equal(t, firsts(201, 301), plan.Keep, name)
 	}
 }
+
+// TestC2_LeftoversThatThePurgePointHasPassed: they go out of the way, aside, or nothing would be purged any more.
+func TestC2_LeftoversThatThePurgePointHasPassed(t *testing.T) {
+	nothing := func(first segments.TxID) Segment { return Segment{End: segments.End{First: first}, Damaged: true} }
+	lost := seg(1, 100)
+	lost.Damaged, lost.End.Digest = true, segments.Digest{}
+	behind := []Segment{seg(101, 200), seg(201, 300)}
+	for name, test := range map[string]struct {
+		purged segments.TxID
+		segs   []Segment
+		aside  []segments.TxID
+		remove []segments.TxID
+	}{
+		"in progress":                       {100, append(behind, open(51, 90)), firsts(51), firsts(101)},
+		"beyond the purge point, even":      {100, append(behind, open(51, 250)), firsts(51), firsts(101)},
+		"damaged":                           {100, append(behind, nothing(51)), firsts(51), firsts(101)},
+		"damaged, and was finalized":        {100, append(behind, lost), firsts(1), firsts(101)},
+		"there is no purge point":           {0, append(behind, open(51, 90)), nil, nil},
+		"some of it may lie behind":         {70, append(behind, open(51, 90)), nil, nil},
+		"damage ends behind it":             {70, append(behind, lost), nil, nil},
+		"no later one is finalized":         {100, []Segment{open(51, 90), open(101, 200)}, nil, nil},
+		"it begins behind the purge point":  {100, append(behind, open(150, 180)), nil, firsts(101)},
+		"the newest, which may be going on": {300, append(behind, open(301, 310)), nil, firsts(101)},
+	} {
+		in := PurgeInput{Segments: test.segs, Listed: []Snapshot{snap(300)}, Held: []Snapshot{snap(300)}}
+		if test.purged > 0 {
+			in.Purged = at(test.purged)
+		}
+		plan, err := PurgeDecision(in)
+		require.NoError(t, err, name)
+		require.Equal(t, test.aside, plan.SetAside, name)
+		require.Equal(t, test.remove, plan.Remove, name)
+		in.Held = nil
+		plan, err = PurgeDecision(in)
+		require.NoError(t, err, name)
+		require.Empty(t, plan.SetAside, "%s: nothing covers it", name)
+	}
+}
