@@ -357,6 +357,9 @@ func TestC2_TwoNewestListedStay(t *testing.T) {
 		"another content than listed":    {held: []HeldFile{changed, held(300)}, listed: listed, want: firsts(400)},
 		"the purge point rests on it":    {held: []HeldFile{held(100), held(200)}, listed: listed, want: firsts(100)},
 		"newer ones are not verified":    {held: []HeldFile{held(200), unverified(held(300)), unverified(held(400))}, listed: listed},
+		"no listed one is here yet":      {held: []HeldFile{held(50), held(60), unverified(held(70))}, listed: listed, want: firsts(50, 60)},
+		"a listed one is not verified":   {held: []HeldFile{held(50), unverified(held(300)), unverified(held(400))}, listed: listed},
+		"nor is that, but damaged":       {held: []HeldFile{held(50), damaged}, listed: listed},
 		"damaged ones are never removed": {held: []HeldFile{damaged, held(400)}, listed: listed},
 	} {
 		require.Equal(t, test.want, Disposable(test.held, test.listed, test.downloading), name)

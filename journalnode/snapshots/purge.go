@@ -184,7 +184,8 @@ type HeldFile struct {
 
 // Disposable returns the txids of the files that may be removed. It keeps: the two newest listed (C2);
 // whatever is being downloaded; what may be listed yet, since this node has answered for it; the newest one
-// that is listed and verified here, since the purge point rests on it; and what is damaged (P4).
+// that is listed and verified here, since the purge point rests on it, or the newest of all as long as none of those
+// listed is verified here; and what is damaged (P4).
 func Disposable(held []HeldFile, listed []Snapshot, downloading []segments.TxID) []segments.TxID {
 	byTxID := func(a, b Snapshot) int { return cmp.Compare(a.TxID, b.TxID) }
 	listed = slices.SortedFunc(slices.Values(listed), byTxID)
@@ -199,7 +200,12 @@ func Disposable(held []HeldFile, listed []Snapshot, downloading []segments.TxID)
 			verified = append(verified, h.Snapshot)
 		}
 	}
-	cover, _ := Cover(listed, verified)
+	cover, ok := Cover(listed, verified)
+	for _, h := range held { // the list may have moved on since this node purged
+		if s := h.Snapshot; !ok && !h.Damaged && !slices.Contains(kept, s) && s.TxID <= newest && s.TxID > cover.TxID {
+			cover = s
+		}
+	}
 	var out []segments.TxID
 	for _, h := range held {
 		s := h.Snapshot
