@@ -10,6 +10,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/journalnode/leaseclock"
 	"github.com/quorumjournal/qjm/journalnode/raftgroup"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -205,7 +206,7 @@ func (l *leases) lead(leads bool) {
 	defer l.mu.Unlock()
 	l.clock = nil
 	if leads {
-		l.clock = newLeaseClock()
+		l.clock = leaseclock.New()
 	}
 }
 
@@ -215,7 +216,7 @@ func (n *Node) seeLeases() {
 	l := n.control.leases
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clock.see(time.Now(), all)
+	l.clock.See(time.Now(), all)
 }
 
 // renewed is called as entries with renewals are applied, before anybody is told.
@@ -223,7 +224,7 @@ func (l *leases) renewed(index uint64, kept []catalog.Kept) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.clock != nil {
-		l.clock.renew(time.Now(), index, kept)
+		l.clock.Renew(time.Now(), index, kept)
 	}
 }
 
@@ -231,8 +232,8 @@ func (l *leases) renewed(index uint64, kept []catalog.Kept) {
 func (l *leases) due(now time.Time) ([]catalog.Expire, time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	due := l.clock.due(now)
-	at, any := l.clock.next()
+	due := l.clock.Due(now)
+	at, any := l.clock.Next()
 	if !any {
 		return due, leaderRound
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/journalnode/membership"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 	"github.com/quorumjournal/qjm/segments/store"
@@ -195,7 +196,7 @@ func (n *Node) LeaveJournal(ctx context.Context, s rpc.JournalSummary) error {
 func hasLeft(j catalog.Journal, m quorum.Member) bool {
 	former := slices.ContainsFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(m) })
 	part := j.Change != nil && (slices.ContainsFunc(j.Change.Old, m.Same) || slices.ContainsFunc(j.Change.New, m.Same))
-	return former && !part && !j.Deleted && !j.Config.Has(m.ID, m.Incarnation) && j.InForce == j.Config.Version && !outByForce(j, m)
+	return former && !part && !j.Deleted && !j.Config.Has(m.ID, m.Incarnation) && j.InForce == j.Config.Version && !membership.OutByForce(j, m)
 }
 
 // makeJournalOf makes a journal because of a config. One that does not name this storage may be another
