@@ -183,6 +183,9 @@ type WriteRequest struct {
 	// Sealed rides on any: the open segment was started under this config version on a majority of each of
 	// its member sets (M4). Zero: nothing is said.
 	Sealed Seal
+	// Free, where not nil, gives the frames' bytes back: whoever received the message calls it once, when
+	// it looks at them no more. Without that they are garbage, and no harm is done.
+	Free func()
 }
 
 // Seal is what a membership change rests on (M4): one epoch has started Segment under config Version on a
@@ -234,8 +237,8 @@ type WriteReply struct {
 
 // WriteStream is the writer's end. Send and Recv may be called by one goroutine each.
 type WriteStream interface {
-	// Send hands a message over, waiting while flow control says so. The frames are not kept after it
-	// returns.
+	// Send hands a message over, waiting while flow control says so. The frames' bytes are shared, and may
+	// leave after it has returned: they must not change any more.
 	Send(WriteRequest) error
 	// Recv returns the next reply, or the typed error that ended the stream.
 	Recv() (WriteReply, error)
@@ -246,7 +249,8 @@ type WriteStream interface {
 // ServerStream is the node's end.
 type ServerStream interface {
 	Context() context.Context
-	// Recv returns the next message; its frames are owned by the caller. io.EOF: the writer is done.
+	// Recv returns the next message; its frames are owned by the caller, until it calls Free. io.EOF: the
+	// writer is done.
 	Recv() (WriteRequest, error)
 	Send(WriteReply) error
 }
