@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -28,22 +30,20 @@ type era struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	channels sync.WaitGroup
-	kicks    []chan struct{} // one place each: the core may have something to send
+	chs      []*channel
 }
 
 // newEra runs a channel to each of the members. The caller does not hold mu.
 func (w *Writer) newEra(cfg quorum.Config, members []quorum.Member) *era {
 	e := &era{cfg: cfg}
 	e.ctx, e.cancel = context.WithCancel(w.ctx)
-	var chs []*channel
 	for _, m := range members {
-		ch := &channel{w: w, era: e, member: m, kick: make(chan struct{}, 1)}
-		chs, e.kicks = append(chs, ch), append(e.kicks, ch.kick)
+		e.chs = append(e.chs, &channel{w: w, era: e, member: m, kick: make(chan struct{}, 1), sending: make(turn, 1)})
 	}
 	w.mu.Lock()
 	w.era = e
 	w.mu.Unlock()
-	for _, ch := range chs {
+	for _, ch := range e.chs {
 		e.channels.Go(ch.run)
 	}
 	return e
@@ -61,7 +61,37 @@ type channel struct {
 	w      *Writer
 	era    *era
 	member quorum.Member
-	kick   chan struct{}
+	kick   chan struct{} // one place: the core may have something to send
+	floor  atomic.Bool   // the node is to be told what is committed, now
+
+	// sending is held from asking the core what is next until it was sent: a message has its place in the stream by
+	// the core's word. It may be taken before Writer.mu; whoever has that tries only.
+	sending turn
+	stream  rpc.WriteStream // nil: none is up; changed with sending and Writer.mu held, so either is enough to read it
+	failed  error           // guarded by sending: why a message did not go out
+}
+
+// turn is a lock that is full while somebody has it. Unlike with a mutex, who waits for it while another waits for the
+// network is seen to wait by a test whose clock stands still meanwhile.
+type turn chan struct{}
+
+func (t turn) take() { t <- struct{}{} }
+func (t turn) give() { <-t }
+
+func (t turn) try() bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (ch *channel) wake() {
+	select {
+	case ch.kick <- struct{}{}:
+	default:
+	}
 }
 
 // start runs the channels, and the clocks: segments that are old enough are rolled, and a writer that
@@ -83,11 +113,8 @@ func (w *Writer) kick() {
 	if w.era == nil {
 		return // the client was closed before the writer had channels
 	}
-	for _, k := range w.era.kicks {
-		select {
-		case k <- struct{}{}:
-		default:
-		}
+	for _, ch := range w.era.chs {
+		ch.wake()
 	}
 }
 
@@ -167,16 +194,14 @@ func (ch *channel) wanted() bool {
 
 // session is one stream from its start to its end.
 func (ch *channel) session() error {
-	w := ch.w
 	ctx, cancel := context.WithCancel(ch.era.ctx)
 	defer cancel()
 	stream, err := ch.open(ctx)
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	w.core.Linked(ch.member.Key())
-	w.mu.Unlock()
+	ch.use(stream)
+	defer ch.use(nil)
 	ended := make(chan struct{})
 	var said error // what the node said; set before ended is closed
 	go func() {
@@ -195,6 +220,18 @@ func (ch *channel) session() error {
 		return said
 	}
 	return err
+}
+
+// use says which stream messages go to from now on.
+func (ch *channel) use(s rpc.WriteStream) {
+	ch.sending.take()
+	defer ch.sending.give()
+	ch.w.mu.Lock()
+	defer ch.w.mu.Unlock()
+	ch.stream, ch.failed = s, nil
+	if s != nil {
+		ch.w.core.Linked(ch.member.Key())
+	}
 }
 
 var errStreamEnded = errors.New("libqjm: stream ended")
@@ -220,69 +257,104 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 		if err != nil {
 			return err
 		}
-		w.mu.Lock()
-		moved, err := w.core.Handle(ch.member.Key(), r)
-		if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
-			w.changed()
-		}
-		w.advance()
-		w.mu.Unlock()
-		if err != nil {
+		if err := ch.handle(r); err != nil {
 			w.c.log.Error("node answers what it must not", "journal", w.ref.name, "node", ch.member.ID, "err", err)
 			return err
 		}
 	}
 }
 
+// handle counts a reply and moves the write path along.
+func (ch *channel) handle(r rpc.WriteReply) error {
+	w := ch.w
+	w.mu.Lock()
+	moved, err := w.core.Handle(ch.member.Key(), r)
+	if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
+		w.changed()
+	}
+	if moved && !w.reopening && w.err == nil && len(w.flying) > 0 && w.flying[0].count > 1 {
+		w.complete()
+		w.mu.Unlock()
+		runtime.Gosched() // who was woken appends again first, and into one frame, see feed
+		w.mu.Lock()
+	}
+	w.step()
+	if moved || w.core.Idle(ch.member.Key()) {
+		w.tellFloor()
+	}
+	out := w.direct()
+	w.mu.Unlock()
+	out.send()
+	return err
+}
+
 // send sends what is next, and heartbeats when there is nothing for a while.
 func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-chan struct{}) error {
-	w, id := ch.w, ch.member.Key()
 	idle := time.NewTimer(heartbeatEvery)
 	defer idle.Stop()
 	for {
-		w.mu.Lock()
-		m, ok := w.core.Next(id)
-		floor := !ok && w.core.Idle(id)
-		_, _, _, relay := w.core.Relay(id)
-		over := w.err
-		w.mu.Unlock()
+		more, err := ch.sendNext(stream)
+		if err != nil {
+			return err
+		}
+		ch.w.mu.Lock()
+		_, _, _, relay := ch.w.core.Relay(ch.member.Key())
+		ch.w.mu.Unlock()
 		switch {
-		case over != nil:
-			return over
 		case relay:
 			if err := ch.relay(ctx, stream); err != nil {
 				return err
 			}
 			continue
-		case ok:
-			if err := stream.Send(m); err != nil {
-				return err
-			}
+		case more:
 			continue
 		}
-		wait := heartbeatEvery
-		if floor {
-			wait = floorDelay
-		}
-		idle.Reset(wait)
+		idle.Reset(heartbeatEvery)
 		select {
 		case <-ch.kick:
-			continue
+			if !ch.floor.Swap(false) {
+				continue
+			}
 		case <-idle.C:
 		case <-ended:
 			return errStreamEnded
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		w.mu.Lock()
-		m, ok = w.core.Heartbeat(id)
-		w.mu.Unlock()
-		if ok {
-			if err := stream.Send(m); err != nil {
-				return err
-			}
+		if err := ch.heartbeat(stream); err != nil {
+			return err
 		}
 	}
+}
+
+// sendNext sends one message, if there is one.
+func (ch *channel) sendNext(stream rpc.WriteStream) (sent bool, err error) {
+	w := ch.w
+	ch.sending.take()
+	defer ch.sending.give()
+	if ch.failed != nil {
+		return false, ch.failed
+	}
+	w.mu.Lock()
+	m, ok := w.core.Next(ch.member.Key())
+	over := w.err
+	w.mu.Unlock()
+	if over != nil || !ok {
+		return false, over
+	}
+	return true, stream.Send(m)
+}
+
+func (ch *channel) heartbeat(stream rpc.WriteStream) error {
+	ch.sending.take()
+	defer ch.sending.give()
+	ch.w.mu.Lock()
+	m, ok := ch.w.core.Heartbeat(ch.member.Key())
+	ch.w.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return stream.Send(m)
 }
 
 // relay reads a gap from another node and sends it on, because the node could reach no peer itself
@@ -330,14 +402,21 @@ func (ch *channel) relayFrom(ctx context.Context, out rpc.WriteStream, src quoru
 		if err != nil {
 			return err
 		}
-		w.mu.Lock()
-		msg, ok := w.core.Relayed(ch.member.Key(), frames)
-		w.mu.Unlock()
-		if !ok {
-			return nil // the gap has closed or moved meanwhile
-		}
-		if err := out.Send(msg); err != nil {
+		if more, err := ch.sendRelayed(out, frames); err != nil || !more {
 			return err
 		}
 	}
+}
+
+// sendRelayed reports false where the gap has closed or moved meanwhile.
+func (ch *channel) sendRelayed(out rpc.WriteStream, frames []segments.Frame) (bool, error) {
+	ch.sending.take()
+	defer ch.sending.give()
+	ch.w.mu.Lock()
+	m, ok := ch.w.core.Relayed(ch.member.Key(), frames)
+	ch.w.mu.Unlock()
+	if !ok {
+		return false, nil
+	}
+	return true, out.Send(m)
 }

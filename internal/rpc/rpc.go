@@ -235,11 +235,18 @@ type WriteReply struct {
 	OverQuota     bool // of Started, Synced and Alive: new frames are refused (*QuotaError)
 }
 
+// SendAheadBytes may be unanswered on a write stream without Send having to wait. gRPC's Send waits while 64 KiB of
+// earlier messages have not left yet (its write quota of a stream); half of that leaves room for what goes around them.
+const SendAheadBytes = 32 << 10
+
 // WriteStream is the writer's end. Send and Recv may be called by one goroutine each.
 type WriteStream interface {
 	// Send hands a message over, waiting while flow control says so. The frames' bytes are shared, and may
 	// leave after it has returned: they must not change any more.
 	Send(WriteRequest) error
+	// Ready reports whether Send would take a message at once, as far as the transport can tell by itself, if no
+	// more than SendAheadBytes of earlier messages are unanswered.
+	Ready() bool
 	// Recv returns the next reply, or the typed error that ended the stream.
 	Recv() (WriteReply, error)
 	// Close ends the stream at once; both calls return after it.

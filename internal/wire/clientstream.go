@@ -101,6 +101,9 @@ func (w *writeStream) Send(r rpc.WriteRequest) error {
 	return w.send(m)
 }
 
+// Ready implements rpc.WriteStream: gRPC's Send waits for nothing else.
+func (w *writeStream) Ready() bool { return true }
+
 // writeMessage makes what is handed to gRPC.
 func writeMessage(r rpc.WriteRequest) (any, error) {
 	p, err := writeToProto(r)
