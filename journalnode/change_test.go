@@ -74,6 +74,7 @@ func (b *bed) newDesk(name string, is ...int) *desk {
 	d := &desk{bed: b, c: catalog.New(), id: rpc.JournalIDOf(cluster, name)}
 	var nodes []catalog.Node
 	for i := range b.Nodes {
+		b.Nodes[i].SetCatalog(d.Journal)
 		m := b.memberOf(i)
 		nodes = append(nodes, catalog.Node{ID: m.ID, Incarnation: m.Incarnation, Addr: m.Addr, Level: catalog.LevelMax, Voter: true})
 	}

@@ -220,16 +220,16 @@ func (n *Node) Readmit(ctx context.Context, req rpc.ReadmitRequest) (rpc.Readmit
 	case err != nil:
 		return rpc.ReadmitReply{}, fmt.Errorf("%w: node %s must run with its new disk: %w", rpc.ErrUnavailable, req.Node, err)
 	case info.ID != req.Node:
-		return rpc.ReadmitReply{}, fmt.Errorf("%w: another node answers at %s (got %s, want %s)", rpc.ErrBadRequest, cur.Addr, info.ID, req.Node)
+		return rpc.ReadmitReply{}, fmt.Errorf("%w: another node answers at %s (got %s, want %s)", rpc.ErrRefused, cur.Addr, info.ID, req.Node)
 	case info.Incarnation == cur.Incarnation:
 		for old, m := range replaced(nodes) { // it was readmitted already
 			if m.ID == req.Node {
 				return rpc.ReadmitReply{Old: quorum.Member{ID: old.ID, Incarnation: old.Incarnation, Addr: cur.Addr}, New: cur.Member()}, nil
 			}
 		}
-		return rpc.ReadmitReply{}, fmt.Errorf("%w: node %s has the storage that the catalog knows (%s)", rpc.ErrBadRequest, req.Node, cur.Incarnation)
+		return rpc.ReadmitReply{}, fmt.Errorf("%w: node %s has the storage that the catalog knows (%s)", rpc.ErrRefused, req.Node, cur.Incarnation)
 	case info.Phase == rpc.Founded:
-		return rpc.ReadmitReply{}, fmt.Errorf("%w: the storage of node %s belongs to a cluster (%x)", rpc.ErrBadRequest, req.Node, info.Cluster)
+		return rpc.ReadmitReply{}, fmt.Errorf("%w: the storage of node %s belongs to a cluster (%x)", rpc.ErrRefused, req.Node, info.Cluster)
 	}
 	fresh := cur
 	fresh.Incarnation, fresh.Voter, fresh.Leaving = info.Incarnation, false, false

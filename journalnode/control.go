@@ -90,7 +90,11 @@ func (n *Node) runControl() {
 	if n.recovery().Out != "" {
 		return // it has been said
 	}
-	g, err := n.startGroup()
+	err := n.resumeForce()
+	var g *raftgroup.Group
+	if err == nil {
+		g, err = n.startGroup()
+	}
 	if err != nil {
 		n.controlDown(err)
 		return

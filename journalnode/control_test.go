@@ -89,7 +89,7 @@ func TestCatalog_JournalLife(t *testing.T) {
 				require.NoError(b, err)
 				require.True(b, st.Member)
 			}
-			got, err := b.node(2).DropJournal(b.ctx, "a")
+			got, err := b.node(2).DropJournal(b.ctx, rpc.DropRequest{Name: "a"})
 			require.NoError(b, err)
 			require.Equal(b, id, got)
 			for i := range b.Nodes {
@@ -99,7 +99,7 @@ func TestCatalog_JournalLife(t *testing.T) {
 				require.NoError(b, err)
 				require.True(b, st.Summary.Deleted)
 			}
-			_, err = b.node(1).DropJournal(b.ctx, "a")
+			_, err = b.node(1).DropJournal(b.ctx, rpc.DropRequest{Name: "a"})
 			require.ErrorIs(b, err, rpc.ErrNoJournal)
 		}
 	})

@@ -3,6 +3,7 @@ package journalnode
 import (
 	"context"
 
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/snapshots"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -14,6 +15,9 @@ type Decider = decider
 func (n *Node) Driver(ctl Decider, id segments.JournalID) func(context.Context) (bool, error) {
 	return n.newDriver(ctl, id).round
 }
+
+// SetCatalog says what the node's copy of the catalog knows of journals that its own group does not have.
+func (n *Node) SetCatalog(f func(segments.JournalID) (catalog.Journal, bool)) { n.inCatalog = f }
 
 // SetListedSnapshots says that a catalog lists snapshots that the nodes' own group does not have.
 func (n *Node) SetListedSnapshots(id segments.JournalID, listed []snapshots.Snapshot) error {

@@ -269,3 +269,7 @@ func (s stranger) Journals(context.Context) ([]rpc.JournalSummary, error) {
 func (stranger) SurveyGroup(context.Context) (rpc.GroupState, error) {
 	return rpc.GroupState{}, rpc.ErrUnavailable
 }
+
+func (stranger) Catalog(context.Context, rpc.ReadStrength) (rpc.CatalogView, error) {
+	return rpc.CatalogView{}, rpc.ErrNotFounded
+}

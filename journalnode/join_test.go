@@ -67,7 +67,7 @@ func TestJoin(t *testing.T) {
 		var used *catalog.InUseError
 		require.ErrorAs(b, err, &used)
 		require.Equal(b, []string{"a"}, used.Journals)
-		_, err = b.node(2).DropJournal(b.ctx, "a")
+		_, err = b.node(2).DropJournal(b.ctx, rpc.DropRequest{Name: "a"})
 		require.NoError(b, err)
 		require.NoError(b, b.node(1).RemoveNode(b.ctx, rpc.RemoveRequest{Node: "n4"}))
 		b.Until(time.Minute, "it is gone", func() bool { return len(b.voters()) == 3 })
@@ -181,6 +181,17 @@ func TestRaftStat_Journals(t *testing.T) {
 		require.Contains(b, one, `{"schema":"qjm.v1/journal-stat","journal":"a",`)
 		require.Contains(b, one, `"member_sets":[["n1","n2","n3"]]`)
 		code, _ = get("/raft_stat/catalog?format=html")
+		require.Equal(b, http.StatusOK, code)
+		for line := range strings.SplitSeq(text, "\n") {
+			require.LessOrEqual(b, len(line), 100, line)
+		}
+		require.Regexp(b, `(?m)^peers: n1/[0-9a-f]{32} n2/[0-9a-f]{32}\n {2}n3/`, text, "a long line goes on where a word ends")
+		for _, path := range []string{"/raft_stat?format=xml", "/raft_stat/a?format=yaml", "/raft_stat/catalog?format=JSON"} {
+			code, said := get(path)
+			require.Equal(b, http.StatusBadRequest, code)
+			require.Contains(b, said, "want one of text, json, html")
+		}
+		code, _ = get("/raft_stat?format=text")
 		require.Equal(b, http.StatusOK, code)
 		code, _ = get("/raft_stat/nope")
 		require.Equal(b, http.StatusNotFound, code)

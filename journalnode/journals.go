@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -33,7 +34,7 @@ func (n *Node) PlaceJournal(ctx context.Context, req rpc.PlaceRequest) (quorum.C
 	case taken && j.ID != req.ID:
 		return quorum.Config{}, fmt.Errorf("%w: %s", rpc.ErrJournalExists, req.Name)
 	case !taken:
-		cmd, err := n.placed(req)
+		cmd, err := n.placed(ctx, req)
 		if err != nil || req.DryRun {
 			return quorum.NewConfig(1, cmd.Members...), err
 		}
@@ -55,7 +56,7 @@ func (n *Node) PlaceJournal(ctx context.Context, req rpc.PlaceRequest) (quorum.C
 }
 
 // placed decides who the members are.
-func (n *Node) placed(req rpc.PlaceRequest) (*catalog.CreateJournal, error) {
+func (n *Node) placed(ctx context.Context, req rpc.PlaceRequest) (*catalog.CreateJournal, error) {
 	cmd := &catalog.CreateJournal{ID: req.ID, Name: req.Name, Policy: catalog.Policy(req.Policy), Quota: req.Quota}
 	var nodes []catalog.Node
 	var journals []catalog.Journal
@@ -64,9 +65,45 @@ func (n *Node) placed(req rpc.PlaceRequest) (*catalog.CreateJournal, error) {
 	if replicas == 0 {
 		replicas = min(staying(nodes), rpc.DefaultReplicasMax)
 	}
+	silent := map[quorum.Key]bool{}
+	if staying(nodes) > replicas { // else it is all of them, whoever answers
+		silent = n.silentAmong(ctx, nodes)
+	}
 	var err error
-	cmd.Members, err = catalog.Place(nodes, journals, replicas, req.Spread)
+	cmd.Members, err = catalog.Place(nodes, journals, replicas, req.Spread, func(x catalog.Node) bool { return !silent[x.Member().Key()] })
+	for _, m := range cmd.Members {
+		if silent[m.Key()] {
+			n.log.Warn("a journal is placed on a node that does not answer, for want of others", "journal", req.Name, "node", m.ID)
+		}
+	}
 	return cmd, err
+}
+
+// placeTimeout bounds how long a node may take to answer that is to get a journal.
+const placeTimeout = time.Second
+
+// silentAmong asks the nodes who they are, and returns those that do not say that they are the storage which
+// the catalog knows, or have no room.
+func (n *Node) silentAmong(ctx context.Context, nodes []catalog.Node) map[quorum.Key]bool {
+	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
+	defer cancel()
+	silent := map[quorum.Key]bool{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, x := range nodes {
+		if x.Leaving {
+			continue
+		}
+		wg.Go(func() {
+			if err := n.present(ctx, x.Member()); err != nil {
+				mu.Lock()
+				silent[x.Member().Key()] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return silent
 }
 
 func staying(nodes []catalog.Node) int {
@@ -96,28 +133,37 @@ func (n *Node) install(ctx context.Context, on []quorum.Member, s rpc.JournalSum
 
 // DropJournal implements rpc.Service: a change to the empty config, which is in force before the name is
 // free (M8). Once it is in the catalog it is decided: what is cut off is finished by the leader's loop.
-func (n *Node) DropJournal(ctx context.Context, name string) (segments.JournalID, error) {
-	var cmd *catalog.DeleteJournal
+func (n *Node) DropJournal(ctx context.Context, req rpc.DropRequest) (segments.JournalID, error) {
+	id := req.ID
 	for attempt := 0; ; attempt++ {
 		if err := n.linearizable(ctx); err != nil {
-			return segments.JournalID{}, err
+			return id, err
 		}
-		j, ok := n.journalNamed(name)
+		j, ok := n.dropped(req.Name, id)
 		switch {
-		case cmd != nil && (!ok || j.ID != cmd.Journal):
-			return cmd.Journal, nil // deleted at an attempt whose answer was lost; the name may be another's by now
+		case !ok && attempt > 0:
+			return id, nil // deleted at an attempt whose answer was lost; the name may be another's by now
 		case !ok:
-			return segments.JournalID{}, fmt.Errorf("%w: %s", rpc.ErrNoJournal, name)
+			return id, fmt.Errorf("%w: %s", rpc.ErrNoJournal, req.Name)
 		case j.Deleted:
 			return j.ID, n.finishDrop(ctx, j.ID)
 		}
-		cmd = &catalog.DeleteJournal{Target: catalog.Target{Journal: j.ID, ExpectVersion: j.Config.Version}}
-		_, err := n.propose(ctx, cmd)
+		id = j.ID
+		_, err := n.propose(ctx, &catalog.DeleteJournal{Target: catalog.Target{Journal: id, ExpectVersion: j.Config.Version}})
 		again := errors.Is(err, catalog.ErrConflict) || errors.Is(err, rpc.ErrUnavailable)
 		if err != nil && (!again || attempt == dropAttempts || ctx.Err() != nil) {
-			return j.ID, err
+			return id, err
 		}
 	}
+}
+
+// dropped finds the journal that is to be deleted: the one of the id, once there is one.
+func (n *Node) dropped(name string, id segments.JournalID) (catalog.Journal, bool) {
+	if id.IsZero() {
+		return n.journalNamed(name)
+	}
+	j, ok := n.journalOf(id)
+	return j, ok && j.Name == name
 }
 
 // finishDrop pushes the empty config; when a majority of the members has it, the name is free.
@@ -202,7 +248,9 @@ func (n *Node) deletedInCatalog(id segments.JournalID) (deleted bool) {
 }
 
 // installOwn makes this node's journals as its own copy of the catalog has them (M0): it may have been away
-// when one was created, changed or deleted. Where it has a newer config than the catalog it keeps that.
+// when one was created, changed or deleted. Where it has a newer config than the catalog it keeps that. Of a journal
+// that goes on without it, it takes the config, too: nobody else may come to tell it for a while, and with the old
+// one it would count as a member (M1).
 func (n *Node) installOwn() {
 	id := n.identity()
 	self := quorum.Member{ID: id.ID, Incarnation: id.Incarnation}
@@ -212,19 +260,24 @@ func (n *Node) installOwn() {
 		index = c.Index()
 		for _, j := range c.Changed(n.installed) {
 			former := slices.ContainsFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(self) })
-			if j.Config.Has(self.ID, self.Incarnation) || former && j.Deleted {
+			if j.Config.Has(self.ID, self.Incarnation) || former {
 				due = append(due, summaryOf(j))
 			}
 		}
 	})
 	for _, s := range due {
 		o, err := n.owner(s.ID)
-		if err == nil && o.j.Summary().Config.Version >= s.Config.Version || err != nil && !errors.Is(err, rpc.ErrNoJournal) {
+		missing := errors.Is(err, rpc.ErrNoJournal)
+		left := !s.Config.IsEmpty() && !s.Config.Has(self.ID, self.Incarnation)
+		if err == nil && o.j.Summary().Config.Version >= s.Config.Version || err != nil && !missing || missing && left {
 			continue
 		}
 		ctx, cancel := n.context(n.opts.PeerTimeout)
 		err = n.InstallConfig(ctx, s)
 		cancel()
+		if left && errors.Is(err, rpc.ErrUnknownNode) {
+			continue // it counts nowhere as it is (N2), and nothing will change that
+		}
 		if err != nil {
 			n.log.Warn("cannot install a config of the catalog; tried again soon", "journal", s.Name, "version", s.Config.Version, "err", err)
 			n.after(n.opts.RepairEvery, n.control.watchers.changed)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/journalnode/leaseclock"
 	"github.com/quorumjournal/qjm/journalnode/raftgroup"
 )
 
@@ -43,10 +44,10 @@ type leases struct {
 	wake chan struct{} // one place: renewals wait
 
 	mu      sync.Mutex
-	clock   *leaseClock // nil while this node does not lead; guarded by mu
-	waiting []*renewal  // guarded by mu
-	refs    int         // in waiting; guarded by mu
-	watches int         // guarded by mu
+	clock   *leaseclock.Clock // nil while this node does not lead; guarded by mu
+	waiting []*renewal        // guarded by mu
+	refs    int               // in waiting; guarded by mu
+	watches int               // guarded by mu
 }
 
 func newLeases() *leases { return &leases{wake: make(chan struct{}, 1)} }

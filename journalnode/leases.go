@@ -10,6 +10,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
+	"github.com/quorumjournal/qjm/journalnode/leaseclock"
 	"github.com/quorumjournal/qjm/journalnode/raftgroup"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -107,6 +108,9 @@ func (n *Node) WatchLease(ctx context.Context, req rpc.LeaseWatch) (rpc.Lease, e
 	if _, err := n.control.member(); err != nil {
 		return rpc.Lease{}, err
 	}
+	if err := n.isRemoved(); err != nil {
+		return rpc.Lease{}, err
+	}
 	if !n.control.leases.beginWatch() {
 		return rpc.Lease{}, fmt.Errorf("%w (got %d)", rpc.ErrTooManyWatches, rpc.LeaseWatchMax)
 	}
@@ -202,7 +206,7 @@ func (l *leases) lead(leads bool) {
 	defer l.mu.Unlock()
 	l.clock = nil
 	if leads {
-		l.clock = newLeaseClock()
+		l.clock = leaseclock.New()
 	}
 }
 
@@ -212,7 +216,7 @@ func (n *Node) seeLeases() {
 	l := n.control.leases
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clock.see(time.Now(), all)
+	l.clock.See(time.Now(), all)
 }
 
 // renewed is called as entries with renewals are applied, before anybody is told.
@@ -220,7 +224,7 @@ func (l *leases) renewed(index uint64, kept []catalog.Kept) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.clock != nil {
-		l.clock.renew(time.Now(), index, kept)
+		l.clock.Renew(time.Now(), index, kept)
 	}
 }
 
@@ -228,8 +232,8 @@ func (l *leases) renewed(index uint64, kept []catalog.Kept) {
 func (l *leases) due(now time.Time) ([]catalog.Expire, time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	due := l.clock.due(now)
-	at, any := l.clock.next()
+	due := l.clock.Due(now)
+	at, any := l.clock.Next()
 	if !any {
 		return due, leaderRound
 	}

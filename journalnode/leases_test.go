@@ -270,7 +270,7 @@ func TestLease_Watch(t *testing.T) {
 
 		_, err = watch(0, 1<<40, 0, time.Second)
 		require.ErrorIs(b, err, rpc.ErrUnavailable)
-		_, err = b.node(leader).DropJournal(b.ctx, "a")
+		_, err = b.node(leader).DropJournal(b.ctx, rpc.DropRequest{Name: "a"})
 		require.NoError(b, err)
 		_, err = watch(leader, 0, ref.Revision, rpc.LeaseWaitMax)
 		require.Truef(b, errors.Is(err, rpc.ErrNoJournal) || errors.Is(err, rpc.ErrJournalDeleted), "%v", err)

@@ -335,7 +335,7 @@ func (n *Node) TransferLeader(ctx context.Context, req rpc.TransferRequest) (quo
 
 // transferHere hands over to a node, or to whichever voter takes it.
 func (n *Node) transferHere(ctx context.Context, g *raftgroup.Group, to quorum.NodeID) (quorum.NodeID, error) {
-	errs := []error{fmt.Errorf("%w: no other voter %s", rpc.ErrBadRequest, to)}
+	errs := []error{n.noVoter(to)}
 	for _, s := range g.Members().Members {
 		m, err := memberOf(s.ID)
 		if err != nil || !s.Voter || s.ID == n.identity().serverID() || to != "" && m.ID != to {
@@ -349,6 +349,19 @@ func (n *Node) transferHere(ctx context.Context, g *raftgroup.Group, to quorum.N
 		errs = append(errs, fromGroup(err))
 	}
 	return "", errors.Join(errs...)
+}
+
+// noVoter says why the leadership cannot go there.
+func (n *Node) noVoter(to quorum.NodeID) error {
+	known := false
+	n.readCatalog(func(c *catalog.Catalog) { _, known = c.Node(to) })
+	switch {
+	case to == "":
+		return fmt.Errorf("%w: there is no other voter", rpc.ErrRefused)
+	case !known:
+		return &catalog.Refusal{Class: catalog.ErrNoNode, What: string(to)}
+	}
+	return fmt.Errorf("%w: node %s has no vote, or does not take the leadership", rpc.ErrRefused, to)
 }
 
 // RaftSnapshot implements rpc.Service.

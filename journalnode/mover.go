@@ -105,6 +105,7 @@ func (n *Node) begins(ctx context.Context, core *replication.Core, j rpc.Journal
 	}
 	core.Linked(m.Key())
 	start, _ := core.Next(m.Key()) // fresh and linked: there is one
+	start.Leaving = true           // no change has to wait for this one
 	if err := s.Send(start); err != nil {
 		s.Close()
 		return nil, err
@@ -115,6 +116,7 @@ func (n *Node) begins(ctx context.Context, core *replication.Core, j rpc.Journal
 func tellSeal(core *replication.Core, streams map[quorum.Key]rpc.WriteStream) {
 	for key, s := range streams {
 		if m, ok := core.Heartbeat(key); ok {
+			m.Leaving = true
 			_ = s.Send(m) // best effort: the mover's caller knows it anyway
 			_, _ = s.Recv()
 		}

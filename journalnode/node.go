@@ -18,6 +18,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/internal/vfs/osfs"
 	"github.com/quorumjournal/qjm/internal/wire"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -44,6 +45,8 @@ type Node struct {
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
 	out  error    // why this storage is not admitted; guarded by idMu
+	// removed is why it is no part of the cluster any more, by the catalog's word; guarded by idMu.
+	removed error
 	// waiting is why the cluster is not founded yet, as far as it is known; guarded by idMu.
 	waiting error
 
@@ -66,6 +69,9 @@ type Node struct {
 
 	desk         *desk
 	snapshotWake chan struct{} // one place
+
+	// inCatalog is what this node's copy of the catalog knows of a journal; another one in tests.
+	inCatalog func(segments.JournalID) (catalog.Journal, bool)
 }
 
 // Start opens the data directory and runs the node until Stop. It returns when the node listens; the
@@ -90,6 +96,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	if n.opts.Dialer == nil {
 		n.opts.Dialer = &wire.Dialer{}
 	}
+	n.inCatalog = n.journalOf
 	n.peers = newPeers(n.opts.Dialer, opts.InitialCluster)
 	n.control = newControl(n.log)
 	n.metrics = newMetrics(n)
@@ -152,6 +159,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(n.snapshotLoop)
 	n.work.Go(n.reserveLoop)
 	n.work.Go(n.lossLoop)
+	n.work.Go(n.standingLoop)
 	return nil
 }
 
@@ -296,6 +304,8 @@ func (n *Node) admitted() error {
 	switch {
 	case n.out != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, n.out)
+	case n.removed != nil:
+		return n.removed
 	case n.id.Phase != rpc.Founded && n.waiting != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrNotFounded, n.waiting)
 	case n.id.Phase != rpc.Founded:

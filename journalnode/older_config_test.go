@@ -75,6 +75,7 @@ var countsTowardsAQuorum = map[string]struct {
 	"LeaveJournal":  {send: func(o *newer, h rpc.Header) error { return o.n.LeaveJournal(o.ctx, o.summary(h.ConfigVersion)) }},
 
 	"State":        {exempt: "it answers with its own config, and whoever counts answers compares those (D6)"},
+	"AskWriter":    {exempt: "it has the writer asked, which answers under its own claim"},
 	"PutSnapshot":  {exempt: "what it sends is invisible until FinishSnapshot"},
 	"ReadSegment":  {exempt: "fetching frames (D6)"},
 	"Tail":         {exempt: "fetching frames (D6)"},
@@ -167,6 +168,8 @@ func TestM1_EveryMessageOfAnOlderStream(t *testing.T) {
 		"Sealed": func(h rpc.Header) rpc.WriteRequest {
 			return rpc.WriteRequest{Sealed: rpc.Seal{Version: 1, Epoch: h.Claim.Epoch, Segment: 1}}
 		},
+		"Reached": func(rpc.Header) rpc.WriteRequest { return rpc.WriteRequest{Reached: &rpc.Reached{ID: 1}} },
+		"Leaving": func(rpc.Header) rpc.WriteRequest { return rpc.WriteRequest{Leaving: true} },
 	}
 	for f := range reflect.TypeFor[rpc.WriteRequest]().Fields() {
 		if f.Name != "Free" { // says nothing

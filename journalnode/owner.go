@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,7 @@ type owner struct {
 	lastTook   atomic.Int64 // nanoseconds the last group commit took
 	lastAt     atomic.Int64 // unix nanoseconds when it ended
 	learnUntil atomic.Int64 // unix nanoseconds until which a node that is no member copies what is finalized (M6)
-	writerAt   atomic.Int64 // unix nanoseconds when a write stream was last heard
+	writerAt   atomic.Int64 // unix nanoseconds when a writer was last heard; 0: nobody, or it has left
 	kept       keptBy       // what the applied catalog says of its log and snapshots
 	metrics    *metrics
 }
@@ -216,7 +217,7 @@ func (o *owner) process(items []journal.Item, bytes int) {
 	took := now.Sub(begin)
 	o.lastTook.Store(int64(took))
 	o.lastAt.Store(now.UnixNano())
-	o.writerAt.Store(now.UnixNano())
+	o.noteWriter(items)
 	o.metrics.commit(took, len(items), bytes)
 	if took > o.opts.StallWarnAfter {
 		o.log.Warn("slow disk: a group commit took long", "took", took)
@@ -225,6 +226,18 @@ func (o *owner) process(items []journal.Item, bytes int) {
 		if it.Request.Free != nil {
 			it.Request.Free()
 		}
+	}
+}
+
+// noteWriter notes that a writer was heard; or that it has said that it is about to be gone: then nobody has to
+// wait for it, however lately it was heard. The leader's own opening of an idle journal is such a one.
+func (o *owner) noteWriter(group []journal.Item) {
+	if o.j.WriterLeft() {
+		o.writerAt.Store(0)
+		return
+	}
+	if slices.ContainsFunc(group, func(it journal.Item) bool { return !it.Request.Leaving }) {
+		o.writerAt.Store(o.lastAt.Load())
 	}
 }
 

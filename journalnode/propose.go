@@ -90,6 +90,9 @@ func (n *Node) patience(ctx context.Context) time.Duration {
 
 // leader returns the group, if this node leads it, or else the node that does.
 func (n *Node) leader() (*raftgroup.Group, rpc.Node, error) {
+	if err := n.isRemoved(); err != nil {
+		return nil, nil, err
+	}
 	g, err := n.control.member()
 	switch {
 	case errors.Is(err, rpc.ErrNotFounded):
@@ -258,24 +261,50 @@ func (n *Node) awaitIndex(ctx context.Context, index uint64, over <-chan time.Ti
 
 // Catalog implements rpc.Service. The view says what it rests on.
 func (n *Node) Catalog(ctx context.Context, strength rpc.ReadStrength) (rpc.CatalogView, error) {
+	if err := n.isRemoved(); err != nil {
+		return rpc.CatalogView{}, err
+	}
 	switch strength {
 	case rpc.Linearizable:
 		if err := n.linearizable(ctx); err != nil {
 			return rpc.CatalogView{}, err
 		}
 	case rpc.LeaseRead:
-		return onLeader(ctx, n, func(err error) bool { return errors.Is(err, rpc.ErrNoLeader) }, func(*raftgroup.Group) (rpc.CatalogView, error) {
-			return n.view(strength), nil
-		}, func(peer rpc.Node) (rpc.CatalogView, error) {
-			v, err := peer.Catalog(ctx, rpc.Stale) // it need not pass that on
-			if err == nil && v.Leader != v.AnsweredBy {
-				err = rpc.ErrNoLeader
-			}
-			v.Strength = strength
-			return v, err
-		})
+		return n.leaseView(ctx)
 	}
 	return n.view(strength), nil
+}
+
+// leaseView is the leader's copy, as long as nobody else can lead: after a Barrier within its lease (G11), or
+// behind a new one.
+func (n *Node) leaseView(ctx context.Context) (rpc.CatalogView, error) {
+	again := func(err error) bool { return errors.Is(err, rpc.ErrNoLeader) }
+	return onLeader(ctx, n, again, func(g *raftgroup.Group) (rpc.CatalogView, error) {
+		if v := n.view(rpc.LeaseRead); v.Index > 0 && g.Leased() { // asked after it was copied
+			return v, nil
+		}
+		index, err := n.barrier(ctx, g)
+		if err == nil && index == 0 { // it is about to propose the first command
+			err = rpc.ErrNoLeader
+		}
+		if err != nil {
+			return rpc.CatalogView{}, err
+		}
+		return n.view(rpc.LeaseRead), nil
+	}, func(peer rpc.Node) (rpc.CatalogView, error) { return leaseViewOf(ctx, peer) })
+}
+
+// leaseViewOf has the leader answer. Two nodes that take each other for the leader must not send the request to
+// and fro, so the other one is asked first whether it leads.
+func leaseViewOf(ctx context.Context, peer rpc.Node) (rpc.CatalogView, error) {
+	g, err := peer.SurveyGroup(ctx)
+	switch {
+	case err != nil:
+		return rpc.CatalogView{}, fmt.Errorf("%w: %w", rpc.ErrNoLeader, err) // it is a read: nothing has happened
+	case g.Leader != g.Node.ID:
+		return rpc.CatalogView{}, fmt.Errorf("%w: node %s does not lead any more", rpc.ErrNoLeader, g.Node.ID)
+	}
+	return peer.Catalog(ctx, rpc.LeaseRead)
 }
 
 // view copies this node's copy of the catalog.

@@ -306,6 +306,9 @@ func (n *Node) purge(ctx context.Context, o *owner, log *snapshotLog) error {
 		if errors.Is(err, snapshots.ErrDivergence) {
 			n.metrics.divergences.Inc()
 		}
+		if len(res.Aside) > 0 {
+			o.log.Warn("leftovers of segments that are purged were set aside", "segments", res.Aside)
+		}
 		if err != nil {
 			return err
 		}

@@ -92,6 +92,9 @@ func (n *Node) raftStat() raftStat {
 	}
 	at, _ := n.control.machine.applied()
 	s := statOf(string(n.opts.ID), at, g.Stats())
+	if out := n.isRemoved(); out != nil {
+		s.Error = out.Error()
+	}
 	if first, err := g.FirstLog(); err == nil {
 		s.Storage[0] = strconv.FormatUint(first, 10)
 	}
@@ -225,6 +228,12 @@ func (n *Node) serveGroupStat(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "no such group on this node: "+name, http.StatusNotFound)
 }
 
+// statFormats are what ?format= takes.
+const statFormats = "text, json, html"
+
+// statLineMax is how wide a line of the text is; a longer one goes on, indented, where a word ends.
+const statLineMax = 100
+
 // serveStat answers in JSON or HTML where that is asked for, by Accept or by ?format=, else in text.
 func serveStat(w http.ResponseWriter, r *http.Request, object any, all []section) {
 	accept := r.Header.Get("Accept")
@@ -235,13 +244,36 @@ func serveStat(w http.ResponseWriter, r *http.Request, object any, all []section
 	case format == "html" || format == "" && strings.Contains(accept, "text/html"):
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_ = raftStatPage.Execute(w, all)
-	default:
+	case format == "text" || format == "":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		for _, s := range all {
 			_, _ = io.WriteString(w, "["+s.Name+"]\n")
 			for _, l := range s.Lines {
-				_, _ = io.WriteString(w, l[0]+": "+l[1]+"\n")
+				_, _ = io.WriteString(w, statLine(l[0]+": "+l[1])+"\n")
 			}
 		}
+	default:
+		http.Error(w, fmt.Sprintf("format %q: want one of %s", format, statFormats), http.StatusBadRequest)
 	}
+}
+
+// statLine breaks a line between words.
+func statLine(line string) string {
+	var b strings.Builder
+	width := 0
+	for i, word := range strings.Split(line, " ") {
+		switch {
+		case i == 0:
+		case width+1+len(word) > statLineMax:
+			b.WriteString("\n ")
+			width = 1
+			fallthrough
+		default:
+			b.WriteByte(' ')
+			width++
+		}
+		b.WriteString(word)
+		width += len(word)
+	}
+	return b.String()
 }

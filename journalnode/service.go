@@ -14,6 +14,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/vfs"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
+	"github.com/quorumjournal/qjm/journalnode/membership"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 	"github.com/quorumjournal/qjm/segments/store"
@@ -100,9 +101,11 @@ func (n *Node) InstallConfig(ctx context.Context, s rpc.JournalSummary) error {
 }
 
 // installDeleted is a delete that the catalog decided on (M8). The data goes, so nobody's word is taken for
-// it: this node's own copy of the catalog says so, which it may have to wait for. The tombstone stays.
+// it: this node's own copy of the catalog says so, which it may have to wait for. The tombstone stays. Of a journal
+// that was dropped because all its members were lost, the data stays, too: here it is after all.
 func (n *Node) installDeleted(ctx context.Context, s rpc.JournalSummary) error {
-	if err := n.awaitDeleted(ctx, s); err != nil {
+	lost, err := n.awaitDeleted(ctx, s)
+	if err != nil {
 		return err
 	}
 	o, err := n.owner(s.ID)
@@ -112,54 +115,88 @@ func (n *Node) installDeleted(ctx context.Context, s rpc.JournalSummary) error {
 	if err != nil {
 		return err
 	}
+	if lost {
+		if err = o.do(ctx, func(j *journal.Journal) error { return j.Entomb(s.Config) }); err == nil {
+			o.log.Error("an operator gave this journal up for lost while no member answered; what is here stays, and serves nothing", "version", s.Config.Version)
+		}
+		return err
+	}
 	if err = o.do(ctx, func(j *journal.Journal) error { return j.Bury(s.Config) }); err == nil {
 		o.log.Info("journal deleted, as the catalog has it", "version", s.Config.Version)
 	}
 	return err
 }
 
-func (n *Node) awaitDeleted(ctx context.Context, s rpc.JournalSummary) error {
+// awaitDeleted returns when this node's copy of the catalog has the delete, and whether it gave up what was lost.
+func (n *Node) awaitDeleted(ctx context.Context, s rpc.JournalSummary) (lost bool, err error) {
+	j, err := n.awaitDecided(ctx, s, "deletes it", func(j catalog.Journal) bool {
+		return j.Deleted && j.Config.Version == s.Config.Version
+	})
+	return j.LostWhole(), err
+}
+
+// awaitDecided waits until this node's own copy of the catalog says of a journal what somebody says that it
+// says. Data goes by it, so nobody's word is taken. A copy that stands still, because the node was taken out of
+// the cluster or hears no leader, says nothing new: then nothing is removed here, ever, but by the operator.
+//
+// Errors: rpc.ErrNotInCatalog.
+func (n *Node) awaitDecided(ctx context.Context, s rpc.JournalSummary, what string, decided func(catalog.Journal) bool) (catalog.Journal, error) {
 	over := time.NewTimer(min(n.opts.PeerTimeout, n.patience(ctx)))
 	defer over.Stop()
 	for {
-		_, advance := n.control.machine.applied()
-		var decided bool
-		n.readCatalog(func(c *catalog.Catalog) {
-			j, ok := c.Journal(s.ID)
-			decided = ok && j.Deleted && j.Config.Version == s.Config.Version
-		})
-		if decided {
-			return nil
+		at, advance := n.control.machine.applied()
+		if j, ok := n.inCatalog(s.ID); ok && decided(j) {
+			return j, nil
 		}
 		select {
 		case <-advance:
 		case <-over.C:
-			return fmt.Errorf("%w: journal %q is not deleted by config %d in this node's copy of the catalog (M8)", rpc.ErrBadRequest, s.Name, s.Config.Version)
+			return catalog.Journal{}, fmt.Errorf("%w: that config %d of journal %q %s (M8; applied up to %d)", rpc.ErrNotInCatalog, s.Config.Version, s.Name, what, at)
 		case <-ctx.Done():
-			return fmt.Errorf("journalnode: %w", context.Cause(ctx))
+			return catalog.Journal{}, fmt.Errorf("journalnode: %w", context.Cause(ctx))
 		case <-n.stopping:
-			return rpc.ErrClosed
+			return catalog.Journal{}, rpc.ErrClosed
 		}
 	}
 }
 
-// LeaveJournal implements rpc.Service (M8).
+// LeaveJournal implements rpc.Service (M8). The data goes by the config that this node's own copy of the catalog
+// has, and by no other; who asks only says that it is time.
 func (n *Node) LeaveJournal(ctx context.Context, s rpc.JournalSummary) error {
 	o, err := n.owner(s.ID)
 	if err != nil {
 		return err
 	}
+	if have := o.j.Summary().Config.Version; have > s.Config.Version {
+		return &rpc.ConfigError{Journal: s.ID, Got: s.Config.Version, Want: have} // M1
+	}
+	id := n.identity()
+	self := quorum.Member{ID: id.ID, Incarnation: id.Incarnation}
+	decided, err := n.awaitDecided(ctx, s, "drops this node", func(j catalog.Journal) bool {
+		return j.Config.Version >= s.Config.Version && hasLeft(j, self)
+	})
+	if err != nil {
+		return err
+	}
 	o.learnUntil.Store(0)
 	err = o.do(ctx, func(j *journal.Journal) error {
-		if err := j.InstallConfig(s.Config); err != nil {
+		if err := j.InstallConfig(decided.Config); err != nil {
 			return err
 		}
 		return j.Leave()
 	})
 	if err == nil {
-		o.log.Info("no member any more: the journal's data was removed", "version", s.Config.Version)
+		o.log.Info("no member any more: the journal's data was removed", "version", decided.Config.Version)
 	}
 	return err
+}
+
+// hasLeft: a member was dropped by a config that is in force, and nothing is under way that it has a part in, or
+// may have one in (M8). What a forced config dropped may be all that is left of something: that is kept.
+func hasLeft(j catalog.Journal, m quorum.Member) bool {
+	former := slices.ContainsFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(m) })
+	part := j.Change != nil && (slices.ContainsFunc(j.Change.Old, m.Same) || slices.ContainsFunc(j.Change.New, m.Same))
+	return former && !part && !j.Deleted && !j.Config.Has(m.ID, m.Incarnation) && j.InForce == j.Config.Version && !membership.OutByForce(j, m)
 }
 
 // makeJournalOf makes a journal because of a config. One that does not name this storage may be another
@@ -222,6 +259,18 @@ func (n *Node) list(change func(*manifest)) error {
 	n.manifest = next
 	n.mu.Unlock()
 	return nil
+}
+
+// AskWriter implements rpc.Service (M6).
+func (n *Node) AskWriter(ctx context.Context, req rpc.AskWriterRequest) (rpc.WriterAnswer, error) {
+	if req.Reach.ID == 0 || len(req.Reach.Nodes) == 0 {
+		return rpc.WriterAnswer{}, fmt.Errorf("%w: a question to a writer has a number, and names nodes", rpc.ErrBadRequest)
+	}
+	o, err := n.owner(req.Journal)
+	if err != nil {
+		return rpc.WriterAnswer{}, err
+	}
+	return ask(ctx, o, func(j *journal.Journal) (rpc.WriterAnswer, error) { return j.AskWriter(req.Reach), nil })
 }
 
 // State implements rpc.Service.

@@ -139,6 +139,8 @@ func (n *Node) recordPlan(req rpc.CarryOutRequest) error {
 	}
 	id := n.identity()
 	switch self := (quorum.Key{ID: id.ID, Incarnation: id.Incarnation}); {
+	case plan.Kind == quorumloss.ResetOffline:
+		return fmt.Errorf("%w: a plan for a node that does not run", rpc.ErrBadRequest)
 	case plan.Digest != req.Digest:
 		return fmt.Errorf("%w: digest (got %s, want %s)", rpc.ErrBadRequest, req.Digest, plan.Digest)
 	case plan.Cluster != fmt.Sprintf("%x", id.Cluster):
@@ -152,6 +154,8 @@ func (n *Node) recordPlan(req rpc.CarryOutRequest) error {
 	switch {
 	case next.Digest == plan.Digest:
 		return nil
+	case next.Progress == rpc.RecoveryForcing:
+		return fmt.Errorf("%w: another one was begun here and did not come to its end; restart the node, which goes on with it", rpc.ErrPlan)
 	case plan.Generation <= next.Generation:
 		return fmt.Errorf("%w: one that is as new is recorded here (generation %d, digest %s)", rpc.ErrPlan, next.Generation, next.Digest)
 	}
@@ -163,55 +167,120 @@ func (n *Node) recordPlan(req rpc.CarryOutRequest) error {
 	return nil
 }
 
-// forceGroup gives the catalog's group the plan's members, on this node. The group is down meanwhile. A crash in
-// between leaves the old members or the new ones, and the plan as recorded: the same step again finishes it.
+// forceGroup gives the catalog's group the plan's members, on this node. The group is down meanwhile. That it has
+// begun is written down first: after a crash in between the node finishes it when it starts.
 func (n *Node) forceGroup(plan *quorumloss.Plan) error {
 	n.unsafe.turn.Lock()
 	defer n.unsafe.turn.Unlock()
 	next := n.recovery()
-	if next.Progress != rpc.RecoveryRecorded {
+	switch next.Progress {
+	case rpc.RecoveryRecorded:
+	case rpc.RecoveryForcing:
+		return fmt.Errorf("%w: this was begun here and did not come to its end; restart the node, which goes on with it", rpc.ErrCatalogDown)
+	default:
 		return nil
 	}
-	next.Progress = rpc.RecoveryForced
-	id := n.identity()
-	if plan.Group == nil {
-		return n.keepRecovery(next)
-	}
-	ms, err := plan.Group.Members()
+	voters, err := newVoters(plan, n.identity())
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(ms, quorum.Member{ID: id.ID, Incarnation: id.Incarnation}.Same) {
-		return n.keepRecovery(next) // it copies, and the leader takes it in again
+	if len(voters) == 0 { // the group is left alone, or this node copies, and the leader takes it in again
+		next.Progress = rpc.RecoveryForced
+		return n.keepRecovery(next)
 	}
-	// Who was given up is refused as soon as the group runs again: it is down until this is written.
-	if err := next.giveUp(plan.Group.GiveUp); err != nil {
+	if err := n.endGroup(voters, plan); err != nil {
 		return err
 	}
-	var voters []raftgroup.ServerID
-	for _, m := range ms {
-		voters = append(voters, serverID(m.ID, m.Incarnation))
+	next.Progress = rpc.RecoveryForcing
+	if err := n.keepRecovery(next); err != nil {
+		return errors.Join(err, n.runGroupAgain())
 	}
-	if err := n.restartGroup(voters, plan.Kind == quorumloss.ResetPeers); err != nil {
+	if err := n.finishForce(); err != nil {
+		n.controlDown(err)
+		return fmt.Errorf("%w: %w; restart the node, which goes on with it", rpc.ErrCatalogDown, err)
+	}
+	return n.runGroupAgain()
+}
+
+// finishForce does what was begun. The group does not run. The caller holds turn.
+func (n *Node) finishForce() error {
+	next := n.recovery()
+	opts := n.groupOptions(n.identity())
+	opts.Machine = newMachine(n.log, func() {}, func(uint64, []catalog.Kept) {})
+	if err := next.force(opts, n.identity()); err != nil {
 		return err
 	}
 	if err := n.keepRecovery(next); err != nil {
 		return err
 	}
-	n.log.Error("the catalog's group has been given new members by an operator", "digest", plan.Digest, "voters", names(ms))
-	return n.runGroupAgain()
+	n.log.Error("the catalog's group has been given new members by an operator", "digest", next.Digest)
+	return nil
 }
 
-// restartGroup ends the group, forces its members and leaves it down.
-// Whoever asked for it may be gone by then: it is not left half done for that.
-func (n *Node) restartGroup(voters []raftgroup.ServerID, alone bool) error {
+// resumeForce finishes what a crash cut off, before the group runs.
+func (n *Node) resumeForce() error {
+	n.unsafe.turn.Lock()
+	defer n.unsafe.turn.Unlock()
+	if n.recovery().Progress != rpc.RecoveryForcing {
+		return nil
+	}
+	if err := n.finishForce(); err != nil {
+		return fmt.Errorf("journalnode: replacing the catalog group's members, which was cut off: %w", err)
+	}
+	return nil
+}
+
+// newVoters are the group's servers from now on; none where this storage is not one of them.
+func newVoters(plan *quorumloss.Plan, id identity) ([]raftgroup.ServerID, error) {
+	if plan.Group == nil {
+		return nil, nil
+	}
+	ms, err := plan.Group.Members()
+	if err != nil || !slices.ContainsFunc(ms, quorum.Member{ID: id.ID, Incarnation: id.Incarnation}.Same) {
+		return nil, err
+	}
+	var voters []raftgroup.ServerID
+	for _, m := range ms {
+		voters = append(voters, serverID(m.ID, m.Incarnation))
+	}
+	return voters, nil
+}
+
+// force replaces the members in the store, and notes that. Who was given up is refused as soon as the group runs
+// again: it is down until this is saved. Again, it does the same.
+func (s *recoveryState) force(opts raftgroup.Options, id identity) error {
+	plan, err := s.plan()
+	if err != nil {
+		return err
+	}
+	voters, err := newVoters(plan, id)
+	if err != nil {
+		return err
+	}
+	if err := s.giveUp(plan.Group.GiveUp); err != nil {
+		return err
+	}
+	if err := raftgroup.Force(opts, voters); err != nil {
+		return err
+	}
+	s.Progress = rpc.RecoveryForced
+	if plan.Kind == quorumloss.ResetOffline {
+		s.Progress = rpc.RecoveryDone
+	}
+	return nil
+}
+
+// endGroup ends the group, if it may be forced, and leaves it down. Whoever asked for it may be gone by then: it is
+// not left half done for that.
+func (n *Node) endGroup(voters []raftgroup.ServerID, plan *quorumloss.Plan) error {
 	ctx, cancel := n.context(forceTimeout)
 	defer cancel()
 	g, err := n.control.member()
 	if err != nil {
 		return err
 	}
-	if leader, _ := g.Leader(); !mayBeForced(leader, n.identity().serverID(), voters, alone) {
+	alone := plan.Kind == quorumloss.ResetPeers
+	if leader, _ := g.Leader(); plan.Majority == "" && !mayBeForced(leader, n.identity().serverID(), voters, alone) {
 		return fmt.Errorf("%w: the catalog's group has a leader now, %s", rpc.ErrPlan, leader)
 	}
 	n.control.mu.Lock()
@@ -222,11 +291,6 @@ func (n *Node) restartGroup(voters []raftgroup.ServerID, alone bool) error {
 		n.control.down = fmt.Errorf("its group could not be ended for a recovery; restart the node: %w", err)
 		n.control.mu.Unlock()
 		return fmt.Errorf("%w: %w", rpc.ErrCatalogDown, err)
-	}
-	opts := n.groupOptions(n.identity())
-	opts.Machine = newMachine(n.log, func() {}, func(uint64, []catalog.Kept) {})
-	if err := raftgroup.Force(opts, voters); err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", rpc.ErrCatalogDown, err), n.runGroupAgain())
 	}
 	return nil
 }
@@ -256,6 +320,9 @@ func (n *Node) forceJournal(ctx context.Context, plan *quorumloss.Plan, id segme
 	jp, ok := plan.Journal(id)
 	if !ok {
 		return "", fmt.Errorf("%w: it does nothing with journal %s", rpc.ErrPlan, id)
+	}
+	if jp.Action == quorumloss.Drop {
+		return n.dropLost(ctx, plan, jp, id)
 	}
 	cfg, err := jp.NewConfig()
 	if err != nil {
@@ -299,6 +366,74 @@ func (n *Node) forceJournal(ctx context.Context, plan *quorumloss.Plan, id segme
 		return "", &recovery.NoQuorumError{Step: "installing the new config on every survivor", Causes: causes}
 	}
 	return "", nil
+}
+
+// dropLost has the catalog forget a journal of which nothing is left. The plan may be older than the last time that a
+// member was started: each is asked once more.
+func (n *Node) dropLost(ctx context.Context, plan *quorumloss.Plan, jp quorumloss.JournalPlan, id segments.JournalID) (string, error) {
+	if err := n.linearizable(ctx); err != nil {
+		return "", err
+	}
+	j, ok := n.journalOf(id)
+	if !ok || j.Reclaimed {
+		return "", nil // done before
+	}
+	var back []quorum.Member // of a delete: those that it waits for
+	for _, m := range deletedMembers(j) {
+		if !n.recovery().gaveUp(m.Key()) && n.hears(ctx, m) {
+			back = append(back, m)
+		}
+	}
+	if j.Deleted && deleteInForce(j, back) {
+		return fmt.Sprintf("journal %s: its members answer again, and its delete goes on by itself", jp.Name), nil
+	}
+	for _, m := range j.Config.Members() {
+		switch {
+		case !jp.Knows(m):
+			return "", fmt.Errorf("%w: the catalog has member %s of journal %s, which it does not know", rpc.ErrPlan, m.ID, jp.Name)
+		case !n.recovery().gaveUp(m.Key()) && n.mayHold(ctx, m, id):
+			return "", fmt.Errorf("%w: member %s of journal %s answers again", rpc.ErrPlan, m.ID, jp.Name)
+		}
+	}
+	cmd := &catalog.DropLost{
+		Target:  catalog.Target{Journal: id, ExpectVersion: j.Config.Version},
+		Version: max(jp.NewVersion, j.Config.Version+1), Reason: "recover-quorum, plan " + plan.Digest,
+	}
+	if _, err := n.propose(ctx, cmd); err != nil {
+		return "", err
+	}
+	n.log.Error("a journal of which nothing was left has been dropped by an operator", "journal", jp.Name, "id", id, "digest", plan.Digest)
+	return "", nil
+}
+
+// mayHold: that storage answers, and does not say that it never had the journal. One that cannot read what it has
+// answers, too (N2).
+func (n *Node) mayHold(ctx context.Context, m quorum.Member, id segments.JournalID) bool {
+	if !n.hears(ctx, m) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout)
+	defer cancel()
+	p, err := n.member(m)
+	if err == nil {
+		_, err = p.State(ctx, id)
+	}
+	return !errors.Is(err, rpc.ErrNoJournal)
+}
+
+// hears: that very storage answers.
+func (n *Node) hears(ctx context.Context, m quorum.Member) bool {
+	if id := n.identity(); m.ID == id.ID {
+		return m.Incarnation == id.Incarnation
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.opts.PeerTimeout)
+	defer cancel()
+	p, err := n.member(m)
+	if err != nil {
+		return false
+	}
+	info, err := p.Info(ctx)
+	return err == nil && info.ID == m.ID && info.Incarnation == m.Incarnation
 }
 
 // lowerFloors makes this node forget the floors that the plan names (R3).

@@ -12,6 +12,9 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorumloss"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
+	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/internal/vfs/faultfs"
+	"github.com/quorumjournal/qjm/internal/vfs/memfs"
 )
 
 // planFor makes a plan in which these nodes go on with the catalog.
@@ -110,5 +113,63 @@ func TestLearnAddresses_Refuses(t *testing.T) {
 		b.led()
 		pass(time.Minute)
 		require.True(b, told(), "old flags do not undo it")
+	})
+}
+
+// The group's members are replaced in writing, in the store, in writing: cut off between the last two, the node's
+// start finishes it; before the first one nothing has changed.
+func TestCarryOut_ForceIsFinished(t *testing.T) {
+	var faults *faultfs.FS
+	wrap := func(i int, disk *memfs.FS) vfs.FS {
+		f := faultfs.New(disk)
+		if i == 0 {
+			faults = f
+		}
+		return f
+	}
+	run(t, testcluster.Options{FS: wrap}, func(b *bed) {
+		b.led()
+		p, enc := b.planFor(1, func(p *quorumloss.Plan) {
+			for _, i := range []int{1, 2} {
+				info := b.info(i)
+				p.Group.GiveUp = append(p.Group.GiveUp, quorumloss.Storage{Node: string(info.ID), Incarnation: info.Incarnation.String(), Address: b.ID(i)})
+			}
+		}, 0)
+		later, laterEnc := b.planFor(2, nil, 0)
+		b.StopNode(1)
+		b.StopNode(2)
+		survey := func() rpc.GroupState {
+			g, err := b.node(0).SurveyGroup(b.ctx)
+			require.NoError(b, err)
+			return g
+		}
+		b.Until(time.Minute, "no leader is left", func() bool { return survey().Leader == "" })
+		step := func(s rpc.CarryOutStep) error {
+			_, err := b.node(0).CarryOut(b.ctx, rpc.CarryOutRequest{Digest: p.Digest, Step: s, Plan: enc})
+			return err
+		}
+		require.NoError(b, step(rpc.StepRecord))
+
+		faults.Inject(faultfs.Rule{Op: faultfs.OpRename, PathContains: "recovery", Nth: 1, Err: vfs.ErrNoSpace})
+		require.ErrorIs(b, step(rpc.StepGroup), vfs.ErrNoSpace)
+		b.Until(time.Minute, "it runs as it did", func() bool { return len(survey().Servers) == 3 })
+		require.Equal(b, rpc.RecoveryRecorded, survey().Record.Progress)
+		b.Until(time.Minute, "no leader is left", func() bool { return survey().Leader == "" })
+
+		faults.ClearRules()
+		faults.Inject(faultfs.Rule{Op: faultfs.OpRename, PathContains: "recovery", Nth: 2, Err: vfs.ErrNoSpace})
+		require.ErrorIs(b, step(rpc.StepGroup), rpc.ErrCatalogDown)
+		require.Equal(b, rpc.RecoveryForcing, survey().Record.Progress)
+		require.NotEmpty(b, survey().Down)
+		require.ErrorIs(b, step(rpc.StepGroup), rpc.ErrCatalogDown, "it says that the node has to be restarted")
+		_, err := b.node(0).CarryOut(b.ctx, rpc.CarryOutRequest{Digest: later.Digest, Step: rpc.StepRecord, Plan: laterEnc})
+		require.ErrorIs(b, err, rpc.ErrPlan, "what was begun comes first")
+		b.StopNode(0)
+		b.StartNode(0)
+		b.Until(time.Minute, "it leads alone", func() bool { g := survey(); return g.Leader == "n1" && len(g.Servers) == 1 })
+		require.Equal(b, rpc.RecoveryForced, survey().Record.Progress)
+		require.Len(b, survey().Record.GivenUp, 2)
+		require.NoError(b, step(rpc.StepGroup))
+		require.NoError(b, step(rpc.StepDone))
 	})
 }

@@ -16,7 +16,7 @@ import (
 // asked at its new address who it is; then each is told where all are, a leader is found, and the catalog has
 // the new addresses. A node that moved alone needs none of this: it says so itself.
 //
-// Errors: ErrUnavailable where a named node does not answer at its address; ErrBadRequest where another one
+// Errors: ErrUnavailable where a named node does not answer at its address; ErrRefused where another one
 // does; *rpc.WrongNodeError where its storage is another one than the catalog knows; ErrOtherCluster.
 func (c *Client) UpdateAddresses(ctx context.Context, addrs map[string]string, dryRun bool) error {
 	var nodes []rpc.Node
@@ -66,7 +66,7 @@ func (c *Client) identify(ctx context.Context, id quorum.NodeID, addr string, kn
 	case err != nil:
 		return nil, quorum.Member{}, err
 	case info.ID != id:
-		return nil, quorum.Member{}, fmt.Errorf("%w: another node answers there (got %s, want %s)", ErrBadRequest, info.ID, id)
+		return nil, quorum.Member{}, fmt.Errorf("%w: another node answers there (got %s, want %s)", ErrRefused, info.ID, id)
 	case info.Phase != rpc.Founded || info.Cluster != c.cluster:
 		return nil, quorum.Member{}, fmt.Errorf("%w: it is %s, of cluster %x", ErrOtherCluster, info.Phase, info.Cluster)
 	}

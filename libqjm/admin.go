@@ -54,7 +54,7 @@ type JournalInfo struct {
 // only where none does.
 func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 	said := map[segments.JournalID]map[quorum.NodeID]rpc.JournalSummary{}
-	answered := 0
+	answered, removed := 0, 0
 	nq := &recovery.NoQuorumError{Step: "the list of journals"}
 	ids := c.nodeIDs()
 	ask(ctx, c, ids, func(ctx context.Context, n rpc.Node) ([]rpc.JournalSummary, error) {
@@ -62,6 +62,9 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 	}, func(r reply[[]rpc.JournalSummary]) bool {
 		if r.err != nil {
 			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
+			if errors.Is(r.err, rpc.ErrRemoved) {
+				removed++
+			}
 			return false
 		}
 		answered++
@@ -78,7 +81,7 @@ func (c *Client) Journals(ctx context.Context) ([]JournalInfo, error) {
 	}
 	var out []JournalInfo
 	for id, by := range said {
-		if info := journalInfo(id, by, len(ids)-(answered-len(by))); !info.Deleted { // its name is free, or will be soon
+		if info := journalInfo(id, by, len(ids)-removed-(answered-len(by))); !info.Deleted { // its name is free, or will be soon
 			out = append(out, info)
 		}
 	}

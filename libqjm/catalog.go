@@ -192,16 +192,16 @@ func (c *Client) DeleteJournal(ctx context.Context, name string) error {
 	}
 	tried, meant := false, segments.JournalID{}
 	id, err := anyNode(ctx, c, func(ctx context.Context, n rpc.Node) (segments.JournalID, error) {
-		// The request names no id: one whose answer was lost must not delete what somebody made under the name since.
-		now, err := idInCatalog(ctx, n, name)
-		switch {
-		case tried && (err == nil && now != meant || errors.Is(err, ErrNoJournal)):
-			return meant, nil
-		case err != nil:
-			return now, err
+		if meant.IsZero() { // looked up once: asked for again, it must not be what somebody made under the name since
+			var err error
+			if meant, err = idInCatalog(ctx, n, name); err != nil {
+				return meant, err
+			}
 		}
-		meant = now
-		id, err := n.DropJournal(ctx, name)
+		id, err := n.DropJournal(ctx, rpc.DropRequest{Name: name, ID: meant})
+		if tried && errors.Is(err, ErrNoJournal) {
+			return meant, nil // an answer was lost
+		}
 		tried = tried || errors.Is(err, ErrUnavailable)
 		return id, err
 	})
@@ -288,8 +288,18 @@ func (c *Client) TransferLeader(ctx context.Context, to string) (string, error) 
 }
 
 // RaftSnapshot makes one node take a raft snapshot of the catalog, and returns the index that it reaches.
+// Errors: ErrNoNode where the catalog does not have the node, as whichever node answers knows it.
 func (c *Client) RaftSnapshot(ctx context.Context, node string) (uint64, error) {
-	n, err := c.node(quorum.Member{ID: quorum.NodeID(node)})
+	v, err := c.Catalog(ctx, Stale)
+	if err != nil {
+		return 0, err
+	}
+	i := slices.IndexFunc(v.Nodes, func(x CatalogNode) bool { return string(x.ID) == node && !x.Leaving })
+	if i < 0 {
+		return 0, fmt.Errorf("%w: %s", ErrNoNode, node)
+	}
+	x := v.Nodes[i]
+	n, err := c.node(quorum.Member{ID: x.ID, Incarnation: x.Incarnation, Addr: x.Addr})
 	if err != nil {
 		return 0, err
 	}

@@ -69,6 +69,8 @@ type channel struct {
 	sending turn
 	stream  rpc.WriteStream // nil: none is up; changed with sending and Writer.mu held, so either is enough to read it
 	failed  error           // guarded by sending: why a message did not go out
+	beats   beats           // of the stream that is up; guarded by Writer.mu
+	said    uint64          // the question that was answered on this stream last; guarded by Writer.mu
 }
 
 // turn is a lock that is full while somebody has it. Unlike with a mutex, who waits for it while another waits for the
@@ -94,6 +96,19 @@ func (ch *channel) wake() {
 	}
 }
 
+// beats counts the heartbeats of a stream, each of which is answered, in order.
+type beats struct {
+	sent, answered int
+	bye            int // which of them said that the writer leaves; 0: none
+}
+
+// beat counts a message that is about to be sent, if it is a heartbeat. The caller holds mu.
+func (ch *channel) beat(m rpc.WriteRequest, sent bool) {
+	if sent && m.Start == nil && len(m.Frames) == 0 && m.Finalize == nil && m.Fill == nil {
+		ch.beats.sent++
+	}
+}
+
 // start runs the channels, and the clocks: segments that are old enough are rolled, and a writer that
 // lost a race on a node it cannot do without opens anew.
 func (w *Writer) start() {
@@ -103,6 +118,7 @@ func (w *Writer) start() {
 		w.clocks.Go(w.rollByAge)
 	}
 	w.clocks.Go(w.reopenWhenBlocked)
+	w.clocks.Go(w.answerQuestions)
 	if w.opts.OnSnapshotDue != nil {
 		w.clocks.Go(w.askForSnapshots)
 	}
@@ -228,7 +244,7 @@ func (ch *channel) use(s rpc.WriteStream) {
 	defer ch.sending.give()
 	ch.w.mu.Lock()
 	defer ch.w.mu.Unlock()
-	ch.stream, ch.failed = s, nil
+	ch.stream, ch.failed, ch.beats, ch.said = s, nil, beats{}, 0
 	if s != nil {
 		ch.w.core.Linked(ch.member.Key())
 	}
@@ -268,6 +284,13 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 func (ch *channel) handle(r rpc.WriteReply) error {
 	w := ch.w
 	w.mu.Lock()
+	if r.Reach != nil {
+		w.asked(*r.Reach)
+	} else if r.Kind == rpc.Alive {
+		if ch.beats.answered++; ch.beats.answered == ch.beats.bye {
+			w.changed()
+		}
+	}
 	moved, err := w.core.Handle(ch.member.Key(), r)
 	if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
 		w.changed()
@@ -336,7 +359,7 @@ func (ch *channel) sendNext(stream rpc.WriteStream) (sent bool, err error) {
 		return false, ch.failed
 	}
 	w.mu.Lock()
-	m, ok := w.core.Next(ch.member.Key())
+	m, ok := ch.next()
 	over := w.err
 	w.mu.Unlock()
 	if over != nil || !ok {
@@ -345,11 +368,34 @@ func (ch *channel) sendNext(stream rpc.WriteStream) (sent bool, err error) {
 	return true, stream.Send(m)
 }
 
+// next is what the core wants sent, or else what the writer has to say for itself. The caller holds mu.
+func (ch *channel) next() (rpc.WriteRequest, bool) {
+	w, id := ch.w, ch.member.Key()
+	m, ok := w.core.Next(id)
+	_, _, _, relay := w.core.Relay(id)
+	if r := w.reached; r.ID != ch.said && !relay {
+		if !ok {
+			m, ok = w.core.Heartbeat(id)
+		}
+		if ok {
+			m.Reached, ch.said = &r, r.ID
+		}
+	}
+	if w.leaving && ch.beats.bye == 0 && !ok && !relay {
+		if m, ok = w.core.Heartbeat(id); ok {
+			m.Leaving, ch.beats.bye = true, ch.beats.sent+1
+		}
+	}
+	ch.beat(m, ok)
+	return m, ok
+}
+
 func (ch *channel) heartbeat(stream rpc.WriteStream) error {
 	ch.sending.take()
 	defer ch.sending.give()
 	ch.w.mu.Lock()
 	m, ok := ch.w.core.Heartbeat(ch.member.Key())
+	ch.beat(m, ok)
 	ch.w.mu.Unlock()
 	if !ok {
 		return nil

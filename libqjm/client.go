@@ -24,6 +24,7 @@ const (
 	DefaultPatience       = 2 * time.Second
 
 	settleTime = 500 * time.Millisecond // how long a request to a majority is tried again before it fails
+	lookUpsMax = 6                      // how often a name is looked up for one request
 )
 
 // Options of a Client. Endpoints are needed; zero values of the rest are the defaults.
@@ -317,12 +318,14 @@ func (r journalRef) summary() rpc.JournalSummary {
 
 // states asks the nodes of a journal how it stands. It returns when a majority of the newest config has
 // answered, or with all set, when every node has answered or failed. A name that stands for another journal
-// by now is looked up again: whoever goes on with one that it has asks by id (statesOf).
+// by now is looked up again: whoever goes on with one that it has asks by id (statesOf). Where the nodes lack
+// what some node says the name stands for, that one is behind, or they are: they are asked a few times more.
 func (c *Client) states(ctx context.Context, name string, all bool) (ref journalRef, got []reply[rpc.JournalState], err error) {
 	if err := rpc.CheckJournalName(name); err != nil {
 		return ref, nil, err
 	}
-	for {
+	wait := 20 * time.Millisecond
+	for attempt := 1; ; attempt++ {
 		err = c.settle(ctx, func() error {
 			ref, got = journalRef{name: name}, nil
 			var found rpc.JournalSummary
@@ -335,9 +338,17 @@ func (c *Client) states(ctx context.Context, name string, all bool) (ref journal
 		if !deleted && !errors.Is(err, ErrNoJournal) || ref.id.IsZero() || !c.forget(name, ref.id, deleted) {
 			return ref, got, err
 		}
-		if _, gone := c.lookUp(ctx, name); gone != nil {
+		now, gone := c.lookUp(ctx, name)
+		if gone != nil || attempt == lookUpsMax {
 			return ref, got, err
 		}
+		if now.ID != ref.id {
+			continue
+		}
+		if pauseFor(ctx, wait) != nil {
+			return ref, got, err
+		}
+		wait *= 2
 	}
 }
 
@@ -417,7 +428,7 @@ func isDeleted(cfg quorum.Config, nodes int, got []reply[rpc.JournalState]) bool
 		if r.err == nil {
 			said[r.node] = r.val.Summary
 		}
-		if errors.Is(r.err, ErrNoJournal) {
+		if errors.Is(r.err, ErrNoJournal) || errors.Is(r.err, rpc.ErrRemoved) {
 			nodes--
 		}
 	}
@@ -449,10 +460,12 @@ func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalSta
 	if !cfg.IsZero() && cfg.Majority(countIn(cfg, got)) {
 		return nil
 	}
-	missing := 0
+	missing, removed := 0, 0
 	nq := &recovery.NoQuorumError{Step: "the journal's state"}
 	for _, r := range got {
 		switch {
+		case errors.Is(r.err, rpc.ErrRemoved):
+			removed++ // no journal has it among its members: what it does not know is no sign of anything
 		case errors.Is(r.err, ErrNoJournal):
 			missing++
 		case r.err == nil && r.val.Summary.Deleted:
@@ -462,7 +475,7 @@ func judge(name string, cfg quorum.Config, nodes int, got []reply[rpc.JournalSta
 		}
 		nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
 	}
-	if cfg.IsZero() && missing > len(got)/2 {
+	if cfg.IsZero() && missing > (len(got)-removed)/2 {
 		return fmt.Errorf("%w: %s", ErrNoJournal, name)
 	}
 	return nq

@@ -1,6 +1,7 @@
 package libqjm_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,5 +121,41 @@ func TestCatalog_LeaderKilledUnderLoad(t *testing.T) {
 		}
 		require.NoError(b, w.Close(b.ctx))
 		require.Equal(b, upTo(1, next-1), b.read(libqjm.ReaderOptions{}))
+	})
+}
+
+// M8: the journal is deleted that had the name when the delete was asked for, not one that somebody has made under
+// it before the request came.
+func TestM8_DeleteIsOfTheJournalThatWasMeant(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		other := b.ClientWith(libqjm.Options{Dialer: b.Net.Dialer("other")})
+		var asked atomic.Int32
+		b.Net.Fault(func(c memnet.Call) memnet.Verdict {
+			if c.From == "client" && c.Method == "DropJournal" && asked.Add(1) == 1 {
+				require.NoError(b, other.DeleteJournal(b.ctx, "j"))
+				b.Until(time.Minute, "made anew", func() bool { return other.CreateJournal(b.ctx, "j") == nil })
+				return memnet.LoseReply
+			}
+			return memnet.Deliver
+		})
+		require.NoError(b, b.cl.DeleteJournal(b.ctx, "j"))
+		w, err := other.OpenWriter(b.within(time.Minute), "j", libqjm.WriterOptions{})
+		require.NoError(b, err)
+		require.NoError(b, w.Close(b.ctx))
+	})
+}
+
+// A journal is not placed on a node that does not answer, while there are enough others.
+func TestPlace_WhereNodesAnswer(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 4}, func(b *bed) {
+		b.KillNode(0) // no journal but "j" is there: it would be among the first
+		for _, name := range []string{"a", "b", "c"} {
+			members, err := b.cl.CreateJournalWith(b.ctx, name, libqjm.CreateOptions{Replicas: 3})
+			require.NoError(b, err)
+			require.Equal(b, []string{"n2", "n3", "n4"}, members)
+		}
+		members, err := b.cl.CreateJournalWith(b.ctx, "d", libqjm.CreateOptions{Replicas: 4})
+		require.NoError(b, err)
+		require.Len(b, members, 4, "for want of others")
 	})
 }

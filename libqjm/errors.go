@@ -37,6 +37,8 @@ var (
 	ErrJournalDeleted = rpc.ErrJournalDeleted
 	// ErrBadRequest: a name or value that no node would take.
 	ErrBadRequest = rpc.ErrBadRequest
+	// ErrRefused: the request makes sense, but not as things stand: the node is another one, or has it already.
+	ErrRefused = rpc.ErrRefused
 	// ErrUnavailable: no endpoint answered.
 	ErrUnavailable = rpc.ErrUnavailable
 	// ErrNoLeader: the catalog has no leader. Writers and readers do not need one.

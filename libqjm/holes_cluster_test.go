@@ -109,7 +109,7 @@ func TestHole_M0ConfigOfAJournalThatIsNoneHere(t *testing.T) {
 		require.ErrorIs(b, node.InstallConfig(b.ctx, renamed), rpc.ErrBadRequest)
 		empty := d.summary()
 		empty.Config = quorum.Config{Version: 2}
-		require.ErrorIs(b, node.InstallConfig(b.ctx, empty), rpc.ErrBadRequest)
+		require.ErrorIs(b, node.InstallConfig(b.ctx, empty), rpc.ErrNotInCatalog)
 		all, err := node.Journals(b.ctx)
 		require.NoError(b, err)
 		require.Len(b, all, 2, "the bed's own, and m")

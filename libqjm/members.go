@@ -175,8 +175,8 @@ const addGrace = 5 * time.Second
 // registered, has caught up with the catalog, and votes there, or would, if there were not enough voters
 // already. With dryRun it only looks whether that can come to be. Called again, it goes on waiting.
 //
-// Errors: ErrUnavailable where nobody answers at addr; ErrBadRequest for another node, one of another
-// cluster, or a node that is registered under another address.
+// Errors: ErrUnavailable where nobody answers at addr; ErrRefused for another node, one of another cluster, a
+// node that is registered under another address, or one whose disk was wiped since.
 func (c *Client) AddMember(ctx context.Context, id, addr string, dryRun bool, progress func(AddProgress)) error {
 	var last AddProgress
 	began := time.Now()
@@ -215,9 +215,7 @@ func (c *Client) adding(ctx context.Context, v Catalog, id, addr string) (AddPro
 	}
 	switch {
 	case there != nil && there.Addr != addr:
-		return AddProgress{}, fmt.Errorf("%w: node %s is in the cluster, at %s", ErrBadRequest, id, there.Addr)
-	case there != nil:
-		return AddProgress{Asked: true, Votes: there.Voter || voters >= rpc.VotersMax}, nil
+		return AddProgress{}, fmt.Errorf("%w: node %s is in the cluster, at %s", ErrRefused, id, there.Addr)
 	}
 	n, err := c.conn(addr)
 	if err != nil {
@@ -230,9 +228,14 @@ func (c *Client) adding(ctx context.Context, v Catalog, id, addr string) (AddPro
 	case err != nil:
 		return AddProgress{}, fmt.Errorf("libqjm: node %s at %s: %w", id, addr, err)
 	case string(info.ID) != id:
-		return AddProgress{}, fmt.Errorf("%w: another node answers at %s (got %s, want %s)", ErrBadRequest, addr, info.ID, id)
+		return AddProgress{}, fmt.Errorf("%w: another node answers at %s (got %s, want %s)", ErrRefused, addr, info.ID, id)
 	case info.Phase != rpc.Blank && info.Cluster != v.Cluster:
-		return AddProgress{}, fmt.Errorf("%w: node %s has the data of another cluster, %x", ErrBadRequest, id, info.Cluster)
+		return AddProgress{}, fmt.Errorf("%w: node %s has the data of another cluster, %x", ErrRefused, id, info.Cluster)
+	case there != nil && info.Incarnation != there.Incarnation:
+		return AddProgress{}, fmt.Errorf("%w: node %s is in the cluster with another storage (its incarnation is %s, the cluster's %s): its disk was wiped or replaced; use member replace %s %s",
+			ErrRefused, id, info.Incarnation, there.Incarnation, id, id)
+	case there != nil:
+		return AddProgress{Asked: true, Votes: there.Voter || voters >= rpc.VotersMax}, nil
 	}
 	return AddProgress{}, nil
 }
@@ -263,7 +266,8 @@ type ReplaceOptions struct {
 // of the lost one (N1). It can be cut off anywhere, and called again, by anybody.
 //
 // It returns the names of the journals that were, or with DryRun would be, changed. Errors: those of
-// ChangeMembers and RemoveNode; ErrChangeAborted where the change of a journal was given up; ErrBadRequest where a journal has both nodes already.
+// ChangeMembers and RemoveNode; ErrChangeAborted where the change of a journal was given up;
+// ErrRefused where a journal has both nodes already.
 func (c *Client) ReplaceMember(ctx context.Context, old, fresh string, o ReplaceOptions) ([]string, error) {
 	r := &replacement{c: c, o: o, under: map[string]MembershipChange{}, progress: ReplaceProgress{Old: old, New: fresh}}
 	if err := r.find(ctx, old, fresh); err != nil {
@@ -358,6 +362,11 @@ func (r *replacement) step(ctx context.Context, journals []CatalogJournal) (left
 		} else if err := gaveUp(j, r.under[j.Name]); err != nil {
 			return left, err // it would be begun again at once, and whoever gave it up could not
 		}
+		if j.Change == nil && r.o.DryRun {
+			if _, err := r.to(j); err != nil {
+				return left, err
+			}
+		}
 		if j.Change == nil && len(r.progress.UnderWay) < replaceAtOnce && !r.o.DryRun {
 			if err := r.begin(ctx, j); err != nil {
 				return left, err
@@ -380,18 +389,28 @@ func (r *replacement) needs(j CatalogJournal) bool {
 		j.Change != nil && slices.ContainsFunc(slices.Concat(j.Change.Old, j.Change.New), func(m quorum.Member) bool { return m.Key() == r.old })
 }
 
-func (r *replacement) begin(ctx context.Context, j CatalogJournal) error {
-	req := rpc.ChangeRequest{Name: j.Name, Expect: j.Config.Version}
+// to is who the members of a journal shall be.
+func (r *replacement) to(j CatalogJournal) ([]quorum.Key, error) {
+	var to []quorum.Key
 	for _, m := range j.Config.Members() {
 		switch k := m.Key(); k {
 		case r.fresh:
-			return fmt.Errorf("%w: journal %s has %s already; say who its members shall be by a change of its own", ErrBadRequest, j.Name, k.ID)
+			return nil, fmt.Errorf("%w: journal %s has %s already; say who its members shall be by a change of its own", ErrRefused, j.Name, k.ID)
 		case r.old:
-			req.To = append(req.To, r.fresh)
+			to = append(to, r.fresh)
 		default:
-			req.To = append(req.To, k)
+			to = append(to, k)
 		}
 	}
+	return to, nil
+}
+
+func (r *replacement) begin(ctx context.Context, j CatalogJournal) error {
+	to, err := r.to(j)
+	if err != nil {
+		return err
+	}
+	req := rpc.ChangeRequest{Name: j.Name, Expect: j.Config.Version, To: to}
 	ch, err := r.c.changeTo(ctx, req)
 	if err == nil {
 		r.under[j.Name] = ch

@@ -237,6 +237,9 @@ func TestN1_WipedNodeIsReplaced(t *testing.T) {
 
 		b.StartNode(1)
 		b.Until(time.Minute, "n2 is back", func() bool { return b.Nodes[1].Ready() == nil })
+		err = b.cl.AddMember(b.ctx, "n1", "n1", false, nil)
+		require.ErrorIs(b, err, libqjm.ErrRefused, "it is in the cluster, with another storage")
+		require.ErrorContains(b, err, "member replace n1 n1")
 		var seen []libqjm.ReplaceProgress
 		changed, err := b.cl.ReplaceMember(b.ctx, "n1", "n1", libqjm.ReplaceOptions{Progress: func(p libqjm.ReplaceProgress) { seen = append(seen, p) }})
 		require.NoError(b, err)

@@ -105,7 +105,7 @@ func (s *surveyor) askOne(ctx context.Context, addr string) *surveyed {
 	if a.group, a.err = a.node.SurveyGroup(ctx); a.err != nil {
 		return a
 	}
-	if a.view, a.err = a.node.Catalog(ctx, rpc.Stale); a.err != nil {
+	if a.view, a.err = a.node.Catalog(ctx, rpc.Stale); a.err != nil && !errors.Is(a.err, rpc.ErrRemoved) {
 		return a
 	}
 	if a.journals, a.err = a.node.Journals(ctx); errors.Is(a.err, rpc.ErrUnknownNode) {
@@ -238,6 +238,7 @@ func (s *surveyor) journals(ctx context.Context, alive map[quorum.Key]*surveyed)
 	for _, a := range alive {
 		for _, j := range a.view.Journals {
 			add(j.ID, j.Name, j.Config, j.Deleted)
+			by[j.ID].Deleting = by[j.ID].Deleting || j.Deleted
 		}
 		for _, j := range a.journals {
 			add(j.ID, j.Name, j.Config, j.Deleted)

@@ -25,6 +25,8 @@ var (
 	ErrPlan = rpc.ErrPlan
 	// ErrNoPlan: the survivors of a journal diverge, or cannot be compared; *quorumloss.StoppedError names it.
 	ErrNoPlan = quorumloss.ErrStopped
+	// ErrHasMajority: what is to be reset has its majority, so nothing is lost there.
+	ErrHasMajority = quorumloss.ErrHasMajority
 	// ErrPlanLost: a journal ended before the plan's end when it was recovered.
 	ErrPlanLost = errors.New("libqjm: the journal ended before what the plan keeps")
 )
@@ -36,12 +38,15 @@ type (
 	GroupPlan    = quorumloss.GroupPlan
 	CopyPlan     = quorumloss.CopyPlan
 	PlanStorage  = quorumloss.Storage
+	PeersReset   = quorumloss.Reset
 )
 
 // RecoverOptions of a plan.
 type RecoverOptions struct {
 	// Skip names journals that are left as they are.
 	Skip []string
+	// Drop names journals of which nothing is left: the catalog forgets them, and their names are free.
+	Drop []string
 	// Progress, if not nil, is told each step before it is done.
 	Progress func(string)
 }
@@ -54,7 +59,7 @@ func (o RecoverOptions) say(format string, args ...any) {
 
 // PlanRecovery makes the plan that the survey asks for. Errors: ErrNoPlan.
 func PlanRecovery(s LossSurvey, o RecoverOptions) (*RecoveryPlan, error) {
-	return quorumloss.Make(s, quorumloss.Options{Skip: o.Skip})
+	return quorumloss.Make(s, quorumloss.Options{Skip: o.Skip, Drop: o.Drop})
 }
 
 // RecoverQuorum surveys again, and carries out the plan of that digest: the one that would be made now, or one
@@ -132,6 +137,11 @@ func (c *Client) carryOut(ctx context.Context, facts LossSurvey, plan *RecoveryP
 	}
 	for _, j := range plan.Forced() {
 		if err := w.journal(ctx, j); err != nil {
+			return w.notes, fmt.Errorf("journal %s: %w", j.Name, err)
+		}
+	}
+	for _, j := range plan.Dropped() {
+		if err := w.drop(ctx, j); err != nil {
 			return w.notes, fmt.Errorf("journal %s: %w", j.Name, err)
 		}
 	}
@@ -244,22 +254,30 @@ func (w *carrier) journal(ctx context.Context, j JournalPlan) error {
 	return nil
 }
 
-// ResetPeers is the plan to overwrite the members of one group on one node alone: the catalog's, with an empty
-// journal, or a journal's. Every other node keeps what it has; a config that is installed anywhere outranks the
-// catalog's (M9).
-func (c *Client) ResetPeers(s LossSurvey, journal, node string, peers []string) (*RecoveryPlan, error) {
-	return quorumloss.MakeReset(s, journal, node, peers)
+// drop has the catalog forget a journal.
+func (w *carrier) drop(ctx context.Context, j JournalPlan) error {
+	id, err := j.JournalID()
+	if err != nil {
+		return err
+	}
+	w.o.say("journal %s: nothing is left of it, and it leaves the catalog", j.Name)
+	return w.through(ctx, rpc.CarryOutRequest{Step: rpc.StepJournal, Journal: id})
 }
 
-// CarryOutReset surveys again, and carries out a plan of ResetPeers. Errors: ErrPlan.
-func (c *Client) CarryOutReset(ctx context.Context, journal, node string, peers []string, digest string, o RecoverOptions) (*RecoveryPlan, error) {
+// PlanReset is the plan to overwrite the members of one group on one node alone: the catalog's, or a journal's. Every
+// other node keeps what it has; a config that is installed anywhere outranks the catalog's (M9). Errors:
+// ErrHasMajority.
+func PlanReset(s LossSurvey, r PeersReset) (*RecoveryPlan, error) { return quorumloss.MakeReset(s, r) }
+
+// ResetPeers surveys again, and carries out a plan of PlanReset. Errors: ErrPlan, ErrHasMajority.
+func (c *Client) ResetPeers(ctx context.Context, r PeersReset, digest string, o RecoverOptions) (*RecoveryPlan, error) {
 	facts, err := c.Survey(ctx)
 	if err != nil {
 		return nil, err
 	}
 	plan, err := recorded(facts, digest)
 	if err == nil && plan == nil {
-		plan, err = quorumloss.MakeReset(facts, journal, node, peers)
+		plan, err = PlanReset(facts, r)
 	}
 	if err != nil {
 		return nil, err

@@ -435,7 +435,7 @@ func TestRecoverQuorum_WhatHasAMajorityIsLeftAlone(t *testing.T) {
 		require.Nil(b, p.Group)
 		require.Empty(b, p.Forced())
 		require.Equal(b, quorumloss.Keep, p.Journals[0].Action)
-		require.Equal(b, quorumloss.Leave, p.Journals[1].Action, "nobody has anything of it")
+		require.Equal(b, quorumloss.Lost, p.Journals[1].Action, "nobody has anything of it")
 	})
 }
 
@@ -445,16 +445,17 @@ func TestResetPeers(t *testing.T) {
 		b.loseForGood(1, 2)
 		s, err := b.cl.Survey(b.ctx)
 		require.NoError(b, err)
-		_, err = b.cl.ResetPeers(s, "", "n1", []string{"n2"})
+		_, err = libqjm.PlanReset(s, libqjm.PeersReset{Node: "n1", Peers: []string{"n2"}})
 		require.ErrorIs(b, err, libqjm.ErrBadRequest, "the node itself must be in it")
 		for _, journal := range []string{"", "j"} {
 			s, err := b.cl.Survey(b.ctx)
 			require.NoError(b, err)
-			p, err := b.cl.ResetPeers(s, journal, "n1", []string{"n1"})
+			r := libqjm.PeersReset{Journal: journal, Node: "n1", Peers: []string{"n1"}}
+			p, err := libqjm.PlanReset(s, r)
 			require.NoError(b, err)
-			_, err = b.cl.CarryOutReset(b.ctx, journal, "n1", []string{"n1"}, "0123456789abcdef0123456789abcdef", libqjm.RecoverOptions{})
+			_, err = b.cl.ResetPeers(b.ctx, r, "0123456789abcdef0123456789abcdef", libqjm.RecoverOptions{})
 			require.ErrorIs(b, err, libqjm.ErrPlan)
-			_, err = b.cl.CarryOutReset(b.ctx, journal, "n1", []string{"n1"}, p.Digest, libqjm.RecoverOptions{})
+			_, err = b.cl.ResetPeers(b.ctx, r, p.Digest, libqjm.RecoverOptions{})
 			require.NoError(b, err)
 		}
 		b.Until(time.Minute, "the catalog adopts what is installed (M9)", func() bool { return len(b.membersOf("j")) == 1 })

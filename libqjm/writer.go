@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/replication"
+	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -101,8 +104,9 @@ type Writer struct {
 	cancel context.CancelFunc
 	clocks sync.WaitGroup
 
-	outdated chan struct{} // one place: a node has a newer config
-	turn     sync.Mutex    // held while the writer opens anew or moves; taken before mu
+	outdated chan struct{}  // one place: a node has a newer config
+	question chan rpc.Reach // one place: the newest that nodes asked (M6)
+	turn     sync.Mutex     // held while the writer opens anew or moves; taken before mu
 
 	in     intake       // transactions that are not in a frame yet
 	hungry atomic.Bool  // the write path waits for a transaction: whoever adds one and unsets this calls feed
@@ -118,9 +122,11 @@ type Writer struct {
 	rolling   bool
 	closing   bool
 	reopening bool
+	leaving   bool          // nodes are told that nobody has to wait for this writer
 	err       error         // why nothing more can be appended
 	ended     chan struct{} // closed when err is set; nil while nobody asked
 	era       *era          // the channels
+	reached   rpc.Reached   // the answer to the last question
 
 	floorDue *time.Timer // tells nodes what is committed; nil until it is used for the first time
 	floorSet bool        // floorDue is under way
@@ -150,7 +156,8 @@ func (c *Client) OpenWriter(ctx context.Context, name string, opts WriterOptions
 	}
 	w := &Writer{
 		c: c, ref: ref, opts: opts, firstTxID: res.Prev.Next(), recovered: res, outdated: make(chan struct{}, 1),
-		core: replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
+		question: make(chan rpc.Reach, 1),
+		core:     replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
 	}
 	w.in.opts, w.in.next, w.in.epoch = &w.opts, res.Prev.Next(), res.Claim.Epoch
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
@@ -356,11 +363,30 @@ func (w *Writer) Close(ctx context.Context) error {
 }
 
 // linger gives nodes that follow the moment that they need to finalize, too. Cut off before, a healthy
-// node would stay behind until it next compares itself with its peers.
+// node would stay behind until it next compares itself with its peers. Then they are told that this writer is gone:
+// a change of members, or the next writer by lease, would wait for it otherwise.
 func (w *Writer) linger(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, closeLinger)
 	defer cancel()
-	_ = w.await(ctx, func() (bool, error) { return w.core.Settled(), w.err })
+	if w.await(ctx, func() (bool, error) { return w.core.Settled(), w.err }) != nil {
+		return
+	}
+	w.mu.Lock()
+	w.leaving = true
+	w.kick()
+	w.mu.Unlock()
+	_ = w.await(ctx, func() (bool, error) { return w.heardOut(), w.err })
+}
+
+// heardOut reports whether all nodes that follow have heard that this writer leaves. The caller holds mu.
+func (w *Writer) heardOut() bool {
+	follows := map[quorum.Key]bool{}
+	for _, n := range w.core.Status() {
+		follows[n.Member.Key()] = n.Linked && n.Refused == nil // its segment may have just been begun
+	}
+	return w.era == nil || !slices.ContainsFunc(w.era.chs, func(ch *channel) bool {
+		return follows[ch.member.Key()] && (ch.beats.bye == 0 || ch.beats.answered < ch.beats.bye)
+	})
 }
 
 // abandon ends the writer at once.

@@ -185,7 +185,7 @@ func banner(w io.Writer, opts []journalnode.Options, dir string, temporary bool)
 		kept = "temporary, removed at the end"
 	}
 	data := cli.Wrap(fmt.Sprintf("  data  %s (%s)", dir, kept), bannerIndent)
-	http := cli.Wrap(fmt.Sprintf("  http  %s  (/healthz /readyz /metrics)", strings.Join(https, " ")), bannerIndent)
+	http := cli.Wrap(fmt.Sprintf("  http  %s  (/healthz /readyz /metrics /raft_stat)", strings.Join(https, " ")), bannerIndent)
 	_, err := fmt.Fprintf(w, `A cluster of %s is running in this process; Ctrl-C stops it.
 
 %s

@@ -24,6 +24,9 @@ type app struct {
 	verbose   bool
 	dryRun    bool
 	yes       bool
+	expect    uint64 // the generation that is expected; 0: whichever it is
+
+	onTerminal func(any) bool
 
 	subject cli.Subject
 }
@@ -77,12 +80,6 @@ func journalName(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// mutating adds the flag that commands have which change something.
-func (a *app) mutating(c *cobra.Command) *cobra.Command {
-	c.Flags().BoolVar(&a.dryRun, "dry-run", false, "print the plan and change nothing")
-	return c
-}
-
 // withClient connects, runs do within --timeout, and closes.
 func (a *app) withClient(cmd *cobra.Command, journal string, do func(context.Context, *libqjm.Client) error) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
@@ -104,7 +101,14 @@ func (a *app) dial(ctx context.Context, stderr io.Writer, journal string) (*libq
 	defer every(stallAfter, stallEvery, func() {
 		say(stderr, "waiting: none of %s answers yet", strings.Join(a.endpoints, ", "))
 	})()
-	return libqjm.Dial(ctx, opts)
+	cl, err := libqjm.Dial(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.expected(ctx, cl, journal); err != nil {
+		return nil, errors.Join(err, cl.Close())
+	}
+	return cl, nil
 }
 
 func (a *app) clientOptions(stderr io.Writer) (libqjm.Options, error) {

@@ -55,7 +55,8 @@ standard input or --file, finalize, and print the range of txids.
 Without a quorum it waits, and says so; --timeout, if given, bounds such waits. With
 --length-prefixed every transaction has its length in front, four bytes, big endian.
 
-An input without a transaction is refused before anybody is fenced.
+An input without a transaction is refused before anybody is fenced. --dry-run does not read standard
+input.
 
 Exit codes: 2 there is no line, or one is empty or too long; 8 another writer took over; 10 some
 of the transactions may or may not have been committed, stderr says how many.`,
@@ -73,13 +74,18 @@ of the transactions may or may not have been committed, stderr says how many.`,
 			return err
 		}
 		defer closeInput()
+		if a.dryRun {
+			return a.withClient(cmd, args[0], func(ctx context.Context, cl *libqjm.Client) error {
+				return a.planTakeover(ctx, cmd, cl, args[0], "append")
+			})
+		}
 		ap := &appender{a: a, cmd: cmd, name: args[0], in: in}
 		if cmd.Flags().Changed("timeout") {
 			ap.patience = a.timeout
 		}
 		return ap.run(libqjm.WriterOptions{Compress: f.compress})
 	}
-	return c
+	return a.mutating(c, ofJournal)
 }
 
 // openInput opens what is to be appended. A file is checked in full first: better nothing than a half.
@@ -98,7 +104,7 @@ func openInput(cmd *cobra.Command, f appendFlags) (*input, func(), error) {
 	}
 	file, err := os.Open(f.file)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, &cli.UsageError{Err: err}
 	}
 	closeFile := func() { _ = file.Close() } // it was only read
 	in := newInput(file, f.records, f.skipEmpty, most)

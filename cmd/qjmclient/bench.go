@@ -56,10 +56,15 @@ waiting until its transaction is committed. They stay in the journal: use one ma
 			return cli.Usagef("want --size from 1 to %d, --concurrency from 1 to %d, --duration above zero", libqjm.DefaultMaxTxnBytes, 1<<16)
 		}
 		a.subject.Does = cli.Writes
+		if a.dryRun {
+			return a.withClient(cmd, args[0], func(ctx context.Context, cl *libqjm.Client) error {
+				return a.planTakeover(ctx, cmd, cl, args[0], "bench")
+			})
+		}
 		b := &bench{size: size, workers: workers, duration: duration}
 		return b.run(a, cmd, args[0])
 	}
-	return c
+	return a.mutating(c, ofJournal)
 }
 
 type bench struct {

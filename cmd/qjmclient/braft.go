@@ -80,8 +80,13 @@ func (a *app) braftCmds() []*cobra.Command {
 		}
 		if v.use == "reset_peer" {
 			f.unsafe.guards(c)
+			f.unsafe.despiteFlag(c)
 		}
-		out = append(out, a.mutating(c))
+		g := ofJournal
+		if v.use == "reset_peer" { // its digest is the guard, and there may be no leader to ask
+			g = unguarded
+		}
+		out = append(out, a.mutating(c, g))
 	}
 	return out
 }
@@ -182,7 +187,7 @@ func (a *app) braftAdd(ctx context.Context, cmd *cobra.Command, cl *libqjm.Clien
 	case slices.Contains(has, peer):
 		return a.changed(ctx, cmd, cl, f.group, "unchanged")
 	}
-	return a.changeMembers(ctx, cmd, cl, f.group, append(has, peer), libqjm.ChangeOptions{DryRun: a.dryRun})
+	return a.changeMembers(ctx, cmd, cl, f.group, append(has, peer), libqjm.ChangeOptions{ExpectVersion: a.expect, DryRun: a.dryRun})
 }
 
 func (a *app) braftRemove(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, f *braftFlags) error {
@@ -193,9 +198,12 @@ func (a *app) braftRemove(ctx context.Context, cmd *cobra.Command, cl *libqjm.Cl
 	case !slices.Contains(has, peer):
 		return &cli.RefusedError{Text: fmt.Sprintf("node %s is no member of group %s", peer, f.group)}
 	case f.group == catalogGroup:
+		if err := a.mayAsk(cmd); err != nil {
+			return err
+		}
 		return a.removeMember(cmd, peer)
 	}
-	return a.changeMembers(ctx, cmd, cl, f.group, slices.DeleteFunc(has, func(id string) bool { return id == peer }), libqjm.ChangeOptions{DryRun: a.dryRun})
+	return a.changeMembers(ctx, cmd, cl, f.group, slices.DeleteFunc(has, func(id string) bool { return id == peer }), libqjm.ChangeOptions{ExpectVersion: a.expect, DryRun: a.dryRun})
 }
 
 func (a *app) braftChange(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, f *braftFlags) error {
@@ -210,7 +218,7 @@ func (a *app) braftChange(ctx context.Context, cmd *cobra.Command, cl *libqjm.Cl
 	if err != nil {
 		return err
 	}
-	return a.changeMembers(ctx, cmd, cl, f.group, to, libqjm.ChangeOptions{DryRun: a.dryRun})
+	return a.changeMembers(ctx, cmd, cl, f.group, to, libqjm.ChangeOptions{ExpectVersion: a.expect, DryRun: a.dryRun})
 }
 
 // braftReset has no leader to ask: the names come from whoever answers.
@@ -231,7 +239,9 @@ func (a *app) braftReset(ctx context.Context, cmd *cobra.Command, cl *libqjm.Cli
 	if journal == catalogGroup {
 		journal = ""
 	}
-	return a.resetPeers(cmd, f.unsafe, journal, strings.Join(peer, ","), to)
+	return a.resetPeers(cmd, f.unsafe, libqjm.PeersReset{
+		Journal: journal, Node: strings.Join(peer, ","), Peers: to, DespiteMajority: f.unsafe.despite,
+	})
 }
 
 func (a *app) braftSnapshot(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, f *braftFlags) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -34,10 +35,20 @@ type clusterJSON struct {
 	Cluster     string     `json:"cluster"`
 	Consistency string     `json:"consistency"`
 	Index       string     `json:"index"`
+	Generation  string     `json:"generation"` // what --expect-generation compares
 	Leader      string     `json:"leader"`
 	AnsweredBy  string     `json:"answered_by"`
 	Journals    int        `json:"journals"`
 	Nodes       []nodeJSON `json:"nodes"`
+	// Outsiders still run, and are no part of the cluster any more.
+	Outsiders []outsiderJSON `json:"outsiders,omitempty"`
+}
+
+type outsiderJSON struct {
+	Node        string `json:"node"`
+	Incarnation string `json:"incarnation"`
+	Address     string `json:"address"`
+	Says        string `json:"says,omitempty"` // empty: it has not found out yet
 }
 
 type nodeJSON struct {
@@ -53,7 +64,8 @@ type nodeJSON struct {
 func toClusterJSON(kind string, v libqjm.Catalog) clusterJSON {
 	out := clusterJSON{
 		Schema: cli.Schema(kind), Cluster: fmt.Sprintf("%x", v.Cluster), Consistency: v.Strength.String(), Index: cli.U64(v.Index),
-		Leader: string(v.Leader), AnsweredBy: string(v.AnsweredBy), Journals: len(v.Journals), Nodes: []nodeJSON{},
+		Generation: cli.U64(v.Generation()),
+		Leader:     string(v.Leader), AnsweredBy: string(v.AnsweredBy), Journals: len(v.Journals), Nodes: []nodeJSON{},
 	}
 	for _, n := range v.Nodes {
 		out.Nodes = append(out.Nodes, nodeJSON{
@@ -97,13 +109,16 @@ func (a *app) printCluster(cmd *cobra.Command, kind string, strength libqjm.Read
 			return err
 		}
 		out := toClusterJSON(kind, v)
+		for _, o := range cl.Outsiders(ctx, v) {
+			out.Outsiders = append(out.Outsiders, outsiderJSON{o.Node, o.Incarnation, o.Addr, cli.Plain(o.Why)})
+		}
 		return a.print(cmd, out, func(w io.Writer) error {
 			leader := out.Leader
 			if leader == "" {
 				leader = "none"
 			}
-			_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("cluster %s, leader %s, %s; a %s read by %s, catalog index %s",
-				short(out.Cluster), leader, cli.Plural(out.Journals, "journal"), out.Consistency, out.AnsweredBy, out.Index), "  "))
+			_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("cluster %s, leader %s, %s; generation %s; a %s read by %s, catalog index %s",
+				short(out.Cluster), leader, cli.Plural(out.Journals, "journal"), out.Generation, out.Consistency, out.AnsweredBy, out.Index), "  "))
 			if err != nil {
 				return err
 			}
@@ -111,7 +126,13 @@ func (a *app) printCluster(cmd *cobra.Command, kind string, strength libqjm.Read
 			for _, n := range out.Nodes {
 				rows = append(rows, []string{n.Node, n.Role, n.Address, labels(n.Labels), short(n.Incarnation)})
 			}
-			return cli.PrintTable(w, rows)
+			err = cli.PrintTable(w, rows)
+			for _, o := range out.Outsiders {
+				_, failed := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("node %s (incarnation %s) runs at %s, and is no part of the cluster any more: switch it off",
+					o.Node, short(o.Incarnation), o.Address), "  "))
+				err = errors.Join(err, failed)
+			}
+			return err
 		})
 	})
 }
@@ -145,8 +166,9 @@ func (a *app) memberCmd() *cobra.Command {
 	remove := &cobra.Command{
 		Use: "remove ID", Short: "Take a node out of the cluster", Args: cobra.ExactArgs(1),
 		Long: "Take a node out of the cluster. It is refused while a journal has the node among its members.\n" +
-			"Switch the node off afterwards; its directory cannot be used again.",
-		Example: "  qjmclient member remove n3 --dry-run\n  qjmclient member remove n3",
+			"Switch the node off afterwards; its directory cannot be used again. It asks on a terminal, unless\n" +
+			"with --yes; where there is none, --yes is needed.",
+		Example: "  qjmclient member remove n3 --dry-run\n  qjmclient member remove n3 --yes",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.removeMember(cmd, args[0]) },
 	}
 	transfer := &cobra.Command{
@@ -158,7 +180,8 @@ func (a *app) memberCmd() *cobra.Command {
 		Use: "snapshot ID", Short: "Make a node compact its log of the catalog", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.raftSnapshot(cmd, args[0]) },
 	}
-	c.AddCommand(list, a.mutating(a.memberAddCmd()), a.mutating(remove), a.mutating(a.memberReplaceCmd()), a.mutating(transfer), a.mutating(snapshot), a.mutating(a.updateAddressCmd()))
+	c.AddCommand(list, a.mutating(a.memberAddCmd(), ofCluster), a.destructive(remove, ofCluster), a.destructive(a.memberReplaceCmd(), ofCluster),
+		a.mutating(transfer, ofCluster), a.mutating(snapshot, ofCluster), a.mutating(a.updateAddressCmd(), unguarded))
 	return c
 }
 
@@ -172,11 +195,22 @@ func (a *app) printMember(cmd *cobra.Command, kind string, m memberJSON, format 
 
 func (a *app) removeMember(cmd *cobra.Command, id string) error {
 	return a.withClient(cmd, "", func(ctx context.Context, cl *libqjm.Client) error {
-		if err := cl.RemoveNode(ctx, id, a.dryRun); err != nil {
-			return err
+		const what = "take node %s out of the cluster; no journal needs it"
+		if a.dryRun || !a.yes {
+			if err := cl.RemoveNode(ctx, id, true); err != nil {
+				return err
+			}
 		}
 		if a.dryRun {
-			return a.plan(cmd, "member-remove", "", "take node %s out of the cluster; no journal needs it", id)
+			return a.plan(cmd, "member-remove", "", what, id)
+		}
+		if err := a.confirm(cmd, id, what, id); err != nil {
+			return err
+		}
+		ctx, cancel := a.afresh(cmd, false)
+		defer cancel()
+		if err := cl.RemoveNode(ctx, id, false); err != nil {
+			return err
 		}
 		return a.printMember(cmd, "member-remove", memberJSON{Node: id, Result: "removed"}, "node %s is no part of the cluster any more; switch it off", id)
 	})

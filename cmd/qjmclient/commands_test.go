@@ -46,18 +46,19 @@ func TestCommands(t *testing.T) {
 		{"4", "journal append a", 0, "appended 1 transaction, txid 4, epoch 3"},
 		{"", "journal append a -o json", 2, `{"schema":"qjm.v1/journal-append","journal":"a","first":"0","last":"0","epoch":"0","count":"0","in_doubt":"0","finalized":false,"error":"there is no transaction in the input"}`},
 		{"", "journal delete a --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"delete","journal":"a","plan":"delete journal \"a\" with txids up to 4 on n1, n2, n3","dry_run":true}`},
-		{"", "journal delete a -o json", 0, `{"schema":"qjm.v1/journal-delete","journal":"a","result":"deleted"}`},
+		{"", "journal delete a -o json", 2, ""},
+		{"", "journal delete a --yes -o json", 0, `{"schema":"qjm.v1/journal-delete","journal":"a","result":"deleted"}`},
 		{"", "journal status a", 4, ""},
 		{"", "journal create a --replicas 4", 4, ""},
 		{"", "journal create a --replicas 1 --quota 7 -o json", 0, `{"schema":"qjm.v1/journal-create","journal":"a","result":"created"}`},
-		{"", "journal policy a --snapshot-txns 5 --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"policy","journal":"a","plan":"set the policy of journal \"a\": snapshots every 0 bytes, 5 txns, 0 ms, 0% growth (0: never); kept 0 txns, 0 bytes before the newest","dry_run":true}`},
+		{"", "journal policy a --snapshot-txns 5 --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"policy","journal":"a","plan":"set the policy of journal \"a\": snapshots every 0 bytes, 5 txns, 0 ms, 0% growth (0: never); kept 0 txns, 0 bytes before the newest; auto-readmit false","dry_run":true}`},
 		{"", "journal policy a --snapshot-txns 5", 0, `journal "a" policy set`},
 		{"", "journal quota a", 2, ""},
 		{"", "journal quota a --bytes 9 -o json", 0, `{"schema":"qjm.v1/journal-quota","journal":"a","result":"quota set"}`},
 		{"", "journal describe a -o json", 0, `{"schema":"qjm.v1/journal-describe","journal":"a","id":"HEX","consistency":"linearizable","config_version":"1","config_in_force":"1","member_sets":[["n1"]],"deleted":false,"quota_bytes":"9","policy":{"snapshot_bytes":"0","snapshot_txns":"5","snapshot_interval_millis":"0","snapshot_growth_percent":0,"retain_txns":"0","retain_bytes":"0","replicas":0,"auto_readmit":false}}`},
 		{"", "journal describe nope", 4, ""},
-		{"", "member remove n1", 4, ""},
-		{"", "member remove n9", 4, ""},
+		{"", "member remove n1 --yes", 4, ""},
+		{"", "member remove n9 --yes", 4, ""},
 		{"", "member remove n3 --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"member-remove","journal":"","plan":"take node n3 out of the cluster; no journal needs it","dry_run":true}`},
 		{"", "member transfer-leader --dry-run", 0, "plan (nothing was changed): hand the leadership of the catalog over to any other voter"},
 		{"", "journal tail nope", 4, ""},
@@ -107,7 +108,7 @@ func TestStatusAndSegments(t *testing.T) {
 	}
 	table := c.ok("journal", "status", "a")
 	require.Regexp(t, `(?m)^JOURNAL a   EPOCH 1   WRITER [0-9a-f]{8}   COMMITTED TXID 2   OPEN SEGMENT -   QUORUM yes$`, table)
-	require.Regexp(t, `(?m)^NODE +STATE +STORAGE +PROMISED +LAST TXID +LAG TXNS +SYNC +LAST ERROR$`, table)
+	require.Regexp(t, `(?m)^NODE +STATE +INCARNATION +PROMISED +LAST TXID +LAG TXNS +SYNC +LAST ERROR$`, table)
 	fits(t, table)
 
 	var m segmentsJSON
@@ -284,7 +285,7 @@ func TestUsage(t *testing.T) {
 		fits(t, r.err)
 	}
 	r := client{t: t}.do(nil, "journal", "append", "a", "--file", filepath.Join(t.TempDir(), "none"))
-	require.Equal(t, 1, r.code)
+	require.Equal(t, 2, r.code)
 	require.Contains(t, r.err, "no such file")
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -83,7 +84,7 @@ something is damaged.`,
 
 func openTree(path string) (*inspect.Tree, error) {
 	t, err := inspect.Open(osfs.New(""), path)
-	if errors.Is(err, inspect.ErrForeign) {
+	if errors.Is(err, inspect.ErrForeign) || errors.Is(err, fs.ErrNotExist) {
 		return nil, &cli.UsageError{Err: err}
 	}
 	return t, err

@@ -268,6 +268,6 @@ func TestDumpLog(t *testing.T) {
 	r, _ = rows(t.TempDir())
 	require.Equal(t, 2, r.code)
 	r, _ = rows(filepath.Join(d, "none"))
-	require.Equal(t, 1, r.code)
+	require.Equal(t, 2, r.code)
 	require.Contains(t, r.err, "no such file")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,11 +75,8 @@ func (a *app) printDescription(cmd *cobra.Command, v libqjm.Catalog, j libqjm.Ca
 	out := describeJSON{
 		Schema: cli.Schema("journal-describe"), Journal: j.Name, ID: j.ID.String(), Consistency: v.Strength.String(),
 		ConfigVersion: cli.U64(j.Config.Version), InForce: cli.U64(j.InForce), Sets: [][]string{}, Change: j.Stage, Deleted: j.Deleted,
-		Quota: cli.U64(j.Quota),
-		Policy: policyObject{
-			cli.U64(p.SnapshotBytes), cli.U64(p.SnapshotTxns), cli.U64(p.SnapshotIntervalMillis), p.SnapshotGrowthPercent,
-			cli.U64(p.RetainTxns), cli.U64(p.RetainBytes), p.Replicas, p.AutoReadmit,
-		},
+		Quota:  cli.U64(j.Quota),
+		Policy: toPolicy(p),
 	}
 	for _, set := range j.Config.Sets {
 		ids := []string{}
@@ -96,9 +94,34 @@ func (a *app) printDescription(cmd *cobra.Command, v libqjm.Catalog, j libqjm.Ca
 			rows = append(rows, []string{"change", j.Stage})
 		}
 		rows = append(rows, []string{"deleted", fmt.Sprint(j.Deleted)}, []string{"quota", out.Quota},
-			[]string{"snapshots", due(p)}, []string{"kept", kept(p)},
+			[]string{"snapshots", due(p)}, []string{"kept", kept(p)}, []string{"auto-readmit", fmt.Sprint(p.AutoReadmit)},
 			[]string{"read", out.Consistency + " by " + string(v.AnsweredBy)})
 		return cli.PrintTable(w, rows)
+	})
+}
+
+func toPolicy(p libqjm.Policy) policyObject {
+	return policyObject{
+		cli.U64(p.SnapshotBytes), cli.U64(p.SnapshotTxns), cli.U64(p.SnapshotIntervalMillis), p.SnapshotGrowthPercent,
+		cli.U64(p.RetainTxns), cli.U64(p.RetainBytes), p.Replicas, p.AutoReadmit,
+	}
+}
+
+type policyJSON struct {
+	Schema  string       `json:"schema"`
+	Journal string       `json:"journal"`
+	Result  string       `json:"result"` // policy set, or unchanged
+	Policy  policyObject `json:"policy"` // as it is now
+}
+
+// printPolicy says what was done, or where nothing was, what the policy is.
+func (a *app) printPolicy(cmd *cobra.Command, journal, result string, p libqjm.Policy) error {
+	return a.print(cmd, policyJSON{cli.Schema("journal-policy"), journal, result, toPolicy(p)}, func(w io.Writer) error {
+		if result != "unchanged" {
+			_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("journal %q %s", journal, result), "  "))
+			return err
+		}
+		return cli.PrintTable(w, [][]string{{"FIELD", "VALUE"}, {"snapshots", due(p)}, {"kept", kept(p)}, {"auto-readmit", fmt.Sprint(p.AutoReadmit)}})
 	})
 }
 
@@ -119,11 +142,13 @@ type policyFlags struct {
 	readmit                              bool
 }
 
+var policyFlagNames = []string{"snapshot-bytes", "snapshot-txns", "snapshot-interval", "snapshot-growth", "retain-txns", "retain-bytes", "auto-readmit"}
+
 func (a *app) policyCmd() *cobra.Command {
 	var f policyFlags
 	c := &cobra.Command{
-		Use: "policy NAME", Short: "Set when snapshots of a journal are due and what is kept", Args: journalName,
-		Long:    "Set when snapshots of a journal are due and what is kept. What is not given stays as it is;\nzero switches a line off.",
+		Use: "policy NAME", Short: "See or set when snapshots of a journal are due and what is kept", Args: journalName,
+		Long:    "Set when snapshots of a journal are due and what is kept. What is not given stays as it is;\nzero switches a line off. Where nothing is given, it shows what is set.",
 		Example: "  qjmclient journal policy orders --snapshot-bytes 268435456 --retain-txns 100000",
 	}
 	c.Flags().Uint64Var(&f.bytes, "snapshot-bytes", 0, "a snapshot is due after so many bytes")
@@ -139,17 +164,20 @@ func (a *app) policyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if !slices.ContainsFunc(policyFlagNames, cmd.Flags().Changed) {
+				return a.printPolicy(cmd, j.Name, "unchanged", j.Policy)
+			}
 			p := f.onto(j.Policy, cmd.Flags().Changed)
 			if a.dryRun {
-				return a.plan(cmd, "policy", j.Name, "set the policy of journal %q: snapshots %s; kept %s", j.Name, due(p), kept(p))
+				return a.plan(cmd, "policy", j.Name, "set the policy of journal %q: snapshots %s; kept %s; auto-readmit %t", j.Name, due(p), kept(p), p.AutoReadmit)
 			}
 			if err := cl.SetPolicy(ctx, j.Name, p); err != nil {
 				return err
 			}
-			return a.printResult(cmd, resultJSON{Schema: cli.Schema("journal-policy"), Journal: j.Name, Result: "policy set"}, nil, "")
+			return a.printPolicy(cmd, j.Name, "policy set", p)
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }
 
 func (f policyFlags) onto(p libqjm.Policy, given func(string) bool) libqjm.Policy {
@@ -193,5 +221,5 @@ func (a *app) quotaCmd() *cobra.Command {
 			return a.printResult(cmd, resultJSON{Schema: cli.Schema("journal-quota"), Journal: args[0], Result: "quota set"}, nil, "")
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }

@@ -167,7 +167,7 @@ func (a *app) leaseAcquireCmd() *cobra.Command {
 			return a.holdLease(ctx, cmd, l, hold)
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }
 
 func (a *app) planAcquire(cmd *cobra.Command, journal string, o libqjm.LeaseOptions, wait bool) error {
@@ -282,7 +282,7 @@ func (a *app) leaseResignCmd() *cobra.Command {
 				"lease of %q ended; it was %s", name, leaseText(l))
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }
 
 func (a *app) leaseTransferCmd() *cobra.Command {
@@ -319,5 +319,5 @@ func (a *app) leaseTransferCmd() *cobra.Command {
 				"lease of %q reserved for %q; it was %s", name, to, leaseText(l))
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }

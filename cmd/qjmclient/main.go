@@ -15,6 +15,6 @@ func main() {
 
 // run is the whole program: tests call it in-process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{format: cli.Table, subject: cli.Subject{Program: "qjmclient"}}
+	a := &app{format: cli.Table, onTerminal: cli.IsTerminal, subject: cli.Subject{Program: "qjmclient"}}
 	return cli.Run(ctx, a.root(), braftArgs(args), stdin, stdout, stderr, &a.subject)
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -80,6 +78,7 @@ func (a *app) createCmd() *cobra.Command {
 			return cli.Usagef("--replicas %d: want 1 to %d", o.Replicas, quorum.MaxMembers)
 		}
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
+			a.warnOfSpread(ctx, cmd, cl, o.Spread)
 			if a.dryRun {
 				return a.planCreate(ctx, cmd, cl, name, o)
 			}
@@ -98,7 +97,31 @@ func (a *app) createCmd() *cobra.Command {
 			return a.printResult(cmd, resultJSON{cli.Schema("journal-create"), name, "created", missing}, has, later)
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, unguarded)
+}
+
+// warnOfSpread: nodes without the label count as one place, so a label that is misspelt spreads nothing.
+func (a *app) warnOfSpread(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, label string) {
+	if label == "" {
+		return
+	}
+	v, err := cl.Catalog(ctx, libqjm.Stale)
+	if err != nil {
+		return // what comes next says so
+	}
+	var without []string
+	for _, n := range v.Nodes {
+		if _, has := n.Labels[label]; !has && !n.Leaving {
+			without = append(without, string(n.ID))
+		}
+	}
+	switch {
+	case len(without) == 0:
+	case len(without) == len(v.Nodes):
+		say(cmd.ErrOrStderr(), "no node has a label %q: the members are not spread over anything", label)
+	default:
+		say(cmd.ErrOrStderr(), "%s: no label %q; all nodes without it count as one place", strings.Join(without, ", "), label)
+	}
 }
 
 // settled returns the status, once a majority has answered: right after a start the first endpoint that is
@@ -138,16 +161,12 @@ func (a *app) deleteCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a journal and all its data, for good", Args: journalName,
 		Long: "Delete a journal and all its data, for good. A tombstone keeps a node that was away from bringing\n" +
-			"it back; its name is free. Asks on a terminal, unless with --yes.",
-		Example: "  qjmclient journal delete orders --dry-run\n  qjmclient journal delete orders",
+			"it back; its name is free. Asks on a terminal, unless with --yes; elsewhere it needs --yes.",
+		Example: "  qjmclient journal delete orders --dry-run\n  qjmclient journal delete orders --yes",
 	}
-	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
 		a.subject.Does = cli.Deletes
-		if !cli.IsTerminal(cmd.InOrStdin()) {
-			a.yes = true // a script has said what it wants
-		}
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
 			st, err := settled(ctx, cl, name)
 			switch {
@@ -158,11 +177,10 @@ func (a *app) deleteCmd() *cobra.Command {
 			case a.dryRun:
 				return a.plan(cmd, "delete", name, "%s", deletion(st))
 			}
-			if !a.yes && !confirmed(cmd, st) {
-				return &cli.RefusedError{Text: "not confirmed, nothing was deleted"}
+			if err := a.confirm(cmd, name, "%s", deletion(st)); err != nil {
+				return err
 			}
-			// The time that somebody took to answer does not count.
-			ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
+			ctx, cancel := a.afresh(cmd, false)
 			defer cancel()
 			if err := cl.DeleteJournal(ctx, name); err != nil {
 				return err
@@ -171,7 +189,7 @@ func (a *app) deleteCmd() *cobra.Command {
 			return a.printResult(cmd, resultJSON{cli.Schema("journal-delete"), name, "deleted", missing}, has, "the journal is deleted there")
 		})
 	}
-	return a.mutating(c)
+	return a.destructive(c, ofJournal)
 }
 
 func isDeleted(n libqjm.NodeStatus) bool { return n.State == "deleted" }
@@ -182,12 +200,6 @@ func deletion(st libqjm.JournalStatus) string {
 		nodes = append(nodes, n.Node)
 	}
 	return fmt.Sprintf("delete journal %q with txids up to %d on %s", st.Name, st.Committed, strings.Join(nodes, ", "))
-}
-
-func confirmed(cmd *cobra.Command, st libqjm.JournalStatus) bool {
-	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType the journal's name to confirm: ", cli.Wrap("About to "+deletion(st)+".", "  "))
-	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	return (err == nil || errors.Is(err, io.EOF)) && strings.TrimSpace(line) == st.Name
 }
 
 type listJSON struct {
@@ -289,7 +301,7 @@ func (a *app) recoverCmd() *cobra.Command {
 			return a.printRecovery(cmd, name, r)
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
 }
 
 func (a *app) printRecovery(cmd *cobra.Command, name string, r libqjm.Recovery) error {
@@ -325,7 +337,12 @@ func (a *app) planTakeover(ctx context.Context, cmd *cobra.Command, cl *libqjm.C
 		return noQuorum(st, "taking an epoch")
 	}
 	what := fmt.Sprintf("take an epoch above %d in journal %q: its writer, if there is one, can commit nothing more", st.Epoch, name)
-	if action == "recover" {
+	switch action {
+	case "append":
+		what += "; then append what the input has"
+	case "bench":
+		what += "; then append random transactions, which stay in it"
+	case "recover":
 		what += "; then finalize its newest segment"
 		if st.Segment > 0 {
 			what += fmt.Sprintf(", which starts at txid %d; txids up to %d are known to be committed", st.Segment, st.Committed)
@@ -363,6 +380,6 @@ func (a *app) writerCmd() *cobra.Command {
 			})
 		})
 	}
-	c.AddCommand(a.mutating(fence))
+	c.AddCommand(a.mutating(fence, ofJournal))
 	return c
 }

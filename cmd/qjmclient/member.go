@@ -88,7 +88,8 @@ along; no append fails. With an address it first waits until the new node is in 
 Where OLD and NEW are one node, its disk was wiped or replaced: start it again with its old flags,
 and the storage that it has now takes the place of the lost one.
 
-It can be cut off anywhere; the same command again goes on. With --timeout it gives up waiting then.`,
+It can be cut off anywhere; the same command again goes on. With --timeout it gives up waiting then.
+It asks on a terminal, unless with --yes; where there is none, --yes is needed.`,
 		Example: `  qjmclient member replace n3 n4=10.0.0.4:7400
   qjmclient member replace n3 n3`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -102,7 +103,7 @@ It can be cut off anywhere; the same command again goes on. With --timeout it gi
 						return err
 					}
 				}
-				return a.replaceMember(ctx, cmd, cl, args[0], id, keep)
+				return a.replaceAsked(ctx, cmd, cl, args[0], id, keep)
 			})
 		},
 	}
@@ -110,11 +111,55 @@ It can be cut off anywhere; the same command again goes on. With --timeout it gi
 	return c
 }
 
+// replaceAsked prints the plan, or asks whether it is meant, and then carries it out.
+func (a *app) replaceAsked(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, old, fresh string, keep bool) error {
+	if a.yes && !a.dryRun {
+		return a.replaceMember(ctx, cmd, cl, old, fresh, keep)
+	}
+	names, err := cl.ReplaceMember(ctx, old, fresh, libqjm.ReplaceOptions{Keep: keep, DryRun: true})
+	if err != nil {
+		return err
+	}
+	plan := replacing(names, old, fresh, keep)
+	if a.dryRun {
+		return a.plan(cmd, "member-replace", "", "%s", plan)
+	}
+	if err := a.confirm(cmd, old, "%s", plan); err != nil {
+		return err
+	}
+	ctx, cancel := a.afresh(cmd, true)
+	defer cancel()
+	return a.replaceMember(ctx, cmd, cl, old, fresh, keep)
+}
+
+func replacing(names []string, old, fresh string, keep bool) string {
+	list := "no journal"
+	if len(names) > 0 {
+		list = cli.Plural(len(names), "journal") + " (" + strings.Join(names, ", ") + ")"
+	}
+	text := fmt.Sprintf("move %s from %s to %s", list, old, fresh)
+	if old == fresh {
+		text = fmt.Sprintf("put the storage that %s has now in the place of the lost one, in %s", old, list)
+	}
+	if keep {
+		return text
+	}
+	return text + fmt.Sprintf(", then take %s out of the cluster", oldOne(old, fresh))
+}
+
+// oldOne is what leaves the cluster.
+func oldOne(old, fresh string) string {
+	if old == fresh {
+		return "the lost one"
+	}
+	return old
+}
+
 func (a *app) replaceMember(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, old, fresh string, keep bool) error {
 	bar := cli.NewProgress(cmd.ErrOrStderr())
 	defer bar.Done()
 	said := ""
-	names, err := cl.ReplaceMember(ctx, old, fresh, libqjm.ReplaceOptions{Keep: keep, DryRun: a.dryRun, Progress: func(p libqjm.ReplaceProgress) {
+	names, err := cl.ReplaceMember(ctx, old, fresh, libqjm.ReplaceOptions{Keep: keep, Progress: func(p libqjm.ReplaceProgress) {
 		bar.Show(int64(p.Done), int64(p.Journals), fmt.Sprintf("%d of %s moved", p.Done, cli.Plural(p.Journals, "journal")))
 		if text := p.Waiting; text != "" && text != said && !bar.Enabled() {
 			said = text
@@ -125,15 +170,8 @@ func (a *app) replaceMember(ctx context.Context, cmd *cobra.Command, cl *libqjm.
 	if err != nil && ctx.Err() != nil {
 		say(cmd.ErrOrStderr(), "what was begun is carried on by the cluster; the same command again goes on with the rest")
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case a.dryRun:
-		list := "no journal"
-		if len(names) > 0 {
-			list = cli.Plural(len(names), "journal") + " (" + strings.Join(names, ", ") + ")"
-		}
-		return a.plan(cmd, "member-replace", "", "move %s from %s to %s, then take %s out of the cluster", list, old, fresh, old)
 	}
 	if names == nil {
 		names = []string{}

@@ -17,7 +17,7 @@ import (
 
 func (a *app) quorumCmd() *cobra.Command {
 	c := &cobra.Command{Use: "quorum", Short: "See and change the members of a journal"}
-	c.AddCommand(a.quorumShowCmd(), a.mutating(a.quorumChangeCmd()), a.quorumHistoryCmd())
+	c.AddCommand(a.quorumShowCmd(), a.mutating(a.quorumChangeCmd(), ofJournal), a.quorumHistoryCmd())
 	return c
 }
 
@@ -203,7 +203,6 @@ type quorumChangeJSON struct {
 func (a *app) quorumChangeCmd() *cobra.Command {
 	var to []string
 	var resume, abort bool
-	var expect uint64
 	c := &cobra.Command{
 		Use: "change NAME", Short: "Change the members of a journal, under load or idle", Args: journalName,
 		Long: `Change the members of a journal, under load or idle. New members copy the journal first; then the
@@ -226,14 +225,13 @@ is bounded, not the change.`,
 				case resume:
 					return a.waitForChange(ctx, cmd, cl, args[0], 0)
 				}
-				return a.changeMembers(ctx, cmd, cl, args[0], to, libqjm.ChangeOptions{ExpectVersion: expect, DryRun: a.dryRun})
+				return a.changeMembers(ctx, cmd, cl, args[0], to, libqjm.ChangeOptions{ExpectVersion: a.expect, DryRun: a.dryRun})
 			})
 		},
 	}
 	c.Flags().StringSliceVar(&to, "to", nil, "the members that it shall have")
 	c.Flags().BoolVar(&resume, "resume", false, "wait for the change that is under way")
 	c.Flags().BoolVar(&abort, "abort", false, "give the change that is under way up")
-	c.Flags().Uint64Var(&expect, "expect-version", 0, "only if the config is of this version; 0: whichever it is")
 	return c
 }
 
@@ -304,8 +302,11 @@ func (a *app) waitForChange(ctx context.Context, cmd *cobra.Command, cl *libqjm.
 			err = gaveUp(j, id)
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case id == 0 && last.ID == 0:
+		return a.changed(ctx, cmd, cl, name, "unchanged")
 	}
 	return a.changed(ctx, cmd, cl, name, "changed")
 }
@@ -348,6 +349,9 @@ func (a *app) changed(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client
 		Schema: cli.Schema("quorum-change"), Journal: name, Result: result, Version: cli.U64(j.Config.Version), Members: memberNames(j.Config.Members()),
 	}
 	return a.print(cmd, out, func(w io.Writer) error {
+		if result == "unchanged" {
+			result += ", no change is under way"
+		}
 		_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("journal %q %s: members %s, config %s", name, result, strings.Join(out.Members, ", "), out.Version), "  "))
 		return err
 	})

@@ -58,8 +58,14 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 	c.Flags().Uint64Var(&txid, "txid", 0, "the transaction after which this is the state")
 	c.Flags().StringVar(&file, "file", "", "read from this file instead of standard input")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if txid == 0 {
+		switch {
+		case txid == 0 && cmd.Flags().Changed("txid"):
+			return cli.Usagef("--txid is 0: transactions are numbered from 1")
+		case txid == 0:
 			return cli.Usagef("--txid is missing: the last transaction that is in the state")
+		}
+		if err := readable(file); err != nil {
+			return err
 		}
 		name := args[0]
 		return a.withLongClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {
@@ -77,7 +83,23 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 			return a.printSnapshot(cmd, "snapshot-save", name, "", snap, "saved and listed")
 		})
 	}
-	return a.mutating(c)
+	return a.mutating(c, ofJournal)
+}
+
+// readable says, before anything is done, that a file which was named cannot be read: a mistake on the command line.
+func readable(name string) error {
+	if name == "" || name == "-" {
+		return nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return &cli.UsageError{Err: err}
+	}
+	defer func() { _ = f.Close() }() // it was only looked at
+	if st, err := f.Stat(); err == nil && st.IsDir() {
+		return cli.Usagef("%s is a directory", name)
+	}
+	return nil
 }
 
 func (a *app) planSave(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string, txid libqjm.TxID) error {
@@ -294,7 +316,10 @@ func (a *app) restore(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client
 // copyToFile leaves no file that is not the snapshot.
 func (a *app) copyToFile(cmd *cobra.Command, file string, r io.Reader, size int64) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return &cli.UsageError{Err: err}
+	case errors.Is(err, fs.ErrExist):
 		return &cli.RefusedError{Text: "there is a file " + file + " already", Hint: "name a new one"}
 	}
 	if err != nil {

@@ -51,7 +51,7 @@ func TestSnapshotCommands(t *testing.T) {
 		{"", "snapshot restore a --file " + got + " -o json", 0, `{"schema":"qjm.v1/snapshot-restore","journal":"a","txid":"3","size":"600000","sha256":"SHA","epoch":"1","frame_end_txid":"E","frame_digest":"HEX","file":"FILE"}`},
 		{"", "snapshot restore a --file " + got, 4, ""},
 		{"", "snapshot list nope", 4, ""},
-		{"", "snapshot save a --txid 3 --file " + file + ".missing", 1, ""},
+		{"", "snapshot save a --txid 3 --file " + file + ".missing", 2, ""},
 	} {
 		r := c.do(strings.NewReader(step.stdin), strings.Fields(step.args)...)
 		require.Equal(t, step.code, r.code, "%s: %s", step.args, r.err)

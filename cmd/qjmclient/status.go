@@ -133,7 +133,7 @@ func statusTable(w io.Writer, st libqjm.JournalStatus, out statusJSON) error {
 	if _, err := fmt.Fprintln(w, head); err != nil {
 		return err
 	}
-	rows := [][]string{{"NODE", "STATE", "STORAGE", "PROMISED", "LAST TXID", "LAG TXNS", "SYNC", "LAST ERROR"}}
+	rows := [][]string{{"NODE", "STATE", "INCARNATION", "PROMISED", "LAST TXID", "LAG TXNS", "SYNC", "LAST ERROR"}}
 	var problems []string
 	for i, n := range out.Nodes {
 		if n.Error != "" {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/cli"
 	"github.com/quorumjournal/qjm/internal/quorumloss"
+	"github.com/quorumjournal/qjm/journalnode"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -19,7 +20,13 @@ import (
 type unsafeFlags struct {
 	understand bool
 	digest     string
-	skip       []string
+	skip, drop []string
+	// despite: reset what has its majority.
+	despite bool
+}
+
+func (f *unsafeFlags) options() libqjm.RecoverOptions {
+	return libqjm.RecoverOptions{Skip: f.skip, Drop: f.drop}
 }
 
 func (f *unsafeFlags) guards(c *cobra.Command) {
@@ -42,7 +49,7 @@ func (a *app) unsafeCmd() *cobra.Command {
 		Use: "unsafe", Short: "For when a majority is lost for good",
 		Long: "For when a majority is lost for good. What is below can lose acknowledged transactions; it says\nwhich beforehand. While the missing nodes can still come back, bring them back instead.",
 	}
-	c.AddCommand(a.recoverQuorumCmd(), a.mutating(a.resetPeersCmd()))
+	c.AddCommand(a.recoverQuorumCmd(), a.mutating(a.resetPeersCmd(), unguarded))
 	return c
 }
 
@@ -51,7 +58,8 @@ func (a *app) recoverQuorumCmd() *cobra.Command {
 		Use: "recover-quorum", Short: "Go on with the survivors of a lost majority: survey, plan, apply",
 		Long: `Go on with the survivors of a lost majority. First survey, which shows what is left; then plan,
 which says what would be done and what may be lost; then apply, with the plan's digest. Every node
-that does not answer is taken for lost: be sure that it is, and stays switched off.`,
+that does not answer is taken for lost: be sure that it is, and stays switched off. Lost nodes that
+come back together, and reach nobody else, are their old majority, and would take writes.`,
 		Example: `  qjmclient unsafe recover-quorum survey
   qjmclient unsafe recover-quorum plan
   qjmclient unsafe recover-quorum apply --plan-digest D --i-understand-data-loss`,
@@ -81,8 +89,9 @@ that does not answer is taken for lost: be sure that it is, and stays switched o
 	f.guards(apply)
 	for _, x := range []*cobra.Command{plan, apply} {
 		x.Flags().StringSliceVar(&f.skip, "skip", nil, "journals to leave as they are")
+		x.Flags().StringSliceVar(&f.drop, "drop", nil, "journals of which nothing is left, to be forgotten")
 	}
-	c.AddCommand(survey, plan, a.mutating(apply))
+	c.AddCommand(survey, plan, a.mutating(apply, unguarded))
 	return c
 }
 
@@ -154,7 +163,7 @@ func printSurvey(w io.Writer, s surveyJSON) error {
 		rows = append(rows, []string{n.Node, yes, n.Address, n.LastIndex, n.LastTerm, n.Leader, n.Recovery, n.Error + n.Down})
 	}
 	p.table(rows)
-	p.group(s.Group)
+	p.group(s.Group, quorumloss.RecoverQuorum)
 	for _, j := range s.Journals {
 		p.journal(j)
 	}
@@ -171,7 +180,7 @@ func (a *app) planRecovery(cmd *cobra.Command, f unsafeFlags, check bool) error 
 		if err != nil {
 			return err
 		}
-		plan, err := libqjm.PlanRecovery(s, libqjm.RecoverOptions{Skip: f.skip})
+		plan, err := libqjm.PlanRecovery(s, f.options())
 		switch {
 		case err != nil:
 			return err
@@ -187,14 +196,21 @@ func printPlan(w io.Writer, plan *libqjm.RecoveryPlan) error {
 	p.line("plan (nothing was changed): %s, generation %d", plan.Kind, plan.Generation)
 	p.line("survivors: %s", orNone(storages(plan.Survivors)))
 	p.line("taken for lost: %s", orNone(storages(plan.Lost)))
-	p.group(plan.Group)
+	p.group(plan.Group, plan.Kind)
 	for _, j := range plan.Journals {
 		p.journal(j)
 	}
-	if plan.Empty() {
+	for _, j := range plan.LostWhole() {
+		p.line("journal %s stays in the catalog, where nobody can use it: to have its name free, plan and apply with --drop %s", j.Name, j.Name)
+	}
+	switch {
+	case plan.Empty():
 		p.line("there is nothing to do")
-	} else if len(plan.Lost) > 0 {
+	case plan.Majority != "":
+		p.line("ATTENTION: %s. Nothing is lost there; this tears it apart", plan.Majority)
+	case len(plan.Lost) > 0:
 		p.line("be sure that %s will not come back: switch them off for good before this is carried out", storages(plan.Lost))
+		p.line("they know nothing of this: where a majority of the old members runs again and reaches nobody else, a writer that reaches only them is acknowledged what nobody else will ever have")
 	}
 	p.line("plan digest %s", plan.Digest)
 	return p.err
@@ -202,15 +218,17 @@ func printPlan(w io.Writer, plan *libqjm.RecoveryPlan) error {
 
 type applyJSON struct {
 	Schema   string   `json:"schema"`
-	Result   string   `json:"result"` // recovered, or unchanged
+	Result   string   `json:"result"` // recovered, reset, or unchanged
 	Digest   string   `json:"plan_digest"`
 	Journals []string `json:"journals"`
+	Dropped  []string `json:"dropped"`
 	Left     []string `json:"left_to_do"`
 }
 
 func (a *app) applyRecovery(cmd *cobra.Command, f unsafeFlags) error {
 	return a.withPatience(cmd, "", func(ctx context.Context, cl *libqjm.Client) error {
-		o := libqjm.RecoverOptions{Skip: f.skip, Progress: func(s string) { say(cmd.ErrOrStderr(), "%s", s) }}
+		o := f.options()
+		o.Progress = func(s string) { say(cmd.ErrOrStderr(), "%s", s) }
 		plan, notes, err := cl.RecoverQuorum(ctx, f.digest, o)
 		if err != nil {
 			if plan != nil {
@@ -224,17 +242,33 @@ func (a *app) applyRecovery(cmd *cobra.Command, f unsafeFlags) error {
 					strings.ReplaceAll(storages(slices.Concat(j.Members, j.Later)), ", ", ",")))
 			}
 		}
+		for _, j := range plan.Dropped() {
+			notes = append(notes, fmt.Sprintf("make journal %q anew, if it is needed: qjmclient journal create %s", j.Name, j.Name))
+		}
+		switch {
+		case len(plan.Lost) == 0 || plan.Empty():
+		case plan.Group != nil:
+			notes = append(notes, fmt.Sprintf("keep %s switched off; give each a blank disk before it is started again", storages(plan.Lost)))
+		default: // they are nodes of the cluster as before
+			notes = append(notes, fmt.Sprintf("start %s only where they reach the others, which tell them; what they hold of these journals counts no more, and stays on their disks", storages(plan.Lost)))
+		}
 		return a.printApplied(cmd, plan, notes)
 	})
 }
 
 func (a *app) printApplied(cmd *cobra.Command, plan *libqjm.RecoveryPlan, notes []string) error {
-	out := applyJSON{Schema: cli.Schema("recovery-apply"), Result: "recovered", Digest: plan.Digest, Journals: []string{}, Left: append([]string{}, notes...)}
+	out := applyJSON{Schema: cli.Schema("recovery-apply"), Result: "recovered", Digest: plan.Digest, Journals: []string{}, Dropped: []string{}, Left: append([]string{}, notes...)}
 	for _, j := range plan.Forced() {
 		out.Journals = append(out.Journals, j.Name)
 	}
-	if plan.Empty() {
+	for _, j := range plan.Dropped() {
+		out.Dropped = append(out.Dropped, j.Name)
+	}
+	switch {
+	case plan.Empty():
 		out.Result = "unchanged"
+	case plan.Kind != quorumloss.RecoverQuorum:
+		out.Result = "reset"
 	}
 	return a.print(cmd, out, func(w io.Writer) error {
 		p := &printer{w: w}
@@ -248,51 +282,112 @@ func (a *app) printApplied(cmd *cobra.Command, plan *libqjm.RecoveryPlan, notes 
 
 func (a *app) resetPeersCmd() *cobra.Command {
 	var f unsafeFlags
-	var group, node string
-	var peers []string
+	var r libqjm.PeersReset
+	var dir string
 	c := &cobra.Command{
 		Use: "reset-peers", Short: "Overwrite the members of one group on one node", Args: cobra.NoArgs,
 		Long: `Overwrite the members of one group on one node: of the catalog, or of the journal that --group
-names. It compares nothing and tells nobody else; recover-quorum does both. Without --plan-digest it
-prints the plan.`,
-		Example: "  qjmclient unsafe reset-peers --node n1 --new-peers n1,n2\n  qjmclient unsafe reset-peers --group orders --node n1 --new-peers n1",
+names. It brings nothing together and tells nobody else; recover-quorum does both. Without
+--plan-digest it prints the plan. With --data-dir it works on the directory of a node that does not
+run, for the catalog's group only: give it in the directory of each new peer, then start them.`,
+		Example: `  qjmclient unsafe reset-peers --node n1 --new-peers n1,n2
+  qjmclient unsafe reset-peers --group orders --node n1 --new-peers n1
+  qjmclient unsafe reset-peers --data-dir /var/lib/qjm --new-peers n1,n2`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.resetPeers(cmd, f, group, node, peers)
+			r.DespiteMajority = f.despite
+			if dir == "" {
+				return a.resetPeers(cmd, f, r)
+			}
+			if r.Node != "" || r.Journal != "" {
+				return cli.Usagef("--data-dir is of one node, and of the catalog: --node and --group do not go with it")
+			}
+			return a.resetOffline(cmd, f, journalnode.OfflineReset{DataDir: dir, Peers: r.Peers, DespiteMajority: f.despite})
 		},
 	}
 	f.guards(c)
-	c.Flags().StringVar(&group, "group", "", "the journal; none: the catalog")
-	c.Flags().StringVar(&node, "node", "", "the node that is told")
-	c.Flags().StringSliceVar(&peers, "new-peers", nil, "the group's members from now on, as this node sees it")
+	f.despiteFlag(c)
+	c.Flags().StringVar(&r.Journal, "group", "", "the journal; none: the catalog")
+	c.Flags().StringVar(&r.Node, "node", "", "the node that is told")
+	c.Flags().StringVar(&dir, "data-dir", "", "instead: the data directory of a node that does not run")
+	c.Flags().StringSliceVar(&r.Peers, "new-peers", nil, "the group's members from now on, as this node sees it")
 	return c
 }
 
-func (a *app) resetPeers(cmd *cobra.Command, f unsafeFlags, journal, node string, peers []string) error {
-	if node == "" || len(peers) == 0 {
+func (f *unsafeFlags) despiteFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&f.despite, "despite-majority", false, "the group has its majority, and I want it torn apart")
+}
+
+// planOnly: without a digest there is nothing to carry out; with one the guards must be given.
+func (a *app) planOnly(f unsafeFlags) (bool, error) {
+	if a.dryRun || f.digest == "" {
+		return true, nil
+	}
+	return false, f.check()
+}
+
+func (a *app) resetPeers(cmd *cobra.Command, f unsafeFlags, r libqjm.PeersReset) error {
+	if r.Node == "" || len(r.Peers) == 0 {
 		return cli.Usagef("give --node and --new-peers")
 	}
-	if !a.dryRun && f.digest != "" {
-		if err := f.check(); err != nil {
-			return err
-		}
+	only, err := a.planOnly(f)
+	if err != nil {
+		return err
 	}
-	return a.withPatience(cmd, journal, func(ctx context.Context, cl *libqjm.Client) error {
-		if a.dryRun || f.digest == "" {
+	return a.withPatience(cmd, r.Journal, func(ctx context.Context, cl *libqjm.Client) error {
+		if only {
 			s, err := cl.Survey(ctx)
 			if err != nil {
 				return err
 			}
-			plan, err := cl.ResetPeers(s, journal, node, peers)
+			plan, err := libqjm.PlanReset(s, r)
 			if err != nil {
-				return err
+				return torn(err)
 			}
 			return a.print(cmd, plan, func(w io.Writer) error { return printPlan(w, plan) })
 		}
 		o := libqjm.RecoverOptions{Progress: func(s string) { say(cmd.ErrOrStderr(), "%s", s) }}
-		plan, err := cl.CarryOutReset(ctx, journal, node, peers, f.digest, o)
+		plan, err := cl.ResetPeers(ctx, r, f.digest, o)
 		if err != nil {
-			return err
+			return torn(err)
 		}
 		return a.printApplied(cmd, plan, nil)
+	})
+}
+
+// torn says what to do instead, and how to do it all the same.
+func torn(err error) error {
+	if !errors.Is(err, libqjm.ErrHasMajority) {
+		return err
+	}
+	return &cli.RefusedError{
+		Text: err.Error(),
+		Hint: "members are changed by quorum change, member replace and member remove; to tear it apart all the same, add --despite-majority",
+	}
+}
+
+// resetOffline asks nobody: it has the directory only.
+func (a *app) resetOffline(cmd *cobra.Command, f unsafeFlags, r journalnode.OfflineReset) error {
+	if len(r.Peers) == 0 {
+		return cli.Usagef("give --new-peers")
+	}
+	only, err := a.planOnly(f)
+	if err != nil {
+		return err
+	}
+	if only {
+		plan, err := journalnode.PlanOfflineReset(r)
+		if err != nil {
+			return torn(err)
+		}
+		return a.print(cmd, plan, func(w io.Writer) error { return printPlan(w, plan) })
+	}
+	plan, err := journalnode.ResetPeersOffline(r, f.digest)
+	if err != nil {
+		return torn(err)
+	}
+	return a.printApplied(cmd, plan, []string{
+		fmt.Sprintf("the same in the directory of each of %s, then start them", storages(plan.Group.Voters)),
+		"when they have a leader: qjmclient unsafe recover-quorum plan, for the journals",
+		fmt.Sprintf("keep %s switched off; take each out with qjmclient member remove, and give it a blank disk before it is started again", orNone(storages(plan.Group.GiveUp))),
 	})
 }

@@ -51,9 +51,11 @@ func TestRecoverQuorum(t *testing.T) {
 	first, second := c.ok("unsafe", "recover-quorum", "plan"), c.ok("unsafe", "recover-quorum", "plan")
 	fits(t, first)
 	require.Equal(t, first, second, "a plan is deterministic")
+	require.Contains(t, words(first), "a majority of the old members runs again and reaches nobody else", "why they must stay off")
+	require.Contains(t, words(first), "LOSS: what the group decided without them is lost")
 	require.Contains(t, first, "members from now on: n1, config 1001")
 	require.Contains(t, first, "kept: everything up to txid 2")
-	require.Contains(t, strings.Join(strings.Fields(first), " "), "LOSS: the lost nodes were enough to commit without the others; what they acknowledged beyond txid 2 is lost")
+	require.Contains(t, words(first), "LOSS: the lost nodes were enough to commit without the others; what they acknowledged beyond txid 2 is lost")
 	var plan libqjm.RecoveryPlan
 	require.NoError(t, json.Unmarshal([]byte(c.ok("unsafe", "recover-quorum", "plan", "-o", "json")), &plan))
 	require.Equal(t, "qjm.v1/recovery-plan", plan.Schema)
@@ -72,11 +74,143 @@ func TestRecoverQuorum(t *testing.T) {
 	apply = append(apply, "--i-understand-data-loss", "--plan-digest", plan.Digest)
 	var out applyJSON
 	require.NoError(t, json.Unmarshal([]byte(c.ok(append(apply, "-o", "json")...)), &out))
-	require.Equal(t, applyJSON{Schema: "qjm.v1/recovery-apply", Result: "recovered", Digest: plan.Digest, Journals: []string{"a"}, Left: []string{}}, out)
+	require.Equal(t, applyJSON{Schema: "qjm.v1/recovery-apply", Result: "recovered", Digest: plan.Digest, Journals: []string{"a"}, Dropped: []string{}, Left: []string{"keep n2, n3 switched off; give each a blank disk before it is started again"}}, out)
 	require.Contains(t, c.ok(apply...), "carried out before")
 	require.Equal(t, "x\ny\n", c.ok("journal", "tail", "a"))
 	require.Equal(t, 0, c.do(strings.NewReader("z\n"), "journal", "append", "a").code)
 	require.Contains(t, c.ok("quorum", "history", "a"), "forced")
+}
+
+// words is a text without its line breaks.
+func words(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// TestRecoverQuorum_Drop: a journal of which nothing is left is named, and dropped only when that is asked for.
+func TestRecoverQuorum_Drop(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a", "--replicas", "1")
+	var d describeJSON
+	require.NoError(t, json.Unmarshal([]byte(c.ok("journal", "describe", "a", "-o", "json")), &d))
+	for i := range 3 {
+		if cluster.ID(i) == d.Sets[0][0] {
+			cluster.StopNode(i)
+		}
+	}
+	require.Eventually(t, func() bool { return c.do(nil, "cluster", "status", "--timeout", "1s").code == 0 }, time.Minute, 10*time.Millisecond)
+
+	text := c.ok("unsafe", "recover-quorum", "plan")
+	fits(t, text)
+	for _, want := range []string{"JOURNAL a: config 1; lost: no member answers", "LOSS: all of it", "plan and apply with --drop a", "there is nothing to do"} {
+		require.Contains(t, words(text), want)
+	}
+	fits(t, c.ok("unsafe", "recover-quorum", "survey"))
+	require.Equal(t, 4, c.do(nil, "unsafe", "recover-quorum", "plan", "--drop", "b").code)
+	text = c.ok("unsafe", "recover-quorum", "plan", "--drop", "a")
+	fits(t, text)
+	require.Contains(t, words(text), "drop: no member answers")
+	require.Contains(t, words(text), "it leaves the catalog, and its name is free")
+	require.NotContains(t, text, "there is nothing to do")
+	var plan libqjm.RecoveryPlan
+	require.NoError(t, json.Unmarshal([]byte(c.ok("unsafe", "recover-quorum", "plan", "--drop", "a", "-o", "json")), &plan))
+	apply := []string{"unsafe", "recover-quorum", "apply", "--i-understand-data-loss", "--plan-digest", plan.Digest, "-o", "json"}
+	require.Equal(t, 4, c.do(nil, apply...).code, "it is asked for each time")
+	var out applyJSON
+	require.NoError(t, json.Unmarshal([]byte(c.ok(append(apply, "--drop", "a")...)), &out))
+	require.Equal(t, "recovered", out.Result)
+	require.Equal(t, []string{"a"}, out.Dropped)
+	require.Len(t, out.Left, 2)
+	require.Contains(t, out.Left[0], "qjmclient journal create a")
+	require.Contains(t, out.Left[1], "only where they reach the others")
+	c.ok("journal", "create", "a")
+	require.Equal(t, 0, c.do(strings.NewReader("x\n"), "journal", "append", "a").code)
+}
+
+// TestResetPeers_HasAMajority: where nothing is lost nothing is reset, but on an explicit word; and no loss is told
+// where there is none.
+func TestResetPeers_HasAMajority(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	require.Equal(t, 0, c.do(strings.NewReader("x\ny\n"), "journal", "append", "a").code)
+	require.Eventually(t, func() bool { return c.do(nil, "journal", "status", "a").code == 0 }, time.Minute, 10*time.Millisecond)
+	one := []string{"unsafe", "reset-peers", "--node", "n1", "--new-peers", "n1"}
+	r := c.do(nil, one...)
+	require.Equal(t, 4, r.code)
+	require.Contains(t, words(r.err), "the catalog's group has a leader")
+	require.Contains(t, words(r.err), "and with it a majority; 3 of its 3 voters answer")
+	require.Contains(t, words(r.err), "--despite-majority")
+	require.NotContains(t, r.err, "LOSS")
+	r = c.do(nil, append(one, "--group", "a")...)
+	require.Equal(t, 4, r.code)
+	require.Contains(t, words(r.err), "journal a has its majority: 3 of its 3 members answer")
+
+	text := c.ok(append(one, "--despite-majority")...)
+	fits(t, text)
+	require.Contains(t, words(text), "ATTENTION: the catalog's group has a leader")
+	require.NotContains(t, text, "LOSS")
+	require.NotContains(t, text, "newest log")
+	text = c.ok(append(one, "--group", "a", "--despite-majority")...)
+	fits(t, text)
+	require.Contains(t, words(text), "LOSS: without n2, n3 the new members may lack what was acknowledged; all beyond txid 2 is given up")
+	text = c.ok("unsafe", "reset-peers", "--group", "a", "--node", "n1", "--new-peers", "n1,n2", "--despite-majority")
+	require.Contains(t, words(text), "loss: none; every acknowledged transaction was acknowledged by one of the new members")
+	require.NotContains(t, text, "LOSS")
+
+	var plan libqjm.RecoveryPlan
+	require.NoError(t, json.Unmarshal([]byte(c.ok(append(one, "--despite-majority", "-o", "json")...)), &plan))
+	torn := append(one, "--i-understand-data-loss", "--plan-digest", plan.Digest)
+	require.Equal(t, 4, c.do(nil, torn...).code)
+	require.Contains(t, c.ok(append(torn, "--despite-majority")...), "reset:")
+}
+
+// TestResetPeers_Offline walks the way of an operator whose nodes all stand still.
+func TestResetPeers_Offline(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{Nodes: 5})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	require.Equal(t, 0, c.do(strings.NewReader("x\ny\n"), "journal", "append", "a").code)
+	require.Eventually(t, func() bool { return c.do(nil, "journal", "status", "a").code == 0 }, time.Minute, 10*time.Millisecond)
+	offline := client{t: t}
+	reset := func(i int, more ...string) []string {
+		return append([]string{"unsafe", "reset-peers", "--data-dir", cluster.Dir(i), "--new-peers", "n1,n2"}, more...)
+	}
+	require.Equal(t, 4, offline.do(nil, reset(0)...).code, "the node runs")
+	for i := range 5 {
+		cluster.StopNode(i)
+	}
+	require.Equal(t, 2, offline.do(nil, reset(0, "--node", "n1")...).code)
+	require.Equal(t, 2, offline.do(nil, reset(0, "--group", "a")...).code)
+	require.Equal(t, 2, offline.do(nil, "unsafe", "reset-peers", "--data-dir", cluster.Dir(0)).code)
+	require.NotEqual(t, 0, offline.do(nil, "unsafe", "reset-peers", "--data-dir", t.TempDir(), "--new-peers", "n1").code)
+	for i := range 2 {
+		text := offline.ok(reset(i)...)
+		fits(t, text)
+		require.Equal(t, text, offline.ok(reset(i, "--dry-run")...))
+		require.Contains(t, words(text), "from now on it is n1, n2")
+		require.Contains(t, words(text), "leaving the cluster: n3, n4, n5; they need blank disks to come back")
+		require.Contains(t, words(text), "switch them off for good before this is carried out")
+		var plan libqjm.RecoveryPlan
+		require.NoError(t, json.Unmarshal([]byte(offline.ok(reset(i, "-o", "json")...)), &plan))
+		require.Equal(t, 2, offline.do(nil, reset(i, "--plan-digest", plan.Digest)...).code)
+		require.Equal(t, 4, offline.do(nil, reset(i, "--i-understand-data-loss", "--plan-digest", strings.Repeat("0", 32))...).code)
+		text = offline.ok(reset(i, "--i-understand-data-loss", "--plan-digest", plan.Digest)...)
+		fits(t, text)
+		require.Contains(t, text, "reset:")
+	}
+	for i := range 2 {
+		cluster.StartNode(i)
+	}
+	require.Eventually(t, func() bool { return c.do(nil, "cluster", "status", "--timeout", "1s").code == 0 }, time.Minute, 10*time.Millisecond)
+	var plan libqjm.RecoveryPlan
+	require.NoError(t, json.Unmarshal([]byte(c.ok("unsafe", "recover-quorum", "plan", "-o", "json")), &plan))
+	require.Nil(t, plan.Group, "it has its majority again")
+	require.Len(t, plan.Forced(), 1)
+	c.ok("unsafe", "recover-quorum", "apply", "--i-understand-data-loss", "--plan-digest", plan.Digest)
+	require.Equal(t, "x\ny\n", c.ok("journal", "tail", "a"))
+	require.Equal(t, 0, c.do(strings.NewReader("z\n"), "journal", "append", "a").code)
+	for _, n := range []string{"n3", "n4", "n5"} {
+		c.ok("member", "remove", n)
+	}
 }
 
 // TestResetPeersCommand: the same guards, and one node only.
@@ -186,7 +320,7 @@ func TestUpdateAddress(t *testing.T) {
 	}
 	require.Equal(t, 5, c.do(nil, "member", "list", "--timeout", "1s").code, "there is no leader")
 	require.Equal(t, 2, c.do(nil, "member", "update-address", "n1").code)
-	require.Equal(t, 2, c.do(nil, "member", "update-address", "n1="+moved[1], "--timeout", "5s").code, "another node answers there")
+	require.Equal(t, 4, c.do(nil, "member", "update-address", "n1="+moved[1], "--timeout", "5s").code, "another node answers there")
 	require.Contains(t, c.ok(append(args, "--dry-run")...), "plan (nothing was changed)")
 	require.Contains(t, c.ok(append(args, "-o", "json")...), `"result":"updated"`)
 

@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/quorumjournal/qjm/internal/cli"
+	"github.com/quorumjournal/qjm/internal/quorumloss"
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
@@ -42,15 +44,19 @@ func orNone(s string) string {
 	return s
 }
 
-func (p *printer) group(g *libqjm.GroupPlan) {
+func (p *printer) group(g *libqjm.GroupPlan, kind string) {
 	p.line("")
 	if g == nil {
 		p.line("CATALOG: its group is left alone")
 		return
 	}
+	absent := "lost"
+	if kind == quorumloss.ResetOffline {
+		absent = "not asked"
+	}
 	var before []string
 	for _, s := range g.Before {
-		how := "lost"
+		how := absent
 		if s.Alive {
 			how = fmt.Sprintf("at %d in term %d", s.LastIndex, s.LastTerm)
 		}
@@ -59,7 +65,12 @@ func (p *printer) group(g *libqjm.GroupPlan) {
 		}
 		before = append(before, fmt.Sprintf("%s (%s)", s.Node, how))
 	}
-	p.line("CATALOG: its group was %s; the newest log is on %s; from now on it is %s", strings.Join(before, ", "), g.Newest, storages(g.Voters))
+	if kind == quorumloss.RecoverQuorum {
+		p.line("CATALOG: its group was %s; the newest log is on %s; from now on it is %s", strings.Join(before, ", "), g.Newest, storages(g.Voters))
+		p.line("LOSS: what the group decided without them is lost, and nobody can tell what that was: journals made or deleted, members changed, snapshots listed, leases")
+	} else {
+		p.line("CATALOG: its group, as %s has it, is %s; from now on it is %s, on %s alone", g.Newest, strings.Join(before, ", "), storages(g.Voters), g.Newest)
+	}
 	if len(g.GiveUp) > 0 {
 		p.line("leaving the cluster: %s; they need blank disks to come back", storages(g.GiveUp))
 	}
@@ -80,7 +91,15 @@ func (p *printer) journal(j libqjm.JournalPlan) {
 		})
 	}
 	p.table(rows)
-	if j.Action != "force" {
+	switch j.Action {
+	case quorumloss.Lost:
+		p.line("LOSS: all of it; nobody who is left holds anything")
+		return
+	case quorumloss.Drop:
+		p.drop(j)
+		return
+	case quorumloss.Force:
+	default:
 		return
 	}
 	p.line("members from now on: %s, config %d", storages(j.Members), j.NewVersion)
@@ -96,8 +115,28 @@ func (p *printer) journal(j libqjm.JournalPlan) {
 	p.loss(j)
 }
 
+func (p *printer) drop(j libqjm.JournalPlan) {
+	if j.Loss.All {
+		p.line("LOSS: all of it; nobody who is left holds anything")
+	}
+	p.line("it leaves the catalog, and its name is free. What a member that comes back holds stays on its disk, and is served to nobody")
+}
+
+// leftOut are members that answer, and are to be members no more: a reset does that, recover-quorum never.
+func leftOut(j libqjm.JournalPlan) string {
+	var out []libqjm.PlanStorage
+	for _, c := range j.Copies {
+		same := func(s libqjm.PlanStorage) bool { return s.Node == c.Node && s.Incarnation == c.Incarnation }
+		if c.State != "lost" && c.State != "unknown" && !slices.ContainsFunc(slices.Concat(j.Members, j.Later), same) {
+			out = append(out, c.Storage)
+		}
+	}
+	return storages(out)
+}
+
 func (p *printer) loss(j libqjm.JournalPlan) {
 	l := j.Loss
+	out := leftOut(j)
 	if l.CertainLast > 0 {
 		p.line("LOSS: txids %d to %d were committed, and nobody who is left holds them", l.CertainFirst, l.CertainLast)
 	}
@@ -105,8 +144,12 @@ func (p *printer) loss(j libqjm.JournalPlan) {
 		p.line("LOSS: txids %d to %d are on no survivor", h.First, h.Last)
 	}
 	switch {
+	case l.Possible && out != "":
+		p.line("LOSS: without %s the new members may lack what was acknowledged; all beyond txid %d is given up, whoever holds it", out, j.Last)
 	case l.Possible:
 		p.line("LOSS: the lost nodes were enough to commit without the others; what they acknowledged beyond txid %d is lost, and nobody can tell how much that is", max(j.Last, l.CertainLast))
+	case l.None() && out != "":
+		p.line("loss: none; every acknowledged transaction was acknowledged by one of the new members, too")
 	case l.None():
 		p.line("loss: none; every acknowledged transaction was acknowledged by a survivor, too")
 	}

@@ -122,7 +122,7 @@ func TestWidth_Tables(t *testing.T) {
 	laidOut(t, out.String())
 	laidOut(t, errs.String())
 	require.NotRegexp(t, `(?m)^ *$\n^ *$`, out.String())
-	require.Contains(t, out.String(), "LAST TXID   9223372036854775808\n", "a row that is too wide is a block")
+	require.Contains(t, out.String(), "LAST TXID    9223372036854775808\n", "a row that is too wide is a block")
 }
 
 // TestWidth_Tail: payloads are printed as they are.

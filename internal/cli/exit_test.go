@@ -72,6 +72,7 @@ var samples = map[string][]error{
 	"later version":                  {durable.ErrUnsupported, segments.ErrUnsupported},
 	"data directory of another node": {journalnode.ErrOtherNode},
 	"data directory in use":          {vfs.ErrLocked},
+	"not as things stand":            {libqjm.ErrRefused},
 	"bad request":                    {libqjm.ErrBadRequest},
 	"unreachable":                    {libqjm.ErrUnavailable, rpc.ErrClosed, rpc.ErrStalled, rpc.ErrNotFounded},
 	"deadline":                       {context.DeadlineExceeded},
@@ -184,4 +185,12 @@ func TestNumbers(t *testing.T) {
 	require.Equal(t, "1 node", Plural(1, "node"))
 	require.Equal(t, "2 nodes", Plural(2, "node"))
 	require.Equal(t, "1.5 KiB", Bytes(1536))
+}
+
+// A text that is too long ends between two words, unless one is as long as all, and in no half of a character.
+func TestBrief(t *testing.T) {
+	require.Equal(t, "waits for the new...", brief(errors.New("waits for the new member"), 20))
+	require.Equal(t, "waits for", brief(errors.New("waits for"), 20))
+	require.Equal(t, "a "+strings.Repeat("b", 18)+"...", brief(errors.New("a "+strings.Repeat("b", 30)), 20))
+	require.Equal(t, strings.Repeat("é", 9)+"...", brief(errors.New(strings.Repeat("é", 30)), 19))
 }

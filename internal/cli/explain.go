@@ -86,6 +86,8 @@ func (s Subject) Explain(err error) (what, hint string) {
 		return trim(err.Error()), fmt.Sprintf("move them: %s member replace ID OTHER", s.Program)
 	case "bad request":
 		return trim(strings.TrimPrefix(err.Error(), rpc.ErrBadRequest.Error()+": ")), ""
+	case "not as things stand":
+		return strings.Replace(trim(err.Error()), "not as things stand: ", "", 1), ""
 	case "canceled", "interrupted":
 		return "interrupted", ""
 	case "auth":
@@ -237,13 +239,17 @@ func Plain(text string) string { return trim(text) }
 // trim takes the names of packages out: they tell a user nothing.
 func trim(text string) string { return packageNames.ReplaceAllString(text, "$1") }
 
-var packageNames = regexp.MustCompile(`(^|: |\()(?:(?:qjm|libqjm|recovery|segments|journalnode|vfs|osfs|store|journal|fencing|durable|quorum|inspect|wire|replication): )+`)
+var packageNames = regexp.MustCompile(`(^|: |\()(?:(?:qjm|libqjm|recovery|segments|journalnode|vfs|osfs|store|journal|fencing|durable|quorum|inspect|wire|replication|catalog): )+`)
 
 // brief is an error's text on one line of bounded length.
 func brief(err error, most int) string {
 	text := strings.Join(strings.Fields(trim(err.Error())), " ")
-	if len(text) > most {
-		text = text[:most] + "..."
+	if len(text) <= most {
+		return text
 	}
-	return text
+	text = strings.ToValidUTF8(text[:most], "")
+	if i := strings.LastIndexByte(text, ' '); i > most/2 { // between two words, unless one is as long as all
+		text = text[:i]
+	}
+	return text + "..."
 }

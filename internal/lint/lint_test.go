@@ -71,9 +71,10 @@ var layers = map[string][]string{
 	"internal/wire":          {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "journalnode/catalog", "proto/qjm/v1"},
 	"journalnode/journal":    {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/vfs", "internal/durable", "journalnode/snapshots"},
 	"journalnode/catalog":    {"fencing", "segments", "internal/quorum"},
-	"journalnode/membership": {"fencing", "segments", "internal/quorum", "journalnode/catalog"},
+	"journalnode/membership": {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "journalnode/catalog"},
+	"journalnode/leaseclock": {"segments", "journalnode/catalog"},
 	"journalnode/snapshots":  {"fencing", "segments", "internal/snapshot", "internal/vfs", "internal/durable"},
-	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/quorumloss", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/membership", "journalnode/snapshots"},
+	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/quorumloss", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/leaseclock", "journalnode/membership", "journalnode/snapshots"},
 	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "internal/quorumloss", "internal/snapshot", "journalnode/catalog"},
 	"internal/model":         {},
 	// The catalog is above it; the group itself knows bytes only.

@@ -154,6 +154,10 @@ func (c *conn) LeaveJournal(ctx context.Context, j rpc.JournalSummary) error {
 	return err
 }
 
+func (c *conn) AskWriter(ctx context.Context, req rpc.AskWriterRequest) (rpc.WriterAnswer, error) {
+	return unary(ctx, c, "AskWriter", func(ctx context.Context, s rpc.Service) (rpc.WriterAnswer, error) { return s.AskWriter(ctx, req) })
+}
+
 func (c *conn) State(ctx context.Context, id segments.JournalID) (rpc.JournalState, error) {
 	return unary(ctx, c, "State", func(ctx context.Context, s rpc.Service) (rpc.JournalState, error) { return s.State(ctx, id) })
 }

@@ -80,8 +80,8 @@ func (c *conn) PlaceJournal(ctx context.Context, req rpc.PlaceRequest) (quorum.C
 	return unary(ctx, c, "PlaceJournal", func(ctx context.Context, s rpc.Service) (quorum.Config, error) { return s.PlaceJournal(ctx, req) })
 }
 
-func (c *conn) DropJournal(ctx context.Context, name string) (segments.JournalID, error) {
-	return unary(ctx, c, "DropJournal", func(ctx context.Context, s rpc.Service) (segments.JournalID, error) { return s.DropJournal(ctx, name) })
+func (c *conn) DropJournal(ctx context.Context, req rpc.DropRequest) (segments.JournalID, error) {
+	return unary(ctx, c, "DropJournal", func(ctx context.Context, s rpc.Service) (segments.JournalID, error) { return s.DropJournal(ctx, req) })
 }
 
 func (c *conn) ListSnapshot(ctx context.Context, req rpc.ListRequest) error {

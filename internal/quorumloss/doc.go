@@ -22,4 +22,8 @@
 //	Q5 A floor that the choice does not contain is named as loss, and lowered by the plan only (R3).
 //	Q6 What still has its majority is left alone.
 //	Q7 A member whose data is unknown is no member afterwards, and never means "nothing" (N2).
+//	Q8 A journal leaves the catalog only where no member answers, and the operator named it. What a member holds
+//	   that comes back all the same is not removed.
+//	Q9 Whoever is forced out of the catalog's group without being asked is given up by name, so that it finds that
+//	   out when it comes back: with the old members it could go on with them, and know nothing of it.
 package quorumloss

@@ -33,7 +33,9 @@ type JournalFacts struct {
 	Name    string
 	Configs []quorum.Config // every one that anybody has installed, or has in its copy of the catalog
 	Deleted bool            // some node knows it to be deleted, or being deleted
-	Copies  []CopyFacts     // one of each member of the newest config
+	// Deleting: a copy of the catalog has it deleted, and its name not free yet: it waits for its members.
+	Deleting bool
+	Copies   []CopyFacts // one of each member of the newest config
 }
 
 // CopyFacts is what one member holds.

@@ -36,11 +36,29 @@ func (e *StoppedError) Unwrap() error { return e.Err }
 type Options struct {
 	// Skip names journals that are left as they are.
 	Skip []string
+	// Drop names journals that the catalog is to forget: nobody who is left holds anything of them (Q8).
+	Drop []string
+}
+
+// check: a name that is mistyped must not be found out after the fact.
+func (o Options) check(f Facts) error {
+	for _, name := range o.Drop {
+		switch {
+		case slices.Contains(o.Skip, name):
+			return fmt.Errorf("%w: journal %s is both skipped and dropped", rpc.ErrBadRequest, name)
+		case !slices.ContainsFunc(f.Journals, func(j JournalFacts) bool { return j.Name == name && j.listed() }):
+			return fmt.Errorf("%w: %s", rpc.ErrNoJournal, name)
+		}
+	}
+	return nil
 }
 
 // Make makes the plan. It needs no digests any more: JournalFacts.Questions is empty for each journal.
 func Make(f Facts, o Options) (*Plan, error) {
 	f.Sort()
+	if err := o.check(f); err != nil {
+		return nil, err
+	}
 	p := &Plan{Schema: Schema, Kind: RecoverQuorum, Cluster: fmt.Sprintf("%x", f.Cluster), Survivors: []Storage{}, Lost: []Storage{}, Journals: []JournalPlan{}}
 	for _, n := range f.Nodes {
 		if n.Err != nil {
@@ -53,9 +71,13 @@ func Make(f Facts, o Options) (*Plan, error) {
 	p.Generation++
 	p.Group = f.group(p.Lost)
 	for i := range f.Journals {
-		j, err := f.Journals[i].plan(f, slices.Contains(o.Skip, f.Journals[i].Name))
+		name := f.Journals[i].Name
+		j, err := f.Journals[i].plan(f, slices.Contains(o.Skip, name))
+		if err == nil && slices.Contains(o.Drop, name) && f.Journals[i].listed() {
+			err = f.Journals[i].drop(&j)
+		}
 		if err != nil {
-			return nil, &StoppedError{f.Journals[i].Name, err}
+			return nil, &StoppedError{name, err}
 		}
 		p.Journals = append(p.Journals, j)
 	}
@@ -146,10 +168,53 @@ func (f *JournalFacts) plan(all Facts, skip bool) (JournalPlan, error) {
 		j.Action, j.Why = Keep, "a majority of its members answers"
 		return j, nil
 	case !slices.ContainsFunc(cfg.Members(), known):
-		j.Action, j.Why = Leave, "no member that answers holds anything of it"
-		return j, nil
+		return j, f.lost(&j, cfg, all)
 	}
 	return j, f.force(&j, cfg, known, all)
+}
+
+// lost: no member can say what it holds. One that answers and cannot read it has not lost it (N2): it may be
+// mended, so nobody takes the journal for gone.
+func (f *JournalFacts) lost(j *JournalPlan, cfg quorum.Config, all Facts) error {
+	for _, m := range cfg.Members() {
+		if all.answers(m) {
+			j.Action, j.Why = Leave, fmt.Sprintf("no member that answers can read it; %s holds it, unreadable, and may be mended", m.ID)
+			return nil
+		}
+	}
+	j.Action, j.Why, j.Loss.All = Lost, "no member answers: nobody who is left holds anything of it", true
+	return nil
+}
+
+// listed: the name is the journal's.
+func (f *JournalFacts) listed() bool { return !f.Deleted || f.Deleting }
+
+// drop has the catalog forget a journal of which nothing is left, or one that is being deleted and waits for
+// members that never answer (Q8).
+func (f *JournalFacts) drop(j *JournalPlan) error {
+	switch {
+	case f.Deleting:
+		j.Why = "it is being deleted, and waits for members that are lost"
+	case j.Action != Lost:
+		return fmt.Errorf("%w: it is not lost as a whole (%s: %s); it is not dropped", rpc.ErrBadRequest, j.Action, j.Why)
+	}
+	j.Action = Drop
+	j.NewVersion = f.newVersion()
+	return nil
+}
+
+// newVersion outranks every config that anybody may have (Q4).
+func (f *JournalFacts) newVersion() uint64 {
+	var v uint64
+	for _, c := range f.Configs {
+		v = max(v, c.Version)
+	}
+	return v + Jump
+}
+
+// answers: that storage answers, whatever it has to say of the journal.
+func (f *Facts) answers(m quorum.Member) bool {
+	return slices.ContainsFunc(f.Nodes, func(n NodeFacts) bool { return n.Err == nil && n.Member.Same(m) })
 }
 
 // force fills in how the journal goes on.
@@ -177,16 +242,13 @@ func (f *JournalFacts) force(j *JournalPlan, cfg quorum.Config, known func(quoru
 	for _, id := range ch.choice.Sources {
 		j.Sources = append(j.Sources, string(id))
 	}
-	for _, c := range f.Configs {
-		j.NewVersion = max(j.NewVersion, c.Version)
-	}
-	j.NewVersion += Jump
+	j.NewVersion = f.newVersion()
 	for _, c := range f.Copies {
 		j.MinEpoch = max(j.MinEpoch, uint64(c.State.Promised.Epoch), uint64(c.Answer.Copy.Ballot()))
 	}
 	j.MinEpoch += Jump
 	f.seat(j, ch, cfg, all)
-	f.loss(j, ch, cfg, known)
+	f.loss(j, cfg, known)
 	return nil
 }
 
@@ -233,8 +295,14 @@ func (f *Facts) addr(m quorum.Member) string {
 
 // loss says what may be lost. Where the nodes that do not answer, or whose data is unknown, were no majority
 // of one of the sets, each commit has a survivor, and nothing is.
-func (f *JournalFacts) loss(j *JournalPlan, ch chosen, cfg quorum.Config, known func(quorum.Member) bool) {
+func (f *JournalFacts) loss(j *JournalPlan, cfg quorum.Config, known func(quorum.Member) bool) {
 	j.Loss.Possible = cfg.Majority(func(m quorum.Member) bool { return !known(m) })
+	f.certain(j)
+	j.Loss.Holes = append(j.Loss.Holes, f.holes()...)
+}
+
+// certain: a floor tells of what is not kept.
+func (f *JournalFacts) certain(j *JournalPlan) {
 	for _, c := range f.Copies {
 		if c.Err != nil {
 			continue
@@ -245,7 +313,6 @@ func (f *JournalFacts) loss(j *JournalPlan, ch chosen, cfg quorum.Config, known 
 			}
 		}
 	}
-	j.Loss.Holes = append(j.Loss.Holes, f.holes()...)
 }
 
 // holes are transactions before the newest segment that no survivor holds finalized and whole. What a

@@ -212,7 +212,60 @@ func TestQ6_WhatHasItsMajorityIsLeftAlone(t *testing.T) {
 	require.Equal(t, Force, j.Action)
 	require.True(t, j.Loss.None(), "two of four cannot commit")
 	w = newWorld(3)
+	require.Equal(t, Lost, w.plan(t).Action)
+}
+
+// Q8: only a journal of which nothing is left can be dropped, and only by name. Who answers and cannot read what
+// it holds has not lost it; who answers and never had it holds nothing.
+func TestDrop(t *testing.T) {
+	drop := Options{Drop: []string{"j"}}
+	w := newWorld(3)
+	p, err := Make(w.facts, Options{})
+	require.NoError(t, err)
+	require.True(t, p.Empty())
+	require.Len(t, p.LostWhole(), 1)
+	require.True(t, p.Journals[0].Loss.All)
+	require.False(t, p.Journals[0].Loss.None())
+	without := p.Digest
+	p, err = Make(w.facts, drop)
+	require.NoError(t, err)
+	require.NotEqual(t, without, p.Digest)
+	require.False(t, p.Empty())
+	require.Empty(t, p.Forced())
+	require.Equal(t, Drop, p.Journals[0].Action)
+	require.EqualValues(t, 3+Jump, p.Journals[0].NewVersion)
+	_, found := p.Journal(w.j.ID)
+	require.True(t, found)
+
+	_, err = Make(w.facts, Options{Drop: []string{"k"}})
+	require.ErrorIs(t, err, rpc.ErrNoJournal)
+	_, err = Make(w.facts, Options{Drop: []string{"j"}, Skip: []string{"j"}})
+	require.ErrorIs(t, err, rpc.ErrBadRequest)
+
+	w.answers(1, recovery.Copy{State: recovery.Unknown}, recovery.Floor{})
+	j := w.plan(t)
+	require.Equal(t, Leave, j.Action)
+	require.Contains(t, j.Why, "n1 holds it, unreadable")
+	w.j.Copies[0].Err = rpc.ErrUnknownNode // it cannot open it at all
 	require.Equal(t, Leave, w.plan(t).Action)
+	_, err = Make(w.facts, drop)
+	require.ErrorIs(t, err, ErrStopped)
+	require.ErrorIs(t, err, rpc.ErrBadRequest)
+	for i := 1; i <= 3; i++ {
+		w.answers(i, inProgress(5, 9), recovery.Floor{})
+	}
+	_, err = Make(w.facts, drop)
+	require.ErrorIs(t, err, ErrStopped, "it is whole")
+
+	w = newWorld(3)
+	w.j.Configs = append(w.j.Configs, quorum.Config{Version: 4})
+	w.j.Deleted = true
+	_, err = Make(w.facts, drop)
+	require.ErrorIs(t, err, rpc.ErrNoJournal, "its name is free already")
+	w.j.Deleting = true
+	p, err = Make(w.facts, drop)
+	require.NoError(t, err)
+	require.Equal(t, Drop, p.Journals[0].Action)
 }
 
 // Older segments that no survivor holds are named.

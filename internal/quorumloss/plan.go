@@ -22,6 +22,7 @@ const Schema = "qjm.v1/recovery-plan"
 const (
 	RecoverQuorum = "recover-quorum"
 	ResetPeers    = "reset-peers"
+	ResetOffline  = "reset-peers-offline" // the catalog's group, in a directory whose node does not run
 )
 
 // What a plan does with a journal.
@@ -29,6 +30,8 @@ const (
 	Force = "force" // its config becomes that of the plan
 	Keep  = "keep"  // it has its majority
 	Leave = "leave" // nothing can be done for it
+	Lost  = "lost"  // nobody who is left holds any of it; the catalog keeps it all the same
+	Drop  = "drop"  // that, and the operator wants the catalog to forget it
 )
 
 // Jump is how far the versions and epochs of a plan lie above everything that was heard of: lost nodes may
@@ -73,7 +76,8 @@ type Plan struct {
 	Generation uint64        `json:"generation,string"`
 	Survivors  []Storage     `json:"survivors"`
 	Lost       []Storage     `json:"lost"`
-	Group      *GroupPlan    `json:"group"` // null: the catalog's group is left alone
+	Majority   string        `json:"majority"` // of a reset: why it is not needed; empty: it has none any more
+	Group      *GroupPlan    `json:"group"`    // null: the catalog's group is left alone
 	Journals   []JournalPlan `json:"journals"`
 	Digest     string        `json:"digest"` // of the rest
 }
@@ -165,6 +169,8 @@ type Loss struct {
 	Possible bool `json:"possible"`
 	// Holes are older transactions that no survivor holds.
 	Holes []Range `json:"holes"`
+	// All: nobody who is left holds anything.
+	All bool `json:"all"`
 }
 
 // Range of txids.
@@ -174,7 +180,7 @@ type Range struct {
 }
 
 // None: nothing that was acknowledged is lost.
-func (l Loss) None() bool { return l.CertainLast == 0 && !l.Possible && len(l.Holes) == 0 }
+func (l Loss) None() bool { return l.CertainLast == 0 && !l.Possible && !l.All && len(l.Holes) == 0 }
 
 // Seal fills the digest in.
 func (p *Plan) Seal() error {
@@ -203,7 +209,7 @@ func Parse(b []byte) (*Plan, error) {
 	if err := json.Unmarshal(b, p); err != nil {
 		return nil, fmt.Errorf("%w: a plan that cannot be read: %w", rpc.ErrBadRequest, err)
 	}
-	if p.Schema != Schema || p.Kind != RecoverQuorum && p.Kind != ResetPeers {
+	if p.Schema != Schema || p.Kind != RecoverQuorum && p.Kind != ResetPeers && p.Kind != ResetOffline {
 		return nil, fmt.Errorf("%w: a plan of another form (got %.64q, %.64q)", rpc.ErrBadRequest, p.Schema, p.Kind)
 	}
 	want := p.Digest
@@ -216,9 +222,9 @@ func Parse(b []byte) (*Plan, error) {
 	return p, nil
 }
 
-// Journal returns what the plan does with a journal.
+// Journal returns what the plan does with a journal, if it does anything.
 func (p *Plan) Journal(id segments.JournalID) (JournalPlan, bool) {
-	i := slices.IndexFunc(p.Journals, func(j JournalPlan) bool { return j.ID == id.String() && j.Action == Force })
+	i := slices.IndexFunc(p.Journals, func(j JournalPlan) bool { return j.ID == id.String() && j.acts() })
 	if i < 0 {
 		return JournalPlan{}, false
 	}
@@ -258,11 +264,21 @@ func (j JournalPlan) Knows(m quorum.Member) bool {
 	return false
 }
 
+func (j JournalPlan) acts() bool { return j.Action == Force || j.Action == Drop }
+
 // Forced are the journals whose config the plan replaces.
-func (p *Plan) Forced() []JournalPlan {
+func (p *Plan) Forced() []JournalPlan { return p.with(Force) }
+
+// Dropped are the journals that the catalog is to forget.
+func (p *Plan) Dropped() []JournalPlan { return p.with(Drop) }
+
+// LostWhole are the journals of which nothing is left, and which the plan does not drop.
+func (p *Plan) LostWhole() []JournalPlan { return p.with(Lost) }
+
+func (p *Plan) with(action string) []JournalPlan {
 	var out []JournalPlan
 	for _, j := range p.Journals {
-		if j.Action == Force {
+		if j.Action == action {
 			out = append(out, j)
 		}
 	}
@@ -270,7 +286,9 @@ func (p *Plan) Forced() []JournalPlan {
 }
 
 // Empty: there is nothing to do.
-func (p *Plan) Empty() bool { return p.Group == nil && len(p.Forced()) == 0 }
+func (p *Plan) Empty() bool {
+	return p.Group == nil && !slices.ContainsFunc(p.Journals, JournalPlan.acts)
+}
 
 // Survives tells whether a storage is to carry the plan out.
 func (p *Plan) Survives(k quorum.Key) bool {

@@ -2,7 +2,11 @@ package rpc
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -17,7 +21,7 @@ type ReadStrength uint8
 // The strengths.
 const (
 	Linearizable ReadStrength = iota // an entry of the group's log: all that was answered before it is seen
-	LeaseRead                        // what the leader has; one that was deposed and does not know it answers, too
+	LeaseRead                        // what the leader has, while nobody else can lead if clocks run alike
 	Stale                            // what the asked node has
 )
 
@@ -139,6 +143,19 @@ type CatalogView struct {
 	Journals   []CatalogJournal
 }
 
+// Generation is another number whenever the nodes are others: their ids, their storage, and who of them is
+// leaving. It counts nothing, and says nothing of who votes or leads.
+func (v CatalogView) Generation() uint64 {
+	var lines []string
+	for _, x := range v.Nodes {
+		lines = append(lines, fmt.Sprintf("%s/%s/%t\n", x.ID, x.Incarnation, x.Leaving))
+	}
+	slices.Sort(lines)
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, strings.Join(lines, "")) // a hash takes everything
+	return max(uint64(h.Sum32()), 1)
+}
+
 // PlaceRequest creates a journal under an id that was made anew for it: the same again is answered again.
 type PlaceRequest struct {
 	ID       segments.JournalID
@@ -148,6 +165,13 @@ type PlaceRequest struct {
 	Policy   JournalPolicy
 	Quota    uint64
 	DryRun   bool
+}
+
+// DropRequest deletes a journal. ID is the one that is meant: another one that has the name by now is left alone.
+// Zero: whichever has the name.
+type DropRequest struct {
+	Name string
+	ID   segments.JournalID
 }
 
 // ConfigureRequest sets what is not nil.
@@ -229,7 +253,8 @@ type ControlCalls interface {
 	// PlaceJournal returns when a majority of the members has the journal.
 	PlaceJournal(ctx context.Context, req PlaceRequest) (quorum.Config, error)
 	// DropJournal returns when a majority of the members has the tombstone and the name is free (M2, M8).
-	DropJournal(ctx context.Context, name string) (segments.JournalID, error)
+	// ErrNoJournal where the one that is meant is not there.
+	DropJournal(ctx context.Context, req DropRequest) (segments.JournalID, error)
 	ConfigureJournal(ctx context.Context, req ConfigureRequest) error
 	// ListSnapshot lists a snapshot, after it has asked the holders itself: nobody's word is evidence (C1).
 	// *ConfigError where the config is not the current one any more. The same again changes nothing.

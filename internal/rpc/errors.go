@@ -19,6 +19,8 @@ var (
 	ErrJournalDeleting = errors.New("qjm: journal is being deleted")
 	// ErrBadRequest: the request makes no sense, whoever sends it.
 	ErrBadRequest = errors.New("qjm: bad request")
+	// ErrRefused: the request makes sense, but not as things stand.
+	ErrRefused = errors.New("qjm: not as things stand")
 	// ErrWrongNode is the class of *WrongNodeError.
 	ErrWrongNode = errors.New("qjm: request is meant for another storage")
 	// ErrConfig is the class of *ConfigError.
@@ -28,6 +30,12 @@ var (
 	// ErrUnknownNode: the node's fence or config cannot be read, or its storage is not a member: it
 	// counts in no quorum until it is re-admitted (N1, N2).
 	ErrUnknownNode = errors.New("qjm: node is unknown to the journal")
+	// ErrNotInCatalog: the node's own copy of the catalog does not say what would remove its data (M8). Nothing
+	// was removed.
+	ErrNotInCatalog = errors.New("qjm: not in this node's copy of the catalog")
+	// ErrRemoved: the catalog says that this storage was taken out of the cluster, or replaced by another. What
+	// the node knew is out of date; every other node may be asked. It is an ErrUnknownNode, too.
+	ErrRemoved error = removedClass{}
 	// ErrNotFounded: the cluster is not founded yet (N4).
 	ErrNotFounded = errors.New("qjm: cluster is not founded yet")
 	// ErrPoisoned: a write or sync failed; the journal takes no writes on this node until a restart.
@@ -85,3 +93,10 @@ func (e *ConfigError) Error() string {
 
 // Is makes errors.Is(err, ErrConfig) true.
 func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
+
+// removedClass is what ErrRemoved is: those who only know that a node does not count need not know it.
+type removedClass struct{}
+
+func (removedClass) Error() string { return "qjm: node is no part of the cluster any more" }
+
+func (removedClass) Is(target error) bool { return target == ErrUnknownNode }

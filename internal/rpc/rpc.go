@@ -91,7 +91,7 @@ type JournalState struct {
 	SinceSync time.Duration
 	Poisoned  string // why this journal takes no writes here until a restart; empty: it does
 	// SinceWriter is how long ago a message of a writer's stream was handled here; zero: not since the node
-	// started.
+	// started, or that writer has said that it leaves.
 	SinceWriter time.Duration
 	// Up is how long the node has been up: one that is not up for long cannot say that there is no writer.
 	Up   time.Duration
@@ -183,6 +183,10 @@ type WriteRequest struct {
 	// Sealed rides on any: the open segment was started under this config version on a majority of each of
 	// its member sets (M4). Zero: nothing is said.
 	Sealed Seal
+	// Reached rides on any: the answer to a Reach (M6). Nil: nothing is said.
+	Reached *Reached
+	// Leaving rides on any: the writer is about to be gone, and nobody has to wait for it.
+	Leaving bool
 	// Free, where not nil, gives the frames' bytes back: whoever received the message calls it once, when
 	// it looks at them no more. Without that they are garbage, and no harm is done.
 	Free func()
@@ -233,6 +237,9 @@ type WriteReply struct {
 	At            segments.Position
 	Err           string
 	OverQuota     bool // of Started, Synced and Alive: new frames are refused (*QuotaError)
+	// Reach, of Alive, is a question to the writer (M6). Nil: none. It rides on a kind that says nothing else, so
+	// that a writer which does not know the question goes on.
+	Reach *Reach
 }
 
 // SendAheadBytes may be unanswered on a write stream without Send having to wait. gRPC's Send waits while 64 KiB of
@@ -279,8 +286,11 @@ type Node interface {
 	// nothing; an older one is a *ConfigError, another one of the same version ErrConfigDiverges.
 	InstallConfig(ctx context.Context, j JournalSummary) error
 	// LeaveJournal drops the data of a journal whose config names the node no more (M8); config and promise
-	// stay.
+	// stay. ErrNotInCatalog where the node's own copy of the catalog does not say so.
 	LeaveJournal(ctx context.Context, j JournalSummary) error
+	// AskWriter has the journal's writer asked on its stream to the node, and returns at once what is known (M6).
+	// The same question is put to a stream once.
+	AskWriter(ctx context.Context, req AskWriterRequest) (WriterAnswer, error)
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)
@@ -303,6 +313,7 @@ type Service interface {
 	Journals(ctx context.Context) ([]JournalSummary, error)
 	InstallConfig(ctx context.Context, j JournalSummary) error
 	LeaveJournal(ctx context.Context, j JournalSummary) error
+	AskWriter(ctx context.Context, req AskWriterRequest) (WriterAnswer, error)
 	State(ctx context.Context, id segments.JournalID) (JournalState, error)
 	NewEpoch(ctx context.Context, h Header) (PromiseReply, error)
 	Prepare(ctx context.Context, h Header, s segments.TxID, digests []segments.TxID) (recovery.Answer, error)

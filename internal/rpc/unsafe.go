@@ -48,6 +48,7 @@ type RecoveryProgress string
 // The stages. What is not one of them is refused.
 const (
 	RecoveryRecorded RecoveryProgress = "recorded" // nothing else was done
+	RecoveryForcing  RecoveryProgress = "forcing"  // the group's members are being replaced: begun, it is finished
 	RecoveryForced   RecoveryProgress = "forced"   // the group's members are those of the plan
 	RecoveryDone     RecoveryProgress = "done"
 )

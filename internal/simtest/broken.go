@@ -40,6 +40,9 @@ const (
 	RuleC5Newest Rule = "C5 newest" // the newest finalized segment is purged, too
 	RuleC5Point  Rule = "C5 point"  // the purge point does not reach the disk, the deletes do
 
+	RuleL2Renewal Rule = "L2 renewal" // an expiry does not name the renewal that it was counted from
+	RuleL2Sent    Rule = "L2 sent"    // a holder counts from when it was answered
+
 	RuleM3Newest Rule = "M3 newest" // a writer counts its open segment by the newest config, old acks, too
 	RuleM3Union  Rule = "M3 union"  // a writer counts by all members of a config as one set
 	RuleM4       Rule = "M4"        // final is proposed without a seal

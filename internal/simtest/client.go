@@ -464,6 +464,9 @@ func (l *link) reply(r rpc.WriteReply) {
 	}
 	if moved {
 		c.w.oracle.ack(c.core)
+		if c.w.leases != nil {
+			c.w.leases.acked(c)
+		}
 	}
 	c.pump()
 }

@@ -240,10 +240,10 @@ func (w *world) try(err error) {
 	}
 }
 
-// poisonedRestart starts a poisoned node again, as an operator or its supervisor would: most often only
-// the process dies, and what the failed sync left in the page cache is there again (W2a).
+// poisonedRestart starts a node again whose journal is poisoned, or an upload of a snapshot there, as an operator or
+// its supervisor would: most often only the process dies, and what the failed sync left in the page cache is there again (W2a).
 func (n *simNode) poisonedRestart() bool {
-	if n.j == nil || !errors.Is(n.j.Usable(), rpc.ErrPoisoned) {
+	if n.j == nil || !n.sick && !errors.Is(n.j.Usable(), rpc.ErrPoisoned) {
 		return false
 	}
 	n.w.note("n%d is poisoned, and started again", n.at+1)

@@ -69,6 +69,13 @@ func TestC3_NoLeftoverStopsPurging(t *testing.T) {
 		require.NoError(t, Run(Config{Seed: s, Writers: 3, Harm: HarmRot, Snapshots: true}).Err)
 	}
 	require.NoError(t, Run(configOf(3000458)).Err)
+	require.NoError(t, Run(configOf(3001250)).Err) // a leftover that goes on where a finalized segment has begun
+}
+
+// TestPoisonedUploadIsOverWithARestart: a failed sync of a snapshot's upload is poison for that upload until the node
+// is started again (P5), which is an operator's to do. In seed 3002018 nobody did.
+func TestPoisonedUploadIsOverWithARestart(t *testing.T) {
+	require.NoError(t, Run(configOf(3002018)).Err)
 }
 
 // TestAnswersToAFormerLifeAreNotHeard: a stream belongs to one life of its writer.

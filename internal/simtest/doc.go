@@ -27,7 +27,15 @@
 // In another part of the runs users save snapshots, a majority's are listed, and nodes purge what they cover, less a
 // margin, each as its copy of the catalog is applied; who finds its log purged at its peers starts from a snapshot
 // (snaps.go). Store and decisions are the real ones. The oracle then takes a listed snapshot that a node of the
-// majority holds, with all behind it, for what was purged; it holds purge points against C2 and C5 itself.
+// majority holds, with all behind it, for what was purged; it holds purge points against C2 and C5 itself. Where both
+// are on, members of purged journals change: learners start from a snapshot, and hold purges back, within a bound that
+// some of them need more than; what counts as held before the seal is membership's own judgement (M4); who leaves
+// drops snapshots and purge point (M8), and may come back; a node's copy of the catalog stands still for long.
+//
+// Where there are leases (leases.go), the writers' processes campaign for them: grants, renewals, expiries and transfers
+// are the catalog's own, and the count is the leader's own (leaseclock). An entry about leases changes nothing else, and
+// writers whose lease is over, or somebody else's, go on (L1); none is ended that its holder may trust, and no two are
+// trusted at a time (L2, L3).
 //
 // The oracle keeps what was acknowledged. After every step that changed what would survive a power
 // failure, it asks on every majority whether a fresh writer could recover there, and whether that would
@@ -41,9 +49,9 @@
 // A run can go without a rule (broken.go), to see that the oracle notices: TestDroppedRulesAreCaught. With the rule
 // the same run must find nothing.
 //
-// What is not simulated: snapshots while members change, and pins; the shells, so also which node repair asks
-// and what it makes of lists that differ (journalnode); genesis and the manifest (N4, N5); two journals on one
-// node; relays (R4, W5); deleted journals; readers, but for what nodes would show them.
+// What is not simulated: majorities that are lost for good; leases that decide who opens; the shells, so also which
+// node repair asks and what it makes of lists that differ (journalnode); genesis and the manifest (N4, N5); two
+// journals on one node; relays (R4, W5); deleted journals; readers, but for what nodes would show them.
 //
 // The same seed gives the same run, to the byte: Result.Digest covers every event.
 //

@@ -2,7 +2,6 @@ package simtest
 
 import (
 	"errors"
-	"maps"
 	"slices"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -10,8 +9,6 @@ import (
 	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/journalnode/membership"
-	"github.com/quorumjournal/qjm/recovery"
-	"github.com/quorumjournal/qjm/segments"
 )
 
 // driver carries membership changes on, as journalnode's does: it reads the catalog, asks the nodes, does the
@@ -33,6 +30,7 @@ const (
 	drivers    = 2
 	giveUp     = 60  // rounds without progress
 	writerGone = 300 // ticks
+	learnFor   = 600 // ticks, without being told again
 )
 
 func (d *driver) round(life int) {
@@ -50,7 +48,7 @@ func (d *driver) round(life int) {
 	if d.at == w.firstDriver() {
 		w.operate(d.since > giveUp)
 	}
-	told := map[quorum.Key]told{}
+	told := map[quorum.Key]membership.Told{}
 	for _, m := range everybody(d.have) {
 		d.ask(m, told)
 	}
@@ -75,36 +73,28 @@ func everybody(j catalog.Journal) []quorum.Member {
 	return quorum.NewConfig(1, ms...).Members()
 }
 
-// told is what one node answered.
-type told struct {
-	state  rpc.JournalState
-	list   []rpc.SegmentInfo
-	writer bool
-	none   bool
-	err    error
-}
-
-func (d *driver) ask(m quorum.Member, into map[quorum.Key]told) {
+func (d *driver) ask(m quorum.Member, into map[quorum.Key]membership.Told) {
 	w, n := d.w, d.w.node(m.ID)
-	call(w, d.at, n, "report", func(j *journal.Journal, reply func(told, error)) {
-		t := told{state: j.State(), list: j.Segments(), writer: n.heard > 0 && w.now-n.heard <= writerGone}
-		if t.state.Incarnation != m.Incarnation {
-			reply(t, &rpc.WrongNodeError{Node: m.ID, Got: m.Incarnation, Want: t.state.Incarnation}) // N1
+	call(w, d.at, n, "report", func(j *journal.Journal, reply func(membership.Told, error)) {
+		t := membership.Told{Member: m, State: j.State(), List: j.SegmentsAfter(0, 0), Held: n.held(j),
+			WriterHeard: n.heard > 0 && w.now-n.heard <= writerGone}
+		if t.State.Incarnation != m.Incarnation {
+			reply(t, &rpc.WrongNodeError{Node: m.ID, Got: m.Incarnation, Want: t.State.Incarnation}) // N1
 			return
 		}
 		reply(t, nil)
-	}, func(t told, err error) {
+	}, func(t membership.Told, err error) {
 		if errors.Is(err, rpc.ErrNoJournal) && n.incarnation == m.Incarnation {
-			t.none, err = true, nil
+			t.Member, t.None, err = m, true, nil
 		}
-		if t.err = err; err == nil {
+		if err == nil {
 			into[m.Key()] = t
 		}
 	})
 }
 
 // view is what journalnode's driver makes of the answers.
-func (d *driver) view(from map[quorum.Key]told) membership.View {
+func (d *driver) view(from map[quorum.Key]membership.Told) membership.View {
 	j := d.have
 	stage := catalog.Stage(0)
 	if j.Change != nil {
@@ -114,64 +104,12 @@ func (d *driver) view(from map[quorum.Key]told) membership.View {
 		d.now, d.stage, d.since = j.Config.Version, stage, 0
 	}
 	d.since++
-	before, known := endBefore(j, from)
+	before, known := membership.EndBefore(j, from)
 	v := membership.View{Journal: j, Reports: map[quorum.Key]membership.Report{}, Expired: d.since > giveUp}
 	for k, t := range from {
-		v.Reports[k] = d.report(t, before, known)
+		v.Reports[k] = t.Report(j, before, known, d.moved)
 	}
 	return v
-}
-
-// endBefore returns the end of the segment before the change's seal, by the header of a copy of the sealed
-// segment.
-func endBefore(j catalog.Journal, from map[quorum.Key]told) (segments.End, bool) {
-	if j.Change == nil || j.Change.Seal.Segment <= 1 {
-		return segments.End{}, j.Change != nil && j.Change.Seal.Segment == 1
-	}
-	for _, k := range slices.SortedFunc(maps.Keys(from), quorum.Key.Compare) {
-		for _, s := range from[k].list {
-			if s.First == j.Change.Seal.Segment && s.Epoch >= j.Change.Seal.Epoch && s.Prev.Next() == s.First {
-				return s.Prev, true
-			}
-		}
-	}
-	return segments.End{}, false
-}
-
-func (d *driver) report(t told, before segments.End, known bool) membership.Report {
-	empty := known && before.IsZero()
-	if t.none {
-		return membership.Report{Heard: true, HoldsBefore: empty}
-	}
-	st, j := t.state, d.have
-	r := membership.Report{
-		Heard: true, Config: st.Summary.Config, Promised: st.Promised, DataKnown: st.DataKnown, HasData: len(t.list) > 0,
-		WriterHeard: t.writer, Err: st.Poisoned, HoldsBefore: empty,
-	}
-	for _, damage := range st.Damaged {
-		if damage.Segment == 0 {
-			r.Err = damage.Text // of the whole journal
-		}
-	}
-	if d.moved.Version == j.Config.Version && st.Summary.Config.Version == j.Config.Version {
-		st.Seal = d.moved
-	}
-	if !st.Seal.IsZero() {
-		r.Seal = membership.Seal{Version: st.Seal.Version, Seal: catalog.Seal{Epoch: st.Seal.Epoch, Segment: st.Seal.Segment}}
-	}
-	next := segments.TxID(1)
-	for _, s := range t.list {
-		if s.First == r.Seal.Segment && s.Epoch >= r.Seal.Epoch {
-			r.Before = s.Prev
-		}
-		if s.First != next || s.State != recovery.Finalized {
-			continue
-		}
-		next = s.Last.TxID + 1
-		r.Finalized = s.Last.TxID
-		r.HoldsBefore = r.HoldsBefore || known && s.Last == before.Position()
-	}
-	return r
 }
 
 func (d *driver) act(v membership.View) {
@@ -179,10 +117,10 @@ func (d *driver) act(v membership.View) {
 	action := d.next(v)
 	w.note("driver %d, config %d, stage %v: %T", d.at, j.Config.Version, d.stage, action)
 	switch a := action.(type) {
+	case membership.Wait:
+		d.give(a.Learners, j.Config, true)
 	case membership.Install:
-		for _, m := range a.On {
-			w.install(d.at, w.node(m.ID), a.Config, func(error) {})
-		}
+		d.give(a.On, a.Config, j.Change != nil && j.Change.Stage == catalog.StageLearning)
 	case membership.CleanUp:
 		for _, m := range a.On {
 			d.cleanUp(w.node(m.ID))
@@ -206,6 +144,18 @@ func (d *driver) act(v membership.View) {
 	}
 }
 
+// give has nodes install a config. Learners are told that they are to copy (M6).
+func (d *driver) give(to []quorum.Member, cfg quorum.Config, learn bool) {
+	for _, m := range to {
+		n := d.w.node(m.ID)
+		d.w.install(d.at, n, cfg, func(err error) {
+			if err == nil && learn {
+				n.learnUntil = d.w.now + learnFor
+			}
+		})
+	}
+}
+
 func (d *driver) propose(cmd catalog.Command) {
 	w := d.w
 	err := w.propose(cmd)
@@ -219,6 +169,12 @@ func (d *driver) propose(cmd catalog.Command) {
 		w.result.Joints++
 	case *catalog.Final:
 		w.result.Finals++
+		if slices.ContainsFunc(d.have.Change.New, func(m quorum.Member) bool {
+			n := w.node(m.ID)
+			return n.j != nil && n.j.Purged().TxID > 0
+		}) {
+			w.result.PurgedFinals++
+		}
 	case *catalog.Abort:
 		w.result.Aborts++
 	}

@@ -35,14 +35,25 @@ func TestDroppedRulesAreCaught(t *testing.T) {
 		"C5_NewestFinalizedIsPurged":     {RuleC5Newest, 11, Config{Snapshots: true}},
 		"C5_PurgePointIsNotDurable":      {RuleC5Point, 2, Config{Snapshots: true}},
 		// With members changing:
-		"M3_AllMembersAreOneSet":             {RuleM3Union, 4, Config{Changes: true, Slow: true, Writers: 1, Events: 6000}},
-		"M3_OldAcksCountByTheNewestConfig":   {RuleM3Newest, 3, Config{Changes: true, Slow: true, Writers: 2, Harm: HarmStrand}},
+		"M3_AllMembersAreOneSet":             {RuleM3Union, 13, Config{Changes: true, Slow: true, Writers: 1, Events: 6000}},
+		"M3_OldAcksCountByTheNewestConfig":   {RuleM3Newest, 19, Config{Changes: true, Slow: true, Writers: 2, Harm: HarmStrand}},
 		"M4_FinalWithoutASeal":               {RuleM4, 1, Config{Changes: true}},
-		"M4_SealedAndNotFinalizedOnTheNew":   {RuleM4Held, 7, Config{Changes: true}},
-		"M7_StartsOverInTheSameEpoch":        {RuleM7Epoch, 501, Config{Changes: true, Harm: HarmNews}},
-		"M7_WhatWasGatheredCounts":           {RuleM7Counts, 27, Config{Changes: true, Harm: HarmNews}},
-		"M8_WhoLeavesForgets":                {RuleM8, 8, Config{Changes: true}},
+		"M4_SealedAndNotFinalizedOnTheNew":   {RuleM4Held, 57, Config{Changes: true}},
+		"M7_StartsOverInTheSameEpoch":        {RuleM7Epoch, 872, Config{Changes: true, Harm: HarmNews}},
+		"M7_WhatWasGatheredCounts":           {RuleM7Counts, 92, Config{Changes: true, Harm: HarmNews}},
+		"M8_WhoLeavesForgets":                {RuleM8, 10, Config{Changes: true}},
 		"N1_WipedMemberCounts_MembersChange": {RuleN1, 3, Config{Changes: true, Harm: HarmWipe}},
+		// With members changing, and what is purged:
+		"M4_FinalWithoutASeal_Purged":             {RuleM4, 4, Config{Changes: true, Snapshots: true}},
+		"M4_SealedAndNotFinalizedOnTheNew_Purged": {RuleM4Held, 10, Config{Changes: true, Snapshots: true}},
+		"M8_WhoLeavesForgets_Purged":              {RuleM8, 2, Config{Changes: true, Snapshots: true}},
+		"C2_PeersPurgePointRaisesItsOwn_Changes":  {RuleC2Peer, 1, Config{Changes: true, Snapshots: true}},
+		"C2_PurgedWithoutTheSnapshot_Changes":     {RuleC2Held, 1, Config{Changes: true, Snapshots: true}},
+		"C5_NewestFinalizedIsPurged_Changes":      {RuleC5Newest, 17, Config{Changes: true, Snapshots: true}},
+		"C5_PurgePointIsNotDurable_Changes":       {RuleC5Point, 1, Config{Changes: true, Snapshots: true}},
+		// With leases:
+		"L2_ExpiryNamesNoRenewal":      {RuleL2Renewal, 61, Config{Leases: true}},
+		"L2_HolderCountsFromTheAnswer": {RuleL2Sent, 31, Config{Leases: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -53,7 +64,7 @@ func TestDroppedRulesAreCaught(t *testing.T) {
 			}
 			for cfg.Seed = row.seed; cfg.Seed < row.seed+seedsPerRule; cfg.Seed++ {
 				if err := Run(cfg).Err; err != nil && !errors.Is(err, errNoProgress) {
-					t.Logf("%v", err)
+					t.Logf("seed %d: %v", cfg.Seed, err)
 					cfg.Broken = ""
 					require.NoError(t, Run(cfg).Err, "with the rule")
 					return

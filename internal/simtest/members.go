@@ -311,7 +311,7 @@ func (n *simNode) newDisk() {
 	w := n.w
 	n.j, n.inbox, n.none, n.full = nil, nil, false, false
 	n.disk = memfs.New()
-	n.seen = -1
+	n.seen, n.applied = -1, 0
 	w.oracle.forget(n.at)
 	if w.cfg.Broken != RuleN1 {
 		w.disks++

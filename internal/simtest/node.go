@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -23,24 +24,27 @@ var journalOptions = journal.Options{Store: store.Options{PreallocateBytes: 8 <<
 
 // simNode is a machine: a disk, and while it is up, the real journal on it.
 type simNode struct {
-	w       *world
-	at      int
-	member  quorum.Member
-	disk    *memfs.FS
-	fault   *faultfs.FS
-	j       *journal.Journal // nil while down
-	off     bool             // for good
-	heard   int64            // when a writer's message came last
-	none    bool             // up, without the journal: it never had it
-	life    int              // counts restarts: what belongs to another life is ignored
-	inbox   []journal.Item   // messages of write streams that wait for the owner
-	owner   bool             // the owner is about to run
-	applied int              // of the catalog's log: what it knows to be listed
-	seen    int64            // disk operations the oracle has looked at
+	w          *world
+	at         int
+	member     quorum.Member
+	disk       *memfs.FS
+	fault      *faultfs.FS
+	j          *journal.Journal // nil while down
+	off        bool             // for good
+	heard      int64            // when a writer's message came last
+	none       bool             // up, without the journal: it never had it
+	life       int              // counts restarts: what belongs to another life is ignored
+	inbox      []journal.Item   // messages of write streams that wait for the owner
+	owner      bool             // the owner is about to run
+	applied    int              // of the catalog's log: what it knows to be listed
+	deaf       int64            // until when it applies nothing of the catalog's log
+	learnUntil int64            // it copies, though it is no member
+	seen       int64            // disk operations the oracle has looked at
 
 	incarnation quorum.Incarnation // of the disk that is in there now (N1)
 	opening     bool
 	full        bool
+	sick        bool // an upload is poisoned, until a restart (P5)
 	wiped       bool
 	rotten      bool                // its disk rotted once
 	latent      bool                // a copy rotted that is not in place yet
@@ -90,7 +94,7 @@ func (n *simNode) start() {
 	if a := j.State().Answer; a.Copy.CutAt != nil {
 		n.w.result.TornTails++
 	}
-	n.inbox, n.owner = nil, false
+	n.inbox, n.owner, n.sick, n.learnUntil = nil, false, false, 0
 }
 
 func (n *simNode) self() journal.Self {
@@ -288,11 +292,32 @@ func (n *simNode) tick() {
 	if n.j == nil {
 		return
 	}
-	peer := w.nodes[w.rng.IntN(len(w.nodes))]
-	if peer != n {
-		n.repairFrom(peer)
+	if n.keepsData() {
+		sources := n.sources()
+		if peer := sources[w.rng.IntN(len(sources))]; peer != n {
+			n.repairFrom(peer)
+		}
 	}
 	n.keepSnapshots()
+}
+
+// keepsData: it is a member, or a learner under way (M8).
+func (n *simNode) keepsData() bool {
+	return !n.w.cfg.Changes || n.j.Config().Has(n.member.ID, n.incarnation) || n.w.now <= n.learnUntil
+}
+
+// sources are the members of the config that is installed here.
+func (n *simNode) sources() []*simNode {
+	if !n.w.cfg.Changes {
+		return n.w.nodes
+	}
+	var all []*simNode
+	for _, x := range n.w.nodes {
+		if slices.ContainsFunc(n.j.Config().Members(), func(m quorum.Member) bool { return m.ID == x.member.ID }) {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 // repairFrom pulls one finalized segment that this node lacks, or cannot read (A1, A2).

@@ -54,6 +54,55 @@ type diskView struct {
 	err  error
 	none bool
 	as   map[uint64]*diskView // with a newer config installed, see under
+
+	// What was asked of it already: it is asked for each majority, and each time again.
+	told    *rpc.JournalState
+	ends    map[segments.TxID]segments.End
+	firsts  []segments.TxID
+	answers map[string]recovery.Answer
+}
+
+func (d *diskView) state() rpc.JournalState {
+	if d.told == nil {
+		st := d.j.State()
+		d.told = &st
+	}
+	return *d.told
+}
+
+func (d *diskView) answer(s segments.TxID, digests []segments.TxID) (recovery.Answer, error) {
+	key := fmt.Sprint(s, digests)
+	if a, ok := d.answers[key]; ok {
+		return a, nil
+	}
+	a, err := d.j.Answer(s, digests)
+	if err == nil {
+		if d.answers == nil {
+			d.answers = map[string]recovery.Answer{}
+		}
+		d.answers[key] = a
+	}
+	return a, err
+}
+
+// finalizedEnd is the end of a finalized segment; zero: there is none.
+func (d *diskView) finalizedEnd(s segments.TxID) segments.End {
+	end, known := d.ends[s]
+	if !known {
+		if d.ends == nil {
+			d.ends = map[segments.TxID]segments.End{}
+		}
+		end = d.j.FinalizedEnd(s)
+		d.ends[s] = end
+	}
+	return end
+}
+
+func (d *diskView) finalizedFirsts() []segments.TxID {
+	if d.firsts == nil {
+		d.firsts = append([]segments.TxID{}, d.j.FinalizedFirsts()...)
+	}
+	return d.firsts
 }
 
 func newOracle(w *world) oracle {
@@ -361,7 +410,7 @@ func (o *oracle) mayBeAcked(p segments.Position) bool {
 // disks hold. A majority without damaged nodes must be able to recover. One with such a node may be stuck,
 // but it must not choose wrongly.
 func (o *oracle) probe(cfg quorum.Config, mask int) error {
-	var js []*journal.Journal
+	var js []*diskView
 	newest := segments.TxID(1)
 	damaged, residue := false, false
 	for i, n := range o.w.nodes {
@@ -375,11 +424,11 @@ func (o *oracle) probe(cfg quorum.Config, mask int) error {
 			}
 			return err
 		}
-		j := o.disks[i].under(cfg).j
-		if st := j.State(); st.DataKnown {
+		d := o.disks[i].under(cfg)
+		if st := d.state(); st.DataKnown {
 			newest = max(newest, st.Answer.Newest)
 		}
-		js = append(js, j)
+		js = append(js, d)
 	}
 	ch, err := o.choose(cfg, newest, js)
 	switch {
@@ -421,7 +470,7 @@ func (o *oracle) knows(cfg quorum.Config, i int) error {
 	if d.err != nil {
 		return fmt.Errorf("n%d cannot be opened after a power failure: %w", i+1, d.err)
 	}
-	switch st := d.j.State(); {
+	switch st := d.state(); {
 	case !st.Member:
 		return fmt.Errorf("n%d is no member after a power failure: %v", i+1, st.Damaged)
 	case !st.DataKnown && o.w.cfg.Broken != RuleN2:
@@ -440,18 +489,18 @@ func (o *oracle) everybody(cfg quorum.Config) (mask int) {
 }
 
 // passesFloor: one of the nodes knows a floor that the choice does not contain (R3).
-func (o *oracle) passesFloor(ch recovery.Choice, js []*journal.Journal) bool {
-	return slices.ContainsFunc(js, func(j *journal.Journal) bool {
-		return !o.contains(ch.End.Position(), j.State().Answer.Floor.At)
+func (o *oracle) passesFloor(ch recovery.Choice, js []*diskView) bool {
+	return slices.ContainsFunc(js, func(d *diskView) bool {
+		return !o.contains(ch.End.Position(), d.state().Answer.Floor.At)
 	})
 }
 
-func (o *oracle) choose(cfg quorum.Config, s segments.TxID, js []*journal.Journal) (recovery.Choice, error) {
+func (o *oracle) choose(cfg quorum.Config, s segments.TxID, js []*diskView) (recovery.Choice, error) {
 	ask := map[quorum.Key][]segments.TxID{}
 	for {
 		var answers []recovery.Answer
-		for _, j := range js {
-			a, err := j.Answer(s, ask[quorum.Key(j.Self())])
+		for _, d := range js {
+			a, err := d.answer(s, ask[quorum.Key(d.j.Self())])
 			if err != nil {
 				return recovery.Choice{}, err
 			}
@@ -470,7 +519,7 @@ func (o *oracle) choose(cfg quorum.Config, s segments.TxID, js []*journal.Journa
 // keepsAcked: the recovered journal contains the highest acknowledged position, by digest, and, unless a
 // node is damaged, every segment below the newest can be read on this majority, or is covered by a listed
 // snapshot that one of its nodes holds, with all behind it.
-func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged bool, mask int) error {
+func (o *oracle) keepsAcked(ch recovery.Choice, js []*diskView, damaged bool, mask int) error {
 	if !o.contains(ch.End.Position(), o.acked) {
 		return fmt.Errorf("LOST: %s was acknowledged, recovery ends at %s", o.acked, ch.End)
 	}
@@ -480,7 +529,7 @@ func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged b
 	at := segments.TxID(1)
 	want := ch.Prev
 	for at < ch.End.First {
-		i := slices.IndexFunc(js, func(j *journal.Journal) bool { return j.FinalizedEnd(at) != segments.End{} })
+		i := slices.IndexFunc(js, func(d *diskView) bool { return d.finalizedEnd(at) != segments.End{} })
 		if i < 0 {
 			if next := o.behindSnapshot(at, ch.End.First, js, mask); next > at {
 				at = next
@@ -488,7 +537,7 @@ func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged b
 			}
 			return fmt.Errorf("UNREADABLE: txid %d lies below segment %d and is finalized on no node", at, ch.End.First)
 		}
-		end := js[i].FinalizedEnd(at)
+		end := js[i].finalizedEnd(at)
 		if end.Next() == ch.End.First && end != want {
 			return fmt.Errorf("LOST: segment %d follows %s, but %s is finalized", ch.End.First, want, end)
 		}
@@ -497,9 +546,9 @@ func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged b
 		}
 		at = end.Next()
 	}
-	for _, j := range js {
-		if slices.Contains(ch.Sources, j.Self().ID) {
-			if err := o.holdsAcked(j, ch.End.First, ch.End); err != nil {
+	for _, d := range js {
+		if slices.Contains(ch.Sources, d.j.Self().ID) {
+			if err := o.holdsAcked(d, ch.End.First, ch.End); err != nil {
 				return err
 			}
 		}
@@ -508,11 +557,11 @@ func (o *oracle) keepsAcked(ch recovery.Choice, js []*journal.Journal, damaged b
 }
 
 // behindSnapshot returns where a reader goes on who starts from a snapshot, as nobody has the segment at a txid.
-func (o *oracle) behindSnapshot(at, newest segments.TxID, js []*journal.Journal, mask int) segments.TxID {
+func (o *oracle) behindSnapshot(at, newest segments.TxID, js []*diskView, mask int) segments.TxID {
 	covered := o.covered(mask)
 	next := newest
-	for _, j := range js {
-		for _, s := range j.FinalizedFirsts() {
+	for _, d := range js {
+		for _, s := range d.finalizedFirsts() {
 			if s > at {
 				next = min(next, s)
 			}
@@ -524,20 +573,20 @@ func (o *oracle) behindSnapshot(at, newest segments.TxID, js []*journal.Journal,
 	return next
 }
 
-func (o *oracle) holdsAcked(j *journal.Journal, s segments.TxID, end segments.End) error {
+func (o *oracle) holdsAcked(d *diskView, s segments.TxID, end segments.End) error {
 	if o.acked.TxID < s || o.acked.TxID > end.Last {
 		return nil
 	}
-	a, err := j.Answer(s, []segments.TxID{o.acked.TxID})
+	a, err := d.answer(s, []segments.TxID{o.acked.TxID})
 	if err != nil {
 		return err
 	}
-	for _, d := range a.Digests {
-		if d.At == o.acked && d.Found {
+	for _, x := range a.Digests {
+		if x.At == o.acked && x.Found {
 			return nil
 		}
 	}
-	return fmt.Errorf("LOST: %s was acknowledged, %s of segment %d holds other content there", o.acked, j.Self().ID, s)
+	return fmt.Errorf("LOST: %s was acknowledged, %s of segment %d holds other content there", o.acked, d.j.Self().ID, s)
 }
 
 // views is D1 and D2 on the living nodes: what a reader is shown is a frame end that was made by a

@@ -49,7 +49,7 @@ func TestSimulation(t *testing.T) {
 	require.Positive(t, sum.Recoveries)
 	require.Positive(t, sum.Crashes)
 	if *seeds >= 100 { // every fault must have struck
-		for _, n := range []int{sum.Wipes, sum.Rots, sum.Fulls, sum.FailedSyncs, sum.TornTails, sum.LostRenames, sum.Finals, sum.Aborts, sum.Movers, sum.Moves, sum.Purges, sum.Installs} {
+		for _, n := range []int{sum.Wipes, sum.Rots, sum.Fulls, sum.FailedSyncs, sum.TornTails, sum.LostRenames, sum.Finals, sum.Aborts, sum.Movers, sum.Moves, sum.Purges, sum.Installs, sum.PurgedFinals, sum.Learned, sum.Expired, sum.Unleased} {
 			require.Positive(t, n)
 		}
 		require.Less(t, sum.Residues, *seeds/20, "runs that N2a's residue ends early")
@@ -70,9 +70,11 @@ func configOf(s uint64) Config {
 	}
 	switch {
 	case s%4 == 2:
+		cfg.Snapshots, cfg.Leases = true, s%8 == 6
+	case s%16 == 9:
 		cfg.Snapshots = true
 	case s%40 == 1:
-		cfg.Members = 5
+		cfg.Members, cfg.Leases = 5, true
 	case s%16 == 5:
 		cfg.Harm = HarmNews
 	case s%16 == 13:
@@ -84,7 +86,8 @@ func configOf(s uint64) Config {
 // total adds runs up.
 type total struct {
 	Acked, Recoveries, Crashes, Probes, Wipes, Rots, Fulls, FailedSyncs, TornTails, LostRenames, Residues int
-	Joints, Finals, Aborts, Movers, Moves, Listed, Purges, Installs                                       int
+	Joints, Finals, Aborts, Movers, Moves, Listed, Purges, Installs, PurgedFinals, Learned                int
+	Leases, Expired, Unleased                                                                             int
 }
 
 func (s *total) add(r Result) {
@@ -106,6 +109,11 @@ func (s *total) add(r Result) {
 	s.Listed += r.Listed
 	s.Purges += r.Purges
 	s.Installs += r.Installs
+	s.PurgedFinals += r.PurgedFinals
+	s.Learned += r.Learned
+	s.Leases += r.Leases
+	s.Expired += r.Expired
+	s.Unleased += r.Unleased
 	if r.Residue {
 		s.Residues++
 	}
@@ -114,7 +122,8 @@ func (s *total) add(r Result) {
 // TestSameSeedSameRun: the run depends on nothing but the seed.
 func TestSameSeedSameRun(t *testing.T) {
 	for s := uint64(1000); s < 1003; s++ {
-		for _, cfg := range []Config{{}, {Nodes: 5, Writers: 3, Harm: HarmRot}, {Changes: true, Writers: 2, Slow: true, Harm: HarmStrand}} {
+		for _, cfg := range []Config{{}, {Nodes: 5, Writers: 3, Harm: HarmRot}, {Changes: true, Writers: 2, Slow: true, Harm: HarmStrand},
+			{Changes: true, Snapshots: true, Leases: true, Writers: 3, Members: 5}} {
 			other := cfg
 			cfg.Seed, other.Seed = s, s+100
 			a, b := Run(cfg), Run(cfg)

@@ -58,7 +58,11 @@ func (w *world) save() {
 	}
 	first := w.oracle.parent[at].TxID + 1
 	id := snapshots.ID{TxID: first + segments.TxID(w.rng.Uint64N(uint64(at.TxID-first)+1)), At: at, Epoch: 1}
-	w.upload(c.at, w.group.now().Config, snapshotOf(id))
+	cfg := w.group.now().Config
+	if w.cfg.Changes && !c.cfg.IsZero() && w.rng.IntN(4) == 0 {
+		cfg = c.cfg // it may be an older one
+	}
+	w.upload(c.at, cfg, snapshotOf(id))
 }
 
 // upload sends a snapshot to all members, and lists it when a majority has it (C1).
@@ -114,7 +118,8 @@ func (n *simNode) take(j *journal.Journal, h rpc.Header, snap snapshots.Snapshot
 }
 
 // write is an upload, which its user gives up now and then (C4).
-func (n *simNode) write(s *snapshots.Store, snap snapshots.Snapshot, b []byte) error {
+func (n *simNode) write(s *snapshots.Store, snap snapshots.Snapshot, b []byte) (err error) {
+	defer func() { n.sick = n.sick || errors.Is(err, snapshots.ErrPoisoned) }()
 	u, err := s.Begin(snap.ID(), snap.Size)
 	if err != nil {
 		return err
@@ -158,32 +163,39 @@ func (n *simNode) keepSnapshots() {
 		return
 	}
 	last := len(w.group.log) - 1
+	if w.cfg.Changes && w.now >= n.deaf && w.chance(4) {
+		n.deaf = w.now + w.rng.Int64N(4000) // its part of the group is slow, or cut off
+	}
+	if w.now < n.deaf && !w.calm {
+		last = n.applied
+	}
 	if n.applied += w.rng.IntN(last - n.applied + 1); w.calm {
 		n.applied = last
 	}
 	listed := w.group.listedAt(n.applied)
 	n.handle(func(j *journal.Journal) func() {
 		j.SetListed(listed)
-		if len(listed) == 0 || j.Usable() != nil {
+		if len(listed) == 0 || j.Usable() != nil || !n.keepsData() {
 			return nil
 		}
 		s, err := j.Snapshots()
 		if err == nil {
 			n.fetchSnapshot(s, listed[len(listed)-1])
-			err = n.keep(j, s, listed)
+			err = n.keep(j, s, listed, pins(w.group.log[n.applied].Change))
 		}
 		if err != nil {
 			w.note("n%d: snapshots: %v", n.at+1, err)
+			n.sick = n.sick || errors.Is(err, snapshots.ErrPoisoned)
 		}
 		return nil
 	})
-	if n.j != nil && len(listed) > 0 {
+	if n.j != nil && len(listed) > 0 && n.keepsData() {
 		n.installIfBehind(listed[len(listed)-1])
 	}
 }
 
 // keep verifies what is here, purges, and removes snapshots that nobody needs.
-func (n *simNode) keep(j *journal.Journal, s *snapshots.Store, listed []snapshots.Snapshot) error {
+func (n *simNode) keep(j *journal.Journal, s *snapshots.Store, listed []snapshots.Snapshot, pins []snapshots.Pin) error {
 	var err error
 	if h, ok := heldAs(s, listed[len(listed)-1].TxID); ok && (!h.Verified || n.w.rng.IntN(4) == 0) {
 		err = s.Verify(h.Snapshot.TxID, nil)
@@ -194,7 +206,7 @@ func (n *simNode) keep(j *journal.Journal, s *snapshots.Store, listed []snapshot
 		return err
 	}
 	margin := snapshots.Margin{Txns: n.w.rng.Int64N(30)}
-	res, perr := j.Purge(journal.PurgeRequest{Margin: margin, Max: 2})
+	res, perr := j.Purge(journal.PurgeRequest{Margin: margin, Pins: pins, PinBytesMax: pinBytesMax, Max: 2})
 	if len(res.Removed) > 0 {
 		n.w.result.Purges++
 		n.w.note("n%d purges to %s", n.at+1, res.Point)
@@ -210,6 +222,36 @@ func (n *simNode) keep(j *journal.Journal, s *snapshots.Store, listed []snapshot
 	return errors.Join(err, s.Cleanup(snapshots.Cleanup{Below: listed[len(listed)-1].TxID}))
 }
 
+// pinBytesMax is small: now and then a learner needs more, and starts from a snapshot again.
+const pinBytesMax = 3000
+
+// pins are what learners under way hold back (C2), as journalnode has it.
+func pins(ch *catalog.Change) (all []snapshots.Pin) {
+	if ch == nil || ch.Stage >= catalog.StageFinal {
+		return nil
+	}
+	for _, m := range ch.Learners() {
+		all = append(all, snapshots.Pin{Node: string(m.ID), From: 1})
+	}
+	return all
+}
+
+// held is what a node tells of its snapshots. One whose snapshots cannot be read holds none.
+func (n *simNode) held(j *journal.Journal) (all []rpc.HeldSnapshot) {
+	if !n.w.cfg.Snapshots {
+		return nil
+	}
+	held, _ := j.HeldSnapshots()
+	for _, h := range held {
+		x := rpc.HeldSnapshot{Snapshot: h.Snapshot, Bytes: h.Bytes, Verified: h.Verified}
+		if h.Err != nil {
+			x.Problem = h.Err.Error()
+		}
+		all = append(all, x)
+	}
+	return all
+}
+
 // fetchSnapshot copies a listed snapshot from a peer; one that is damaged is put aside.
 func (n *simNode) fetchSnapshot(s *snapshots.Store, snap snapshots.Snapshot) {
 	w, life := n.w, n.life
@@ -221,7 +263,8 @@ func (n *simNode) fetchSnapshot(s *snapshots.Store, snap snapshots.Snapshot) {
 			return
 		}
 	}
-	peer := w.nodes[w.rng.IntN(len(w.nodes))]
+	sources := n.sources()
+	peer := sources[w.rng.IntN(len(sources))]
 	if peer == n {
 		return
 	}
@@ -263,7 +306,7 @@ func readSnapshot(j *journal.Journal, snap snapshots.Snapshot) ([]byte, error) {
 func (n *simNode) installIfBehind(snap snapshots.Snapshot) {
 	w, life := n.w, n.life
 	pages := map[quorum.NodeID]rpc.SegmentsPage{}
-	for _, peer := range w.nodes {
+	for _, peer := range n.sources() {
 		if peer != n {
 			call(w, n.at, peer, "list", func(j *journal.Journal, reply func(rpc.SegmentsPage, error)) { reply(j.SegmentsAfter(0, 0), nil) },
 				func(p rpc.SegmentsPage, err error) {
@@ -287,6 +330,9 @@ func (n *simNode) installIfBehind(snap snapshots.Snapshot) {
 			plan, err := j.Install(snap, behind)
 			if err == nil {
 				w.result.Installs++
+				if !j.State().Member {
+					w.result.Learned++
+				}
 			}
 			w.note("n%d starts from snapshot %s, purge point %s: %v", n.at+1, snap.ID(), plan.Point, err)
 			return nil
@@ -349,6 +395,7 @@ func (o *oracle) purgePoint(n *simNode, d *diskView) {
 	}
 	o.purged[n.at] = point
 	switch {
+	case point.TxID == 0 && !d.j.Config().Has(n.member.ID, n.incarnation): // it has left, and dropped its data (M8)
 	case point.TxID < told.TxID && !n.damaged:
 		o.w.fail(fmt.Errorf("C5: n%d had purged to %s, and knows of %s after a power failure", n.at+1, told, point))
 	case point.TxID <= old.TxID:

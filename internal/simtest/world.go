@@ -24,6 +24,8 @@ type Config struct {
 	Changes bool
 	// Snapshots are saved and listed, and what they cover is purged (snaps.go).
 	Snapshots bool
+	// Leases are campaigned for by the writers' processes (leases.go).
+	Leases bool
 	// Slow writers take their time, and so live to see the members change.
 	Slow bool
 	// Members at the beginning, with Changes: default 3.
@@ -49,6 +51,8 @@ type Result struct {
 	LostRenames                           int // power losses after which other names were there
 	Listed, Purges, Installs              int // of snapshots
 	Joints, Finals, Aborts, Movers, Moves int // of membership changes; writers that went over
+	PurgedFinals, Learned                 int // changes of a journal that was purged; learners that started from a snapshot
+	Leases, Expired, Unleased             int // acks to writers without the lease that another one had
 
 	// Residue: a choice went without frames that rotted above their node's last mark, while the other
 	// holder was away: N2a's documented residue. The run ends there.
@@ -92,6 +96,7 @@ type world struct {
 	disks   int  // how many were new since the beginning
 	rested  bool // the last change is over
 
+	leases   *leases // nil: there are none
 	stranded *strand // the writer that is
 
 	oracle oracle
@@ -171,7 +176,7 @@ func newWorld(cfg Config) *world {
 	for i, m := range ms {
 		w.nodes = append(w.nodes, newSimNode(w, i, m))
 	}
-	if w.cfg.Changes || w.cfg.Snapshots {
+	if w.cfg.Changes || w.cfg.Snapshots || w.cfg.Leases {
 		w.found()
 	}
 	if w.cfg.Changes {
@@ -188,6 +193,9 @@ func newWorld(cfg Config) *world {
 	}
 	if w.cfg.Snapshots {
 		w.after(200, w.save)
+	}
+	if w.cfg.Leases {
+		w.leases = newLeases(w)
 	}
 	w.after(50, w.disturb)
 	return w

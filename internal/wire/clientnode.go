@@ -69,6 +69,11 @@ func (n *node) LeaveJournal(ctx context.Context, j rpc.JournalSummary) error {
 	return n.fail(err)
 }
 
+func (n *node) AskWriter(ctx context.Context, req rpc.AskWriterRequest) (rpc.WriterAnswer, error) {
+	p, err := n.c.AskWriter(ctx, askWriterToProto(req))
+	return reply(n, p, err, writerAnswerFromProto)
+}
+
 func (n *node) State(ctx context.Context, id segments.JournalID) (rpc.JournalState, error) {
 	p, err := n.c.GetState(ctx, &qjmv1.GetStateRequest{JournalId: id[:]})
 	return reply(n, p, err, stateFromProto)

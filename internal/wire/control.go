@@ -240,6 +240,11 @@ func placeFromProto(p *qjmv1.PlaceJournalRequest) (rpc.PlaceRequest, error) {
 	}, d.done()
 }
 
+func dropFromProto(p *qjmv1.DropJournalRequest) (rpc.DropRequest, error) {
+	d := decoder{err: rpc.CheckJournalName(p.Name)}
+	return rpc.DropRequest{Name: p.Name, ID: d.idOrNone("journal id", p.JournalId)}, d.done()
+}
+
 func configureToProto(r rpc.ConfigureRequest) *qjmv1.ConfigureJournalRequest {
 	p := &qjmv1.ConfigureJournalRequest{Name: r.Name}
 	if r.Policy != nil {

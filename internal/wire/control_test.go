@@ -59,8 +59,8 @@ func (c *control) PlaceJournal(_ context.Context, r rpc.PlaceRequest) (quorum.Co
 	return config, c.failure
 }
 
-func (c *control) DropJournal(_ context.Context, name string) (segments.JournalID, error) {
-	c.said("DropJournal", name)
+func (c *control) DropJournal(_ context.Context, r rpc.DropRequest) (segments.JournalID, error) {
+	c.said("DropJournal", r)
 	return segments.JournalID{9}, c.failure
 }
 
@@ -193,10 +193,12 @@ func TestEveryFieldOfControlCallsArrives(t *testing.T) {
 	requireSame(t, config, cfg)
 	requireSame(t, call{"PlaceJournal", []any{place}}, s.last)
 
-	id, err := n.DropJournal(ctx, "a")
-	require.NoError(t, err)
-	require.Equal(t, segments.JournalID{9}, id)
-	requireSame(t, call{"DropJournal", []any{"a"}}, s.last)
+	for _, drop := range []rpc.DropRequest{{Name: "a"}, {Name: "a", ID: segments.JournalID{9}}} {
+		id, err := n.DropJournal(ctx, drop)
+		require.NoError(t, err)
+		require.Equal(t, segments.JournalID{9}, id)
+		requireSame(t, call{"DropJournal", []any{drop}}, s.last)
+	}
 
 	quota := uint64(0)
 	for _, r := range []rpc.ConfigureRequest{{Name: "a"}, {Name: "a", Policy: &policy}, {Name: "a", Quota: &quota}} {
@@ -335,7 +337,7 @@ func TestErrorsOfControlCallsAreTyped(t *testing.T) {
 	_, errs["Catalog"] = n.Catalog(ctx, rpc.Stale)
 	_, errs["FindJournal"] = n.FindJournal(ctx, "a")
 	_, errs["PlaceJournal"] = n.PlaceJournal(ctx, rpc.PlaceRequest{Name: "a"})
-	_, errs["DropJournal"] = n.DropJournal(ctx, "a")
+	_, errs["DropJournal"] = n.DropJournal(ctx, rpc.DropRequest{Name: "a"})
 	_, errs["ChangeMembers"] = n.ChangeMembers(ctx, rpc.ChangeRequest{Name: "a"})
 	_, errs["AbortChange"] = n.AbortChange(ctx, rpc.AbortRequest{Name: "a"})
 	_, errs["Readmit"] = n.Readmit(ctx, rpc.ReadmitRequest{Node: "n1"})

@@ -42,8 +42,8 @@ func (n *node) PlaceJournal(ctx context.Context, req rpc.PlaceRequest) (quorum.C
 	})
 }
 
-func (n *node) DropJournal(ctx context.Context, name string) (segments.JournalID, error) {
-	p, err := n.cc.DropJournal(ctx, &qjmv1.DropJournalRequest{Name: name})
+func (n *node) DropJournal(ctx context.Context, req rpc.DropRequest) (segments.JournalID, error) {
+	p, err := n.cc.DropJournal(ctx, &qjmv1.DropJournalRequest{Name: req.Name, JournalId: idOrNone(req.ID)})
 	return reply(n, p, err, func(p *qjmv1.DropJournalResponse) (segments.JournalID, error) { return journalIDFromProto(p.JournalId) })
 }
 
@@ -137,7 +137,7 @@ func (s *controlServer) PlaceJournal(ctx context.Context, p *qjmv1.PlaceJournalR
 }
 
 func (s *controlServer) DropJournal(ctx context.Context, p *qjmv1.DropJournalRequest) (*qjmv1.DropJournalResponse, error) {
-	return serve(ctx, p.Name, nameFromProto, s.svc.DropJournal, func(id segments.JournalID) *qjmv1.DropJournalResponse {
+	return serve(ctx, p, dropFromProto, s.svc.DropJournal, func(id segments.JournalID) *qjmv1.DropJournalResponse {
 		return &qjmv1.DropJournalResponse{JournalId: id[:]}
 	})
 }

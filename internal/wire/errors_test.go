@@ -46,8 +46,9 @@ var classNames = map[string]error{
 
 	"rpc.ErrNoJournal": rpc.ErrNoJournal, "rpc.ErrJournalExists": rpc.ErrJournalExists,
 	"rpc.ErrJournalDeleted": rpc.ErrJournalDeleted, "rpc.ErrJournalDeleting": rpc.ErrJournalDeleting, "rpc.ErrBadRequest": rpc.ErrBadRequest,
-	"rpc.ErrWrongNode": rpc.ErrWrongNode, "rpc.ErrConfig": rpc.ErrConfig, "rpc.ErrConfigDiverges": rpc.ErrConfigDiverges, "rpc.ErrUnknownNode": rpc.ErrUnknownNode,
-	"rpc.ErrNotFounded": rpc.ErrNotFounded, "rpc.ErrPoisoned": rpc.ErrPoisoned, "rpc.ErrPlan": rpc.ErrPlan, "rpc.ErrStalled": rpc.ErrStalled,
+	"rpc.ErrWrongNode": rpc.ErrWrongNode, "rpc.ErrConfig": rpc.ErrConfig, "rpc.ErrConfigDiverges": rpc.ErrConfigDiverges, "rpc.ErrUnknownNode": rpc.ErrUnknownNode, "rpc.ErrRemoved": rpc.ErrRemoved, "rpc.ErrRefused": rpc.ErrRefused,
+	"rpc.ErrNotInCatalog": rpc.ErrNotInCatalog,
+	"rpc.ErrNotFounded":   rpc.ErrNotFounded, "rpc.ErrPoisoned": rpc.ErrPoisoned, "rpc.ErrPlan": rpc.ErrPlan, "rpc.ErrStalled": rpc.ErrStalled,
 	"rpc.ErrNoSource": rpc.ErrNoSource, "rpc.ErrOutOfSync": rpc.ErrOutOfSync, "rpc.ErrNotFound": rpc.ErrNotFound,
 	"rpc.ErrPastEnd": rpc.ErrPastEnd, "rpc.ErrClosed": rpc.ErrClosed, "rpc.ErrTooLarge": rpc.ErrTooLarge,
 	"rpc.ErrPurged": rpc.ErrPurged, "rpc.ErrNoSnapshot": rpc.ErrNoSnapshot, "rpc.ErrSnapshotExists": rpc.ErrSnapshotExists,

@@ -44,6 +44,7 @@ func rows() []row {
 
 		// The node and the request.
 		{"BAD_REQUEST", codes.InvalidArgument, rpc.ErrBadRequest, nil},
+		{"REFUSED", codes.FailedPrecondition, rpc.ErrRefused, nil},
 		{"NO_JOURNAL", codes.NotFound, rpc.ErrNoJournal, nil},
 		{"JOURNAL_EXISTS", codes.AlreadyExists, rpc.ErrJournalExists, nil},
 		{"JOURNAL_DELETED", codes.FailedPrecondition, rpc.ErrJournalDeleted, nil},
@@ -51,7 +52,9 @@ func rows() []row {
 		{"WRONG_NODE", codes.FailedPrecondition, rpc.ErrWrongNode, []shape{wrongNodeShape}},
 		{"CONFIG_VERSION", codes.Aborted, rpc.ErrConfig, []shape{configShape}},
 		{"CONFIG_DIVERGES", codes.FailedPrecondition, rpc.ErrConfigDiverges, nil},
+		{"REMOVED", codes.FailedPrecondition, rpc.ErrRemoved, nil},
 		{"UNKNOWN_NODE", codes.FailedPrecondition, rpc.ErrUnknownNode, nil},
+		{"NOT_IN_CATALOG", codes.FailedPrecondition, rpc.ErrNotInCatalog, nil},
 		{"NOT_FOUNDED", codes.FailedPrecondition, rpc.ErrNotFounded, nil},
 		{"PLAN", codes.FailedPrecondition, rpc.ErrPlan, nil},
 		{"POISONED", codes.Internal, rpc.ErrPoisoned, nil},

@@ -101,11 +101,12 @@ func FuzzWriteFromProto(f *testing.F) {
 		rpc.WriteRequest{Seq: 2, Frames: []segments.Frame{frame(f, 11, 0), frame(f, 12, 30)}},
 		rpc.WriteRequest{Finalize: &end},
 		rpc.WriteRequest{Fill: &rpc.Fill{Segment: 11, Target: at, Sources: []quorum.NodeID{"n1"}}},
+		rpc.WriteRequest{Sealed: rpc.Seal{Version: 2, Epoch: 3, Segment: 4}, Reached: reached, Leaving: true},
 		rpc.WriteRequest{})
 }
 
 func FuzzWriteReplyFromProto(f *testing.F) {
-	fuzzDecoder(f, writeReplyFromProto, writeReplyToProto, rpc.WriteReply{},
+	fuzzDecoder(f, writeReplyFromProto, writeReplyToProto, rpc.WriteReply{}, rpc.WriteReply{Reach: reach},
 		rpc.WriteReply{Kind: rpc.FillFailed, Segment: 1, Epoch: 2, ConfigVersion: 3, Incarnation: header.Incarnation, At: at, Err: "x", OverQuota: true})
 }
 

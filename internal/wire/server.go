@@ -72,6 +72,10 @@ func (s *server) LeaveJournal(ctx context.Context, p *qjmv1.LeaveJournalRequest)
 	return &qjmv1.LeaveJournalResponse{}, toStatus(err)
 }
 
+func (s *server) AskWriter(ctx context.Context, p *qjmv1.AskWriterRequest) (*qjmv1.AskWriterResponse, error) {
+	return serve(ctx, p, askWriterFromProto, s.svc.AskWriter, writerAnswerToProto)
+}
+
 func (s *server) GetState(ctx context.Context, p *qjmv1.GetStateRequest) (*qjmv1.GetStateResponse, error) {
 	return serve(ctx, p.JournalId, journalIDFromProto, s.svc.State, stateToProto)
 }

@@ -127,7 +127,8 @@ func TestEveryFieldOfWriteArrives(t *testing.T) {
 		{Seq: 3, Frames: []segments.Frame{frame(t, 11, 0), frame(t, 12, 1<<20)}},
 		{Seq: 1 << 63, Floor: floor},
 		{},
-		{Seq: 6, Finalize: &end},
+		{Seq: 5, Sealed: rpc.Seal{Version: 2, Epoch: 3, Segment: 4}, Reached: reached, Leaving: true},
+		{Seq: 6, Finalize: &end, Reached: &rpc.Reached{ID: 8}},
 		{Seq: 7, Fill: &rpc.Fill{Segment: 11, Target: at, Sources: []quorum.NodeID{"n1", "n2"}}},
 	}
 	var got []rpc.WriteRequest
@@ -148,7 +149,7 @@ func TestEveryFieldOfWriteArrives(t *testing.T) {
 
 func TestEveryFieldOfReplyArrives(t *testing.T) {
 	replies := []rpc.WriteReply{
-		{Kind: rpc.Alive}, {Kind: rpc.Started}, {Kind: rpc.Finalized}, {Kind: rpc.FillFailed, Err: "no source\xff"},
+		{Kind: rpc.Alive, Reach: reach}, {Kind: rpc.Started}, {Kind: rpc.Finalized}, {Kind: rpc.FillFailed, Err: "no source\xff"},
 		{Kind: rpc.Synced, Segment: 11, Epoch: 5, ConfigVersion: 7, Incarnation: quorum.Incarnation{3}, At: at, Err: "-", OverQuota: true},
 	}
 	s := &fakeService{write: func(_ rpc.Header, s rpc.ServerStream) error {

@@ -69,6 +69,14 @@ func TestEveryFieldOfUnaryCallsArrives(t *testing.T) {
 		require.NoError(t, n.LeaveJournal(ctx, summary))
 		requireSame(t, call{"LeaveJournal", []any{summary}}, s.lastCall())
 
+		for _, s.writer = range []rpc.WriterAnswer{{}, {Writer: header.Claim, Reached: *reached}} {
+			q := rpc.AskWriterRequest{Journal: header.Journal, Reach: *reach}
+			answer, err := n.AskWriter(ctx, q)
+			require.NoError(t, err)
+			requireSame(t, s.writer, answer)
+			requireSame(t, call{"AskWriter", []any{q}}, s.lastCall())
+		}
+
 		st, err := n.State(ctx, header.Journal)
 		require.NoError(t, err)
 		requireSame(t, s.state, st)
@@ -200,6 +208,7 @@ func errorsOfAllCalls(ctx context.Context, n rpc.Node) map[string]error {
 	}
 	_, errs["Info"] = n.Info(ctx)
 	_, errs["Journals"] = n.Journals(ctx)
+	_, errs["AskWriter"] = n.AskWriter(ctx, rpc.AskWriterRequest{Journal: header.Journal, Reach: *reach})
 	_, errs["State"] = n.State(ctx, header.Journal)
 	_, errs["NewEpoch"] = n.NewEpoch(ctx, header)
 	_, errs["Prepare"] = n.Prepare(ctx, header, 1, nil)

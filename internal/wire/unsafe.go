@@ -90,7 +90,7 @@ func groupStateFromProto(p *qjmv1.SurveyGroupResponse) (rpc.GroupState, error) {
 		},
 	}
 	switch g.Record.Progress {
-	case "", rpc.RecoveryRecorded, rpc.RecoveryForced, rpc.RecoveryDone:
+	case "", rpc.RecoveryRecorded, rpc.RecoveryForcing, rpc.RecoveryForced, rpc.RecoveryDone:
 	default:
 		d.fail("unknown progress %.64q of a recovery", p.Progress)
 	}

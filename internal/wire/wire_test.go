@@ -37,6 +37,8 @@ var (
 	prevEnd = segments.End{First: 1, Last: 10, Digest: segments.Digest{8, 15: 2}}
 	at      = segments.Position{TxID: 1<<64 - 1, Digest: segments.Digest{7, 15: 3}}
 	floor   = recovery.Floor{Segment: 11, Epoch: 6, At: segments.Position{TxID: 15, Digest: segments.Digest{6}}}
+	reach   = &rpc.Reach{ID: 1 << 63, Nodes: members}
+	reached = &rpc.Reached{ID: 7, Nodes: []rpc.ReachedNode{{Node: members[0].Key()}, {Node: members[1].Key(), Err: "refused"}}}
 	members = []quorum.Member{
 		{ID: "n1", Incarnation: quorum.Incarnation{1}, Addr: "10.0.0.1:7070"},
 		{ID: "n2", Incarnation: quorum.Incarnation{2}, Addr: "[::1]:7070"},
@@ -99,6 +101,7 @@ type fakeService struct {
 	info     rpc.NodeInfo
 	journals []rpc.JournalSummary
 	state    rpc.JournalState
+	writer   rpc.WriterAnswer
 	promise  rpc.PromiseReply
 	answer   recovery.Answer
 	segments rpc.SegmentsPage
@@ -141,6 +144,11 @@ func (f *fakeService) InstallConfig(_ context.Context, j rpc.JournalSummary) err
 func (f *fakeService) LeaveJournal(_ context.Context, j rpc.JournalSummary) error {
 	f.called("LeaveJournal", j)
 	return f.err
+}
+
+func (f *fakeService) AskWriter(_ context.Context, r rpc.AskWriterRequest) (rpc.WriterAnswer, error) {
+	f.called("AskWriter", r)
+	return f.writer, f.err
 }
 
 func (f *fakeService) State(_ context.Context, id segments.JournalID) (rpc.JournalState, error) {

@@ -25,7 +25,10 @@ func helloFromProto(p *qjmv1.WriteRequest) (rpc.Header, error) {
 // writeToProto encodes a message that shares the frames' bytes. Errors: rpc.ErrBadRequest for more than
 // one body, rpc.ErrTooLarge for frames that fit into no message. Nothing was sent then.
 func writeToProto(r rpc.WriteRequest) (*qjmv1.WriteRequest, error) {
-	p := &qjmv1.WriteRequest{Seq: r.Seq, Floor: floorToProto(r.Floor), Sealed: sealToProto(r.Sealed)}
+	p := &qjmv1.WriteRequest{Seq: r.Seq, Floor: floorToProto(r.Floor), Sealed: sealToProto(r.Sealed), Leaving: r.Leaving}
+	if r.Reached != nil {
+		p.Reached = reachedToProto(*r.Reached)
+	}
 	bodies := 0
 	if r.Start != nil {
 		bodies++
@@ -102,7 +105,11 @@ func framesFit(frames []segments.Frame) error {
 // writeFromProto reads the messages behind hello. The frames share the message's bytes.
 func writeFromProto(p *qjmv1.WriteRequest) (rpc.WriteRequest, error) {
 	var d decoder
-	r := rpc.WriteRequest{Seq: p.Seq, Floor: d.floor(p.Floor), Sealed: sealFromProto(p.Sealed)}
+	r := rpc.WriteRequest{Seq: p.Seq, Floor: d.floor(p.Floor), Sealed: sealFromProto(p.Sealed), Leaving: p.Leaving}
+	if p.Reached != nil {
+		reached := d.reached(p.Reached)
+		r.Reached = &reached
+	}
 	switch b := p.Body.(type) {
 	case nil: // a heartbeat
 	case *qjmv1.WriteRequest_Start:
@@ -122,7 +129,7 @@ func writeFromProto(p *qjmv1.WriteRequest) (rpc.WriteRequest, error) {
 }
 
 func writeReplyToProto(r rpc.WriteReply) *qjmv1.WriteResponse {
-	return &qjmv1.WriteResponse{
+	p := &qjmv1.WriteResponse{
 		Kind:          qjmv1.ReplyKind(r.Kind) + qjmv1.ReplyKind_REPLY_KIND_ALIVE,
 		Segment:       uint64(r.Segment),
 		Epoch:         uint64(r.Epoch),
@@ -132,6 +139,10 @@ func writeReplyToProto(r rpc.WriteReply) *qjmv1.WriteResponse {
 		Err:           text(r.Err),
 		OverQuota:     r.OverQuota,
 	}
+	if r.Reach != nil {
+		p.Reach = reachToProto(*r.Reach)
+	}
+	return p
 }
 
 func writeReplyFromProto(p *qjmv1.WriteResponse) (rpc.WriteReply, error) {
@@ -139,7 +150,7 @@ func writeReplyFromProto(p *qjmv1.WriteResponse) (rpc.WriteReply, error) {
 	if p.Kind < qjmv1.ReplyKind_REPLY_KIND_ALIVE || p.Kind > qjmv1.ReplyKind_REPLY_KIND_FILL_FAILED {
 		d.fail("unknown kind of reply %d", p.Kind)
 	}
-	return rpc.WriteReply{
+	r := rpc.WriteReply{
 		Kind:          rpc.ReplyKind(p.Kind - qjmv1.ReplyKind_REPLY_KIND_ALIVE),
 		Segment:       segments.TxID(p.Segment),
 		Epoch:         fencing.Epoch(p.Epoch),
@@ -148,5 +159,10 @@ func writeReplyFromProto(p *qjmv1.WriteResponse) (rpc.WriteReply, error) {
 		At:            d.position(p.At),
 		Err:           p.Err,
 		OverQuota:     p.OverQuota,
-	}, d.done()
+	}
+	if p.Reach != nil {
+		reach := d.reach(p.Reach)
+		r.Reach = &reach
+	}
+	return r, d.done()
 }

@@ -149,6 +149,7 @@ func TestM6_CompareAndSet(t *testing.T) {
 		&SetPolicy{Target: later.Target}, &SetQuota{Target: later.Target}, &InForce{later.Target},
 		&ListSnapshot{Target: later.Target, Snapshot: image(1), Holders: members("n1", "n2")},
 		&ForceConfig{Target: later.Target, Config: quorum.NewConfig(9, members("n1")...), Reason: "x"},
+		&DropLost{Target: later.Target, Version: 9, Reason: "x"},
 	} {
 		w.no(ErrConflict, cmd)
 	}
@@ -297,6 +298,42 @@ func TestForceConfig(t *testing.T) {
 	require.Nil(t, j.Change)
 	require.Equal(t, []quorum.NodeID{"n2", "n3", "n4", "n5"}, formerIDs(j))
 	require.Equal(t, HistoryEntry{w.index, Forced, 9, "n2 and n3 burnt down"}, j.History[len(j.History)-1])
+}
+
+// A journal whose members are all lost leaves its name free at once, and tombstones to whoever comes back.
+func TestDropLost(t *testing.T) {
+	w := withJournal(t)
+	w.changeUpTo(StageJoint)
+	drop := &DropLost{Target: w.target(), Version: 9, Reason: "all are ashes"}
+	w.no(ErrInvalid, &DropLost{Target: w.target(), Version: 9})
+	w.no(ErrConflict, &DropLost{Target: w.target(), Version: 2, Reason: "x"})
+	w.ok(drop)
+	j := w.journal()
+	require.Equal(t, quorum.Config{Version: 9}, j.Config)
+	require.True(t, j.Deleted && j.Reclaimed && j.LostWhole())
+	require.Equal(t, []quorum.NodeID{"n1", "n2", "n3", "n4", "n5"}, formerIDs(j))
+	require.Equal(t, HistoryEntry{w.index, Forced, 9, "all are ashes"}, j.History[len(j.History)-1])
+	w.again(&DropLost{Target: w.target(), Version: 9, Reason: "x"})
+	w.ok(&CreateJournal{ID: j2, Name: j.Name, Members: members("n1")})
+	for _, f := range j.Former {
+		w.ok(&Forget{ID: f.Member.ID, Incarnation: f.Member.Incarnation})
+	}
+	_, ok := w.c.Journal(j1)
+	require.False(t, ok)
+	w.no(ErrNoJournal, drop)
+}
+
+// One that is being deleted, and whose members never hear of it: the delete was meant, so nothing is kept.
+func TestDropLost_OfADelete(t *testing.T) {
+	w := withJournal(t)
+	w.ok(&DeleteJournal{w.target()})
+	w.ok(&DropLost{Target: w.target(), Version: 1001, Reason: "x"})
+	j := w.journal()
+	require.Equal(t, quorum.Config{Version: 2}, j.Config)
+	require.True(t, j.Reclaimed)
+	require.False(t, j.LostWhole())
+	_, taken := w.c.JournalByName(j.Name)
+	require.False(t, taken)
 }
 
 func TestHistoryIsBounded(t *testing.T) {

@@ -157,6 +157,7 @@ const (
 	kindResign
 	kindExpire
 	kindTransfer
+	kindDropLost
 )
 
 // commands holds, by kind, the level that a command needs and how to make an empty one.
@@ -191,6 +192,7 @@ var commands = map[kind]struct {
 	kindResign:        {1, func() Command { return new(Resign) }},
 	kindExpire:        {1, func() Command { return new(Expire) }},
 	kindTransfer:      {1, func() Command { return new(Transfer) }},
+	kindDropLost:      {1, func() Command { return new(DropLost) }},
 }
 
 // An encoded command: format version (1 byte), level it needs (2 bytes), kind (1 byte), fields.

@@ -70,6 +70,8 @@ func everyCommand() []Command {
 		&Grant{j4, "c", "", 4000, testNonce},                                                               // 37
 		&ListSnapshot{at(j1, 3), image(200), members("n1", "n4")},                                          // 38
 		&Sealed{change(j3, 5, 28), testSeal},                                                               // 39
+		two(segments.JournalID{0xa5}, "ns5"),                                                               // 40
+		&DropLost{at(segments.JournalID{0xa5}, 1), 1001, "both are ashes"},                                 // 41
 	}
 }
 

@@ -139,13 +139,84 @@ func (m *Reclaim) apply(c *Catalog, _ uint64) (Result, error) {
 		return Result{}, refuse(ErrLimit, "tombstones", MaxTombstones+1, MaxTombstones)
 	}
 	res, err := c.replace(cur, func(j *Journal) (Result, error) {
-		j.Reclaimed, j.InForce = true, j.Config.Version
-		j.Snapshots = nil
+		j.reclaim()
 		return Result{}, nil
 	})
 	delete(c.byName, cur.Name)
 	c.bury(m.ID)
 	return res, err
+}
+
+// DropLost takes a journal out of which nothing is left: the empty config, and the name is free at once, though
+// nobody has heard of it (M8). Only an operator asks for that, when all members are lost for good. A member that
+// comes back all the same is told by its tombstone; see LostWhole for what it does with its data. Of a journal
+// that is being deleted it ends the wait for members who never answer.
+type DropLost struct {
+	Target
+	Version uint64 // of the empty config
+	Reason  string
+}
+
+func (m *DropLost) kind() kind { return kindDropLost }
+
+func (m *DropLost) code(c *coder) {
+	m.Target.code(c)
+	u64(c, &m.Version)
+	text(c, &m.Reason, MaxTextBytes)
+}
+
+func (m *DropLost) check() error { return checkText("reason", m.Reason, 1, MaxTextBytes) }
+
+func (m *DropLost) apply(c *Catalog, index uint64) (Result, error) {
+	cur, ok := c.journals[m.Journal]
+	switch {
+	case !ok:
+		return Result{}, &Refusal{Class: ErrNoJournal, What: m.Journal.String()}
+	case m.ExpectVersion != cur.Config.Version:
+		return Result{}, &ConflictError{Journal: m.Journal, Of: "config version", Got: m.ExpectVersion, Want: cur.Config.Version}
+	case cur.Reclaimed:
+		return Result{Again: true, Version: cur.Config.Version}, nil
+	case !cur.Deleted && m.Version <= cur.Config.Version:
+		return Result{}, &ConflictError{Journal: m.Journal, Of: "forced config version", Got: m.Version, Want: cur.Config.Version + 1}
+	case len(c.journals)-len(c.byName) >= MaxTombstones:
+		return Result{}, refuse(ErrLimit, "tombstones", MaxTombstones+1, MaxTombstones)
+	}
+	res, err := c.replace(cur, func(j *Journal) (Result, error) {
+		if j.Deleted {
+			j.reclaim()
+			return Result{}, nil
+		}
+		if err := j.dropChange(); err != nil {
+			return Result{}, err
+		}
+		if err := j.install(quorum.Config{Version: m.Version}); err != nil {
+			return Result{}, err
+		}
+		j.Lease, j.Deleted = nil, true
+		j.remember(index, Forced, m.Reason)
+		j.reclaim()
+		return Result{}, nil
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	delete(c.byName, cur.Name)
+	c.bury(m.Journal)
+	return res, nil
+}
+
+// reclaim: the empty config counts as in force.
+func (j *Journal) reclaim() {
+	j.Reclaimed, j.InForce = true, j.Config.Version
+	j.Snapshots = nil
+}
+
+// LostWhole tells that the journal was dropped because all its members were lost. What one of them holds that comes
+// back is all that is left of it, and nobody asked for it to be removed.
+func (j *Journal) LostWhole() bool {
+	return j.Deleted && slices.ContainsFunc(j.History, func(h HistoryEntry) bool {
+		return h.Kind == Forced && h.Version == j.Config.Version
+	})
 }
 
 // bury drops a reclaimed journal that no node has to be kept from any more.

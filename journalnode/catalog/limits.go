@@ -68,7 +68,11 @@ func FitText(s string) string {
 		return s
 	}
 	const more = "..."
-	return strings.ToValidUTF8(s[:MaxTextBytes-len(more)], "") + more // no half of a character
+	s = strings.ToValidUTF8(s[:MaxTextBytes-len(more)], "") // no half of a character
+	if i := strings.LastIndexByte(s, ' '); i > MaxTextBytes/2 {
+		s = s[:i] // nor of a word
+	}
+	return s + more
 }
 
 // checkName asks of a journal's name what the nodes ask of it: the same in a shell, a URL and a metric.

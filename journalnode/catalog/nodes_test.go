@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -259,7 +260,7 @@ func TestPlace(t *testing.T) {
 	}
 	nodes := []Node{at("n6", "c"), at("n5", "c"), at("n4", "b"), at("n3", "a"), at("n2", "a"), at("n1", "a")}
 	place := func(replicas int, spread string, journals ...Journal) []quorum.NodeID {
-		set, err := Place(nodes, journals, replicas, spread)
+		set, err := Place(nodes, journals, replicas, spread, nil)
 		require.NoError(t, err)
 		return ids(set)
 	}
@@ -274,10 +275,29 @@ func TestPlace(t *testing.T) {
 	require.Equal(t, []quorum.NodeID{"n1", "n2", "n4", "n5", "n6"}, place(5, "zone"))
 	require.Equal(t, []quorum.NodeID{"n1", "n2", "n3"}, place(3, "no-such-label"))
 
+	without := func(replicas int, spread string, silent ...quorum.NodeID) []quorum.NodeID {
+		set, err := Place(nodes, nil, replicas, spread, func(n Node) bool { return !slices.Contains(silent, n.ID) })
+		require.NoError(t, err)
+		return ids(set)
+	}
+	require.Equal(t, []quorum.NodeID{"n2", "n3", "n4"}, without(3, "", "n1"))
+	require.Equal(t, []quorum.NodeID{"n1", "n2", "n5"}, without(3, "zone", "n4"), "rather one zone twice than one that does not answer")
+	require.Equal(t, []quorum.NodeID{"n1", "n5", "n6"}, without(3, "", "n1", "n2", "n3", "n4"), "for want of others")
+
 	nodes[5].Leaving = true
 	require.Equal(t, []quorum.NodeID{"n2", "n4", "n5"}, place(3, "zone"))
-	_, err := Place(nodes, nil, 6, "")
+	_, err := Place(nodes, nil, 6, "", nil)
 	require.ErrorIs(t, err, ErrTooFewNodes)
-	_, err = Place(nodes, nil, 0, "")
+	_, err = Place(nodes, nil, 0, "", nil)
 	require.ErrorIs(t, err, ErrInvalid)
+}
+
+// A note that is too long ends between two words.
+func TestFitText(t *testing.T) {
+	long := strings.Repeat("word ", MaxTextBytes)
+	got := FitText(long)
+	require.LessOrEqual(t, len(got), MaxTextBytes)
+	require.True(t, strings.HasSuffix(got, "word..."), got)
+	require.Len(t, FitText(strings.Repeat("w", 2*MaxTextBytes)), MaxTextBytes, "one long word is cut")
+	require.Equal(t, "a b", FitText("a\nb"))
 }

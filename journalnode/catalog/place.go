@@ -8,9 +8,10 @@ import (
 )
 
 // Place chooses members for a new journal: nodes that stay, spread over the values of a label where
-// spread names one, the least loaded first, ties by id. It decides nothing by itself; its answer goes
-// into CreateJournal or BeginChange.
-func Place(nodes []Node, journals []Journal, replicas int, spread string) ([]quorum.Member, error) {
+// spread names one, the least loaded first, ties by id. A node of which answers says no is chosen for want of
+// others only, whatever its label; nil: all do. It decides nothing by itself; its answer goes into CreateJournal or
+// BeginChange.
+func Place(nodes []Node, journals []Journal, replicas int, spread string, answers func(Node) bool) ([]quorum.Member, error) {
 	if replicas < 1 || replicas > quorum.MaxMembers {
 		return nil, invalid("replicas", replicas, quorum.MaxMembers)
 	}
@@ -23,11 +24,16 @@ func Place(nodes []Node, journals []Journal, replicas int, spread string) ([]quo
 	used := map[string]int{} // chosen nodes by the label's value; nodes without it are one group
 	for len(out) < replicas {
 		best := slices.MinFunc(free, func(a, b Node) int {
-			group := 0
+			there, group := 0, 0
+			if answers != nil && answers(a) != answers(b) {
+				if there = 1; answers(a) {
+					there = -1
+				}
+			}
 			if spread != "" {
 				group = cmp.Compare(used[a.Labels[spread]], used[b.Labels[spread]])
 			}
-			return cmp.Or(group, cmp.Compare(load[key(a.Member())], load[key(b.Member())]), compareMembers(a.Member(), b.Member()))
+			return cmp.Or(there, group, cmp.Compare(load[key(a.Member())], load[key(b.Member())]), compareMembers(a.Member(), b.Member()))
 		})
 		used[best.Labels[spread]]++
 		out = append(out, best.Member())

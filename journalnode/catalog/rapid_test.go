@@ -245,6 +245,8 @@ func (r *run) onConfig(j Journal) Command {
 	switch {
 	case r.of(3) == 0:
 		return &ForceConfig{r.target(j), cfg, "drawn"}
+	case r.of(12) == 0:
+		return &DropLost{r.target(j), cfg.Version, "drawn"}
 	case r.of(8) == 0:
 		cfg.Sets = nil
 	case r.of(2) == 0:

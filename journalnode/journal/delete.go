@@ -10,7 +10,13 @@ import (
 
 // Bury installs the empty config and removes the data: the caller knows that the delete is decided. Again,
 // it removes what is left. Owner only.
-func (j *Journal) Bury(empty quorum.Config) error {
+func (j *Journal) Bury(empty quorum.Config) error { return j.bury(empty, false) }
+
+// Entomb is Bury that removes nothing: the journal was dropped because all its members were taken for lost, and what
+// is here is all that is left of it. It serves nothing any more; an operator may look at it. Owner only.
+func (j *Journal) Entomb(empty quorum.Config) error { return j.bury(empty, true) }
+
+func (j *Journal) bury(empty quorum.Config, keep bool) error {
 	switch {
 	case j.unknown != nil:
 		return fmt.Errorf("%w: %w", rpc.ErrUnknownNode, j.unknown)
@@ -18,6 +24,11 @@ func (j *Journal) Bury(empty quorum.Config) error {
 		return fmt.Errorf("%w: %w", rpc.ErrPoisoned, j.poisoned)
 	}
 	if !j.config.IsEmpty() {
+		if keep { // before the config: from that on it is a deleted journal, whose data goes at the next open
+			if err := j.save(j.files.keepData); err != nil {
+				return err
+			}
+		}
 		if empty.Version <= j.config.Version {
 			return &rpc.ConfigError{Journal: j.id, Got: empty.Version, Want: j.config.Version}
 		}
@@ -26,9 +37,18 @@ func (j *Journal) Bury(empty quorum.Config) error {
 		}
 		j.config = empty
 	}
-	err := j.reclaim()
+	err := j.reclaimDeleted()
 	j.structureChanged()
 	return err
+}
+
+// reclaimDeleted removes the data of a deleted journal, but of one that was entombed.
+func (j *Journal) reclaimDeleted() error {
+	kept, err := j.files.dataKept()
+	if kept || err != nil {
+		return err
+	}
+	return j.reclaim()
 }
 
 // reclaim removes the data of a journal that this node is no member of. The purge point goes first: of a node that comes back as a member it would say that all below is covered by a

@@ -47,6 +47,39 @@ func TestM8_DeleteCutOffAnywhere(t *testing.T) {
 	}
 }
 
+// Q8: a journal that is entombed keeps its data, wherever that is cut off, and serves nothing of it; a delete
+// that comes again removes nothing either.
+func TestQ8_EntombedKeepsItsData(t *testing.T) {
+	for k, done := int64(0), false; !done; k++ {
+		for _, percent := range []int{0, 100} {
+			c := newCluster(t)
+			at := c.mustRecover().mustStart(c.ids()...).write("one", c.ids()...)
+			m := c.nodes[nodeA]
+			empty := quorum.Config{Version: m.Config().Version + 1000}
+			m.fs.CrashAt(m.fs.Mutations() + k + 1)
+			err := m.Entomb(empty)
+			if done = err == nil; done {
+				require.Greater(t, k, int64(4), "it got through")
+			}
+			after := c.restart(nodeA, percent)
+			names, err := after.disk.List(dir + "/segments")
+			require.NoError(t, err)
+			require.NotEmpty(t, names, "the data is there (%d)", k)
+			if !after.Summary().Deleted {
+				require.Equal(t, at, c.copyAt(nodeA, 1).Last)
+				require.NoError(t, after.Entomb(empty))
+			}
+			require.True(t, after.Deleted())
+			require.NoError(t, after.Bury(empty))
+			after = c.restart(nodeA, percent)
+			require.True(t, after.Deleted())
+			again, err := after.disk.List(dir + "/segments")
+			require.NoError(t, err)
+			require.Equal(t, names, again)
+		}
+	}
+}
+
 // M8: a deleted journal is gone. Where a newer config came after it, from a change that was under way, it
 // came back: with no data, and as a member whose "nothing here" counts.
 func TestHole_M8ConfigBringsADeletedJournalBack(t *testing.T) {

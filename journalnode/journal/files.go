@@ -29,6 +29,7 @@ const (
 	segmentsDir    = "segments"
 	purgedFile     = "purged" // its form is journalnode/snapshots' affair
 	snapshotsDir   = "snapshots"
+	keptFile       = "kept"
 
 	formatVersion = 1
 )
@@ -39,6 +40,7 @@ var (
 	configMagic    = [8]byte{'Q', 'J', 'M', 'C', 'O', 'N', 'F', 0}
 	committedMagic = [8]byte{'Q', 'J', 'M', 'F', 'L', 'O', 'O', 'R'}
 	acceptedMagic  = [8]byte{'Q', 'J', 'M', 'A', 'C', 'C', 'P', 'T'}
+	keptMagic      = [8]byte{'Q', 'J', 'M', 'K', 'E', 'P', 'T', 0}
 )
 
 // files reads and writes the small durable files of one journal.
@@ -56,6 +58,18 @@ func (f files) save(name string, magic [8]byte, payload []byte) error {
 func (f files) load(name string, magic [8]byte) ([]byte, error) {
 	b, _, err := durable.Load(f.fs, f.path(name), magic, formatVersion)
 	return b, err
+}
+
+// keepData marks the directory as one whose data stays though the journal is deleted.
+func (f files) keepData() error { return f.save(keptFile, keptMagic, nil) }
+
+// dataKept: a mark that cannot be read counts as one.
+func (f files) dataKept() (bool, error) {
+	_, err := f.fs.Stat(f.path(keptFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (f files) saveFence(s fencing.State) error {

@@ -80,7 +80,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case versionFile, fenceFile, configFile, committedFile, recentFile, segmentsDir, purgedFile, snapshotsDir:
+		case versionFile, fenceFile, configFile, committedFile, recentFile, segmentsDir, purgedFile, snapshotsDir, keptFile:
 		default:
 			if !strings.HasPrefix(n, acceptedPrefix) || strings.HasSuffix(n, ".tmp") {
 				in.Extra = append(in.Extra, n)

@@ -77,6 +77,10 @@ type Journal struct {
 	streams []*Stream // attached, see Attach
 	seal    rpc.Seal  // what the writer told of the open segment (M4)
 
+	reached    rpc.Reached   // the last answer to a question to the writer (M6)
+	answeredBy fencing.Claim // who gave it
+	writerLeft bool          // the last message was of a writer that is about to be gone
+
 	newestFirst segments.TxID // cached; see structureChanged
 	structure   uint64        // how often segments came, ended or went
 	incoming    uint64        // numbers the temporaries
@@ -159,7 +163,7 @@ func Open(fsys vfs.FS, dir string, self Self, id segments.JournalID, opts Option
 		return nil, err
 	}
 	if j.Deleted() {
-		_ = j.reclaim() // a crash cut it short; what is left now goes at the next open
+		_ = j.reclaimDeleted() // a crash cut it short; what is left now goes at the next open
 		j.structureChanged()
 	}
 	j.floorSaved, j.floor = j.files.loadFloor()

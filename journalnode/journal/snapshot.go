@@ -228,6 +228,7 @@ type PurgeRequest struct {
 type PurgeResult struct {
 	Point   segments.Position
 	Removed []segments.TxID // first txids
+	Aside   []segments.TxID // leftovers that were set aside
 	More    bool            // Max was reached
 	Overrun []snapshots.Pin
 }
@@ -248,6 +249,9 @@ func (j *Journal) Purge(req PurgeRequest) (PurgeResult, error) {
 		Margin: req.Margin, Pins: req.Pins, PinBytesMax: req.PinBytesMax,
 	})
 	res := PurgeResult{Point: j.purged, Overrun: plan.Overrun}
+	if err == nil {
+		res.Aside, err = plan.SetAside, j.setAsideAll(plan.SetAside)
+	}
 	if err != nil || len(plan.Remove) == 0 {
 		return res, err
 	}
@@ -382,7 +386,21 @@ const installRemoves = 8
 
 // install carries a plan out in its order. A crash anywhere leaves a node that lacks something, as before.
 func (j *Journal) install(plan snapshots.InstallPlan) error {
-	for _, s := range plan.SetAside {
+	if err := j.setAsideAll(plan.SetAside); err != nil {
+		return err
+	}
+	if err := j.raisePurged(plan.Point); err != nil {
+		return err
+	}
+	return j.removeSegments(plan.Remove)
+}
+
+func (j *Journal) setAsideAll(leftovers []segments.TxID) error {
+	if len(leftovers) == 0 {
+		return nil
+	}
+	defer j.structureChanged()
+	for _, s := range leftovers {
 		if err := j.dropAccepted(s); err != nil {
 			return err
 		}
@@ -390,13 +408,7 @@ func (j *Journal) install(plan snapshots.InstallPlan) error {
 			return err
 		}
 	}
-	if len(plan.SetAside) > 0 {
-		j.structureChanged()
-	}
-	if err := j.raisePurged(plan.Point); err != nil {
-		return err
-	}
-	return j.removeSegments(plan.Remove)
+	return nil
 }
 
 // PurgedBy returns how far the peers have purged, if the segment that holds a txid cannot be had from any of

@@ -202,6 +202,45 @@ func TestC3_OpenSegmentIsNeverSetAside(t *testing.T) {
 	require.Equal(t, recovery.InProgress, m.copyOf(3).State)
 }
 
+// C2, C3: C starts from a snapshot whose segment is still to come, and leaves what it has as it is; a copy that was
+// never finalized is below the purge point then, and what is behind it can be purged all the same.
+func TestC2_LeftoverBelowThePurgePointStopsNoPurge(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover()
+	finalSegments(c, w, 1)
+	w.mustStart(nodeA, nodeB, nodeC)
+	w.write("first", nodeA, nodeB, nodeC)
+	below := w.write("second", nodeA, nodeB)
+	var ends []segments.Position
+	for range 4 {
+		require.NoError(t, w.finalize(nodeA))
+		require.NoError(t, w.finalize(nodeB))
+		w.next().mustStart(nodeA, nodeB)
+		ends = append(ends, w.write("x", nodeA, nodeB))
+	}
+	c.pullFinalized(nodeC, nodeA, 5)
+	m := c.nodes[nodeC]
+	snap := m.give(t, ends[1])
+	_, err := m.Install(snap, below.TxID)
+	require.NoError(t, err)
+	require.Equal(t, below, m.Purged())
+	require.Equal(t, recovery.InProgress, m.copyOf(3).State)
+	for s := ends[1].TxID; s <= ends[2].TxID; s++ {
+		c.pullFinalized(nodeC, nodeA, s)
+	}
+
+	res, err := m.Purge(everything)
+	require.NoError(t, err)
+	require.Equal(t, []segments.TxID{3}, res.Aside)
+	require.Equal(t, []segments.TxID{1, 5, 6}, res.Removed)
+	require.Equal(t, ends[1], m.Purged())
+	require.False(t, m.Incomplete())
+	c.restart(nodeC, 100)
+	m = c.nodes[nodeC]
+	require.False(t, m.Incomplete())
+	c.probe(ends[3])
+}
+
 // R1, C5: what is purged is told as purged, with every answer; it is not absent.
 func TestC5_PurgedIsNotAbsent(t *testing.T) {
 	c := newCluster(t)

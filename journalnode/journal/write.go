@@ -17,6 +17,9 @@ type Stream struct {
 	Fail   func(error)
 
 	over bool // owner's: Fail was called
+	// What the writer said and was asked on it, owner's (M6).
+	heard, leaving bool
+	asked          uint64
 	// What the journal was like when the stream was attached, owner's: the newest segment, if it was damaged,
 	// and Journal.copies.
 	damaged segments.TxID
@@ -73,6 +76,7 @@ func (b *batch) handle(st *Stream, m rpc.WriteRequest) error {
 	if err := j.fence.Holds(st.Header.Claim); err != nil {
 		return err
 	}
+	j.heed(st, m)
 	j.raiseFloor(st.Header, m.Floor)
 	if !m.Sealed.IsZero() && m.Sealed.Version == j.config.Version && m.Sealed.Epoch == st.Header.Claim.Epoch {
 		j.seal = m.Sealed

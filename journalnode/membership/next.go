@@ -67,14 +67,16 @@ func (v *View) outranked() Action {
 // settle puts a config in force that no change waits for: of a new journal, or of an abort. Every member,
 // and everybody who left, is given it.
 func (v *View) settle() Action {
+	// First: a member that refuses the config, beside a majority that has it, must not keep the journal from its
+	// next change, or from being deleted.
+	if v.Journal.InForce < v.Journal.Config.Version && v.inForce() {
+		return Propose{&catalog.InForce{Target: v.target()}}
+	}
 	if on := v.lacking(v.Journal.Config.Members()); len(on) > 0 {
 		return Install{on, v.Journal.Config}
 	}
 	if on := v.lacking(v.left()); len(on) > 0 {
 		return Install{on, v.Journal.Config}
-	}
-	if v.Journal.InForce < v.Journal.Config.Version && v.inForce() {
-		return Propose{&catalog.InForce{Target: v.target()}}
 	}
 	// Clean-up waits for this: the change is over, so a segment was started under the final config (M8).
 	full := slices.DeleteFunc(v.left(), func(m quorum.Member) bool { r := v.report(m); return !r.HasData || r.Err != "" })
@@ -94,6 +96,12 @@ func (v *View) inForce() bool {
 // learning copies what is finalized to the new members, and validates them, before anything is decided
 // (M6).
 func (v *View) learning(o Options) Action {
+	if v.Journal.InForce < v.Journal.Config.Version {
+		if v.inForce() { // first: a new member that refuses must not keep the journal from being deleted
+			return Propose{&catalog.InForce{Target: v.target()}}
+		}
+		return Install{v.lacking(v.Journal.Config.Members()), v.Journal.Config}
+	}
 	learners := v.Journal.Change.Learners()
 	var lacking []quorum.Member
 	for _, m := range learners {
@@ -107,17 +115,15 @@ func (v *View) learning(o Options) Action {
 	if len(lacking) > 0 {
 		return Install{lacking, v.Journal.Config}
 	}
-	if v.Journal.InForce < v.Journal.Config.Version {
-		if !v.inForce() {
-			return Install{v.lacking(v.Journal.Config.Members()), v.Journal.Config}
-		}
-		return Propose{&catalog.InForce{Target: v.target()}}
-	}
 	end := segments.TxID(0)
 	highest := fencing.Epoch(0)
 	for _, m := range v.Journal.Change.Old {
 		end = max(end, v.report(m).Finalized)
 		highest = max(highest, v.report(m).Promised.Epoch)
+	}
+	reach, refused := v.reach(learners)
+	if refused {
+		return Wait{Why: reach, Learners: learners}
 	}
 	for _, m := range learners {
 		r := v.report(m)
@@ -130,7 +136,41 @@ func (v *View) learning(o Options) Action {
 			return Move{MinEpoch: r.Promised.Epoch + 1, Why: fmt.Sprintf("%s has promised epoch %d", m.ID, r.Promised.Epoch)}
 		}
 	}
+	if reach != "" {
+		return Wait{Why: reach, Learners: learners}
+	}
 	return Propose{&catalog.Joint{Step: v.step()}}
+}
+
+// reach is what M6 asks of a live writer: that it reaches each of the new members, from where it is. Joint would
+// leave it without a quorum of the new set otherwise, and appends would wait until the change is given up. An
+// empty reason: it does, or there is no writer, or it is of a version that does not know the question. Refused:
+// it has said no, and the sooner that is told the better.
+func (v *View) reach(learners []quorum.Member) (why string, refused bool) {
+	if len(learners) == 0 || !v.Live() {
+		return "", false
+	}
+	w, ok := v.Writer()
+	if !ok {
+		return "a writer was heard lately, and has no stream to a majority: it is asked, or taken for gone, soon", false
+	}
+	a := v.answer(w)
+	switch {
+	case a.Question == 0 && v.Unanswered:
+		return "", false
+	case a.Question == 0:
+		return fmt.Sprintf("the writer at epoch %d is asked whether it reaches %s", w.Epoch, names(learners)), false
+	}
+	for _, m := range learners {
+		i := slices.IndexFunc(a.Reached, func(r Reached) bool { return r.Node == m.Key() })
+		switch {
+		case i < 0:
+			return fmt.Sprintf("the writer at epoch %d has not said whether it reaches %s", w.Epoch, m.ID), false
+		case a.Reached[i].Err != "":
+			return fmt.Sprintf("the writer at epoch %d cannot reach %s (%s): %s", w.Epoch, m.ID, m.Addr, a.Reached[i].Err), true
+		}
+	}
+	return "", false
 }
 
 // joint waits until the old config is dead, and then for the seal.

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +56,10 @@ func view(stage catalog.Stage) View {
 	}
 	if stage == catalog.StageLearning {
 		v.edit(func(r *Report) { r.Promised, r.WriterHeard = fencing.Claim{}, false }, "d", "e")
+		v.edit(func(r *Report) {
+			r.Writer, r.Question = fencing.Claim{Epoch: 5, Writer: fencing.WriterID{5}}, 3
+			r.Reached = []Reached{{Node: member("d").Key()}, {Node: member("e").Key()}}
+		}, "a", "b", "c")
 	}
 	return v
 }
@@ -116,6 +121,76 @@ func TestM6_LearnersFirst(t *testing.T) {
 	require.IsType(t, Propose{}, Next(v, Options{MarginTxns: 10}))
 }
 
+// M6: a writer that is there has said that it reaches each of the new members, lately, before joint.
+func TestM6_WriterReachesTheNewMembersFirst(t *testing.T) {
+	answers := func(question uint64, said ...string) func(*Report) {
+		return func(r *Report) {
+			r.Question, r.Reached = question, nil
+			for i, why := range said {
+				r.Reached = append(r.Reached, Reached{Node: member([]string{"d", "e"}[i]).Key(), Err: why})
+			}
+		}
+	}
+	old := []string{"a", "b", "c"}
+	for name, tc := range map[string]struct {
+		edit func(*View)
+		want string // why it waits; empty: it goes on
+	}{
+		"reached":               {func(*View) {}, ""},
+		"no writer":             {func(v *View) { v.edit(answers(0), old...); v.edit(noWriter, "a", "b") }, ""},
+		"one tells":             {func(v *View) { v.edit(answers(0), "a", "b") }, ""},
+		"not asked yet":         {func(v *View) { v.edit(answers(0), old...) }, "the writer at epoch 5 is asked whether it reaches d, e"},
+		"an older version":      {func(v *View) { v.edit(answers(0), old...); v.Unanswered = true }, ""},
+		"one is not reached":    {func(v *View) { v.edit(answers(4, "", "refused"), "b") }, "the writer at epoch 5 cannot reach e (e:1): refused"},
+		"it was not, and is":    {func(v *View) { v.edit(answers(2, "refused", "refused"), "a", "b") }, ""},
+		"says nothing of one":   {func(v *View) { v.edit(answers(4, ""), "a") }, "the writer at epoch 5 has not said whether it reaches e"},
+		"no stream to majority": {func(v *View) { v.edit(func(r *Report) { r.Writer = fencing.Claim{} }, "a", "b") }, noStream},
+		"another one's answer":  {func(v *View) { v.edit(func(r *Report) { r.Writer.Epoch = 4 }, "a", "b"); v.edit(answers(0), "a", "b") }, "the writer at epoch 4 is asked whether it reaches d, e"},
+		"two writers": {func(v *View) {
+			v.edit(func(r *Report) { r.Writer.Epoch = 4 }, "a")
+			v.edit(func(r *Report) { r.Writer.Epoch = 6 }, "b")
+		}, noStream},
+	} {
+		v := view(catalog.StageLearning)
+		v.Journal.Change.New = slices.Clone(newSet)
+		for i := range v.Journal.Change.New {
+			v.Journal.Change.New[i].Addr = string(v.Journal.Change.New[i].ID) + ":1"
+		}
+		tc.edit(&v)
+		got := Next(v, Options{})
+		if tc.want == "" {
+			require.IsType(t, Propose{}, got, name)
+			continue
+		}
+		require.IsType(t, Wait{}, got, name)
+		require.Equal(t, tc.want, got.(Wait).Why, name)
+		require.Len(t, got.(Wait).Learners, 2, name)
+	}
+	v := view(catalog.StageLearning)
+	v.edit(answers(4, "refused", ""), "a")
+	v.edit(func(r *Report) { r.Finalized = 10 }, "d")
+	require.Contains(t, Next(v, Options{}).(Wait).Why, "cannot reach d", "told before it has copied for hours")
+	v = view(catalog.StageLearning)
+	v.edit(answers(0), old...)
+	v.Journal.Change.New = set("a", "b")
+	require.IsType(t, Propose{}, Next(v, Options{}), "nobody is new")
+}
+
+const noStream = "a writer was heard lately, and has no stream to a majority: it is asked, or taken for gone, soon"
+
+// M2: a member that refuses the config, beside a majority that has it, does not keep the journal from its next
+// change or from being deleted.
+func TestM2_InForceThoughAMemberRefuses(t *testing.T) {
+	aborted := view(catalog.StageLearning)
+	aborted.Journal.Change = nil
+	aborted.Journal.Config.Version = 3
+	aborted.edit(func(r *Report) { r.Config.Version = 3 }, "a", "b")
+	aborted.edit(behind, "c")
+	require.Equal(t, &catalog.InForce{Target: catalog.Target{Journal: segments.JournalID{1}, ExpectVersion: 3}}, proposes(Next(aborted, Options{})))
+	aborted.Journal.InForce = 3
+	require.Equal(t, Install{set("c"), aborted.Journal.Config}, Next(aborted, Options{}), "then it is given to the others")
+}
+
 // M2: nothing further is proposed before the config is in force: the joint one on a majority of the old set,
 // the final one on a majority of the new, an aborted one on a majority of the old again.
 func TestM2_InForceFirst(t *testing.T) {
@@ -136,9 +211,10 @@ func TestM2_InForceFirst(t *testing.T) {
 	aborted.Journal.Change = nil
 	aborted.Journal.Config.Version = 3
 	aborted.edit(func(r *Report) { r.Config.Version = 3 }, "a", "b")
-	aborted.edit(behind, "c")
-	require.Equal(t, Install{set("c"), aborted.Journal.Config}, Next(aborted, Options{}))
+	aborted.edit(behind, "b", "c")
+	require.Equal(t, Install{set("b", "c"), aborted.Journal.Config}, Next(aborted, Options{}))
 	aborted.edit(silent, "c")
+	aborted.edit(func(r *Report) { r.Config.Version = 3 }, "b")
 	require.Equal(t, &catalog.InForce{Target: catalog.Target{Journal: segments.JournalID{1}, ExpectVersion: 3}}, proposes(Next(aborted, Options{})))
 }
 

@@ -21,6 +21,12 @@ type Report struct {
 	// WriterHeard: a write stream was heard there within the bound that makes a writer live, or the node has not
 	// been up for as long as that, and cannot tell.
 	WriterHeard bool
+	// Writer is who has a write stream to the node, and Reached what that writer answered last when it was asked
+	// whether it reaches the learners (M6). Question tells answers apart: a higher one was asked later; 0: there is
+	// none, or none that is new enough.
+	Writer   fencing.Claim
+	Question uint64
+	Reached  []Reached
 	// HasData: it holds segments or snapshots of the journal.
 	HasData bool
 	// Finalized is the end of the finalized segments that it holds without a hole, from the purge point on.
@@ -35,6 +41,12 @@ type Report struct {
 	HoldsBefore bool
 }
 
+// Reached is what a writer said of one node. Err is why it does not reach it; empty: it does.
+type Reached struct {
+	Node quorum.Key
+	Err  string
+}
+
 // Seal names the segment that sealed a config (M4).
 type Seal struct {
 	Version uint64
@@ -47,6 +59,8 @@ type View struct {
 	Reports map[quorum.Key]Report
 	// Expired: the change has made no progress for its bound.
 	Expired bool
+	// Unanswered: the writer was asked again and again, for its bound, and never answered.
+	Unanswered bool
 }
 
 func (v *View) report(m quorum.Member) Report { return v.Reports[m.Key()] }
@@ -69,6 +83,37 @@ func (v *View) heard() bool {
 // cannot know a writer that is dead from one that is cut off from itself.
 func (v *View) live(set []quorum.Member) bool {
 	return has(set, func(m quorum.Member) bool { return v.report(m).WriterHeard })
+}
+
+// Live reports whether a change at its beginning has a writer to reckon with.
+func (v *View) Live() bool { return v.Journal.Change != nil && v.live(v.Journal.Change.Old) }
+
+// Writer returns the writer that has a stream to a majority of the old members. Two cannot: each of those
+// nodes has promised one claim.
+func (v *View) Writer() (fencing.Claim, bool) {
+	for _, m := range v.Journal.Change.Old {
+		w := v.report(m).Writer
+		if !w.IsZero() && has(v.Journal.Change.Old, func(m quorum.Member) bool { r := v.report(m); return r.WriterHeard && r.Writer == w }) {
+			return w, true
+		}
+	}
+	return fencing.Claim{}, false
+}
+
+// Answering returns those of the members that answer.
+func (v *View) Answering(ms []quorum.Member) []quorum.Member { return v.reachable(ms) }
+
+// Answered reports whether the writer has given an answer that counts.
+func (v *View) Answered(w fencing.Claim) bool { return v.answer(w).Question > 0 }
+
+// answer is the newest that the writer gave to any of the old members.
+func (v *View) answer(w fencing.Claim) (newest Report) {
+	for _, m := range v.Journal.Change.Old {
+		if r := v.report(m); r.Writer == w && r.Question > newest.Question {
+			newest = r
+		}
+	}
+	return newest
 }
 
 // sealedUnder returns the seal that nodes were told of for the config version, with the end before it.

@@ -33,6 +33,8 @@
 //	G9 A store is created complete and synced, under its name only then (N5), and never by Start: a
 //	   blank node would vote.
 //	G10 An error of Apply says whether the command may have happened: errors.Is(err, ErrMayHaveHappened).
+//	G11 A leader leads alone for LeaderLease, less a tenth, from when its last Barrier began: Leased. Not
+//	    in a term in which it tried to transfer its leadership.
 //
 // The exception to "only internal/vfs touches the disk": bbolt maps its file into memory and the file
 // snapshot store writes its own files, so this package uses os. internal/lint names it.

@@ -41,11 +41,38 @@ func force(o Options, s stores, conf raft.Configuration) error {
 		return err
 	}
 	m := &machine{m: o.Machine, snapshotMax: o.SnapshotBytes, onMembership: func(Membership) {}}
+	if o.wrapLogs != nil {
+		s.logs = o.wrapLogs(s.logs)
+	}
+	logs := &logsBehind{LogStore: s.logs, settled: func() error { return settled(s, conf) }}
 	// The transport is for the wire versions below 3 only.
 	_, transport := raft.NewInmemTransport(raft.ServerAddress(o.Self))
-	if err := raft.RecoverCluster(o.config(), m, s.logs, s.stable, s.snapshots, transport, conf); err != nil {
+	if err := raft.RecoverCluster(o.config(), m, logs, s.stable, s.snapshots, transport, conf); err != nil {
+		if logs.err != nil { // upstream keeps the text alone
+			err = logs.err
+		}
 		return fmt.Errorf("raftgroup: force: %w", err)
 	}
+	return nil
+}
+
+// logsBehind removes nothing before the raft snapshot that replaces it is there to stay.
+type logsBehind struct {
+	raft.LogStore
+	settled func() error
+	err     error // why nothing was removed
+}
+
+// DeleteRange implements raft.LogStore.
+func (l *logsBehind) DeleteRange(first, last uint64) error {
+	if l.err = l.settled(); l.err == nil && last > 0 { // 0: the log is empty
+		l.err = l.LogStore.DeleteRange(first, last)
+	}
+	return l.err
+}
+
+// settled: the newest raft snapshot has the new members, and is on disk.
+func settled(s stores, conf raft.Configuration) error {
 	list, err := s.snapshots.List()
 	if err != nil || len(list) == 0 {
 		return fmt.Errorf("%w: no raft snapshot after it was forced: %w", ErrDamaged, err)
@@ -55,7 +82,76 @@ func force(o Options, s stores, conf raft.Configuration) error {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		return fmt.Errorf("%w: the newest raft snapshot has other members (got %v, want %v): is the clock wrong?", ErrDamaged, got, want)
 	}
-	return nil
+	if s.settle == nil {
+		return nil
+	}
+	return s.settle(list[0].ID)
+}
+
+// Rest is what a store tells of a group that does not run.
+type Rest struct {
+	Members     []Member // by the newest entry of the log, committed or not
+	Index, Term uint64   // of the last entry
+}
+
+// Look reads a store without changing it. No group may run on it.
+func Look(opts Options) (Rest, error) {
+	o := opts.withDefaults()
+	if err := o.validate(); err != nil {
+		return Rest{}, err
+	}
+	s, err := o.Stores.look()
+	if err != nil {
+		return Rest{}, err
+	}
+	r, err := look(s)
+	return r, errors.Join(err, s.close())
+}
+
+func look(s stores) (Rest, error) {
+	var r Rest
+	if err := newestReadable(s.snapshots); err != nil {
+		return r, err
+	}
+	list, err := s.snapshots.List()
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if len(list) > 0 {
+		r.Index, r.Term, r.Members = list[0].Index, list[0].Term, membershipOf(0, list[0].Configuration).Members
+	}
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	first, err := s.logs.FirstIndex()
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	for i := max(first, r.Index+1); i <= last; i++ { // first is 0 where the log is empty, and so is last
+		var e raft.Log
+		if err := s.logs.GetLog(i, &e); err != nil {
+			return r, fmt.Errorf("%w: entry %d: %w", ErrDamaged, i, err)
+		}
+		r.Index, r.Term = e.Index, e.Term
+		if e.Type != raft.LogConfiguration {
+			continue
+		}
+		if r.Members, err = decodeMembers(e.Data); err != nil {
+			return r, fmt.Errorf("%w: entry %d: %w", ErrDamaged, i, err)
+		}
+	}
+	return r, nil
+}
+
+// decodeMembers: upstream panics on what it cannot read.
+func decodeMembers(b []byte) (ms []Member, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("raftgroup: a configuration that cannot be read: %v", p)
+		}
+	}()
+	return membershipOf(0, raft.DecodeConfiguration(b)).Members, nil
 }
 
 // Standing is what a survey needs to know: the members by the newest entry of this server's log, committed or

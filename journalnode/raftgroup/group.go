@@ -23,6 +23,7 @@ type Group struct {
 	progress  *progress
 	stores    stores
 	barriers  barriers
+	lease     readLease
 	snaps     snapshotter
 
 	leadership chan bool
@@ -268,10 +269,12 @@ func (g *Group) Barrier(ctx context.Context) error {
 		return err
 	}
 	return g.barriers.wait(ctx, func() error {
-		_, err := g.await(context.Background(), "barrier", nil, func() (any, error) {
-			return nil, g.raft.Barrier(g.o.EnqueueTimeout).Error()
+		return g.confirmed(func() error {
+			_, err := g.await(context.Background(), "barrier", nil, func() (any, error) {
+				return nil, g.raft.Barrier(g.o.EnqueueTimeout).Error()
+			})
+			return err
 		})
-		return err
 	})
 }
 
@@ -324,6 +327,13 @@ type failedTransfers struct {
 	mu   sync.Mutex // guards what follows
 	term uint64
 	to   map[ServerID]bool
+}
+
+// any reports whether a transfer was tried in that term.
+func (f *failedTransfers) any(term uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.term == term && len(f.to) > 0
 }
 
 func (f *failedTransfers) has(term uint64, to ServerID) bool {

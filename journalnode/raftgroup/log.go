@@ -45,6 +45,23 @@ var aboutPeer = map[string]bool{
 	"failed to pipeline appendEntries": true, "failed to make requestVote RPC": true,
 }
 
+// ordinary says what upstream warns of, and is no news: that nobody leads yet, when the first leader is elected;
+// and, again and again, that a server was taken out, which the node finds out and says once.
+func ordinary(msg string, args []any) bool {
+	switch msg {
+	case "not part of stable configuration, aborting election",
+		"heartbeat timeout reached, not part of a stable configuration or a non-voter, not triggering a leader election":
+		return true
+	case "heartbeat timeout reached, starting election":
+		for i := 0; i+1 < len(args); i += 2 {
+			if args[i] == "last-leader-id" {
+				return fmt.Sprint(args[i+1]) == ""
+			}
+		}
+	}
+	return false
+}
+
 // Log implements hclog.Logger.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
@@ -57,7 +74,7 @@ func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 		to = slog.LevelError
 	}
 	switch {
-	case msg == streamEnded:
+	case msg == streamEnded, ordinary(msg, args):
 		to = slog.LevelDebug
 	case aboutPeer[msg]:
 		to = slog.LevelWarn

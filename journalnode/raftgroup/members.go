@@ -137,6 +137,9 @@ func (g *Group) TransferLeadership(ctx context.Context, to ServerID) error {
 	_, err := g.await(ctx, "transfer", g.transfer, func() (any, error) {
 		return nil, g.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to)).Error()
 	})
+	if _, now := g.Leader(); now != term {
+		g.failed.add(now, to) // this server may have led anew when it was tried (G11)
+	}
 	if errors.Is(err, ErrMayHaveHappened) {
 		return fmt.Errorf("%w: %s: %w", ErrTransferFailed, to, err)
 	}

@@ -213,3 +213,15 @@ func TestStreamsAreBounded(t *testing.T) {
 	s.add(after, "n2/a")
 	require.True(t, after.closed)
 }
+
+// What is no news is no warning: the election of the first leader, and what a server that was taken out tells itself.
+func TestLogger_Ordinary(t *testing.T) {
+	var out bytes.Buffer
+	l := newLogger(slog.New(slog.NewTextHandler(&out, nil)))
+	l.Warn("heartbeat timeout reached, starting election", "last-leader-addr", "", "last-leader-id", "")
+	l.Warn("not part of stable configuration, aborting election")
+	l.Warn("heartbeat timeout reached, not part of a stable configuration or a non-voter, not triggering a leader election")
+	require.Empty(t, out.String())
+	l.Warn("heartbeat timeout reached, starting election", "last-leader-addr", "a", "last-leader-id", "n1/x")
+	require.Contains(t, out.String(), "level=WARN", "a leader was lost")
+}

@@ -22,13 +22,17 @@ type Stores interface {
 	// create makes a store, runs fill on it, and has it complete and synced, or not at all, when it returns.
 	create(fill func(stores) error) error
 	open() (stores, error)
+	// look opens it for reading only.
+	look() (stores, error)
 }
 
 type stores struct {
 	logs      raft.LogStore
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
-	close     func() error
+	// settle has a raft snapshot on disk with all its names; nil: there is no disk.
+	settle func(id string) error
+	close  func() error
 }
 
 const (
@@ -59,7 +63,7 @@ func (f fileStores) create(fill func(stores) error) error {
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("raftgroup: create: %w", err)
 	}
-	s, err := f.openAs(temp)
+	s, err := f.openAs(temp, false)
 	if err != nil {
 		return err
 	}
@@ -87,18 +91,22 @@ func syncPath(name string) error {
 }
 
 // open never creates a log: a blank one would vote (G9).
-func (f fileStores) open() (stores, error) {
+func (f fileStores) open() (stores, error) { return f.openOld(false) }
+
+func (f fileStores) look() (stores, error) { return f.openOld(true) }
+
+func (f fileStores) openOld(readOnly bool) (stores, error) {
 	name := filepath.Join(f.dir, logName)
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return stores{}, ErrNoStore
 	} else if err != nil {
 		return stores{}, fmt.Errorf("raftgroup: open: %w", err)
 	}
-	return f.openAs(name)
+	return f.openAs(name, readOnly)
 }
 
-func (f fileStores) openAs(name string) (stores, error) {
-	db, err := boltdb.New(boltdb.Options{Path: name, BoltOptions: &bbolt.Options{Timeout: lockTimeout}})
+func (f fileStores) openAs(name string, readOnly bool) (stores, error) {
+	db, err := boltdb.New(boltdb.Options{Path: name, BoltOptions: &bbolt.Options{Timeout: lockTimeout, ReadOnly: readOnly}})
 	for _, damage := range []error{bbolt.ErrInvalid, bbolt.ErrVersionMismatch, bbolt.ErrChecksum} {
 		if errors.Is(err, damage) {
 			return stores{}, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -111,7 +119,25 @@ func (f fileStores) openAs(name string) (stores, error) {
 	if err != nil {
 		return stores{}, fmt.Errorf("raftgroup: open: %w", errors.Join(err, db.Close()))
 	}
-	return stores{logs: db, stable: db, snapshots: snaps, close: db.Close}, nil
+	return stores{logs: db, stable: db, snapshots: snaps, settle: f.settle, close: db.Close}, nil
+}
+
+// snapshotsName is upstream's directory of raft snapshots.
+const snapshotsName = "snapshots"
+
+// settle: upstream syncs a raft snapshot's content and its place among the others, not the names inside it.
+func (f fileStores) settle(id string) error {
+	dir := filepath.Join(f.dir, snapshotsName)
+	entries, err := os.ReadDir(filepath.Join(dir, id))
+	if err != nil {
+		return fmt.Errorf("raftgroup: settle: %w", err)
+	}
+	for _, e := range entries {
+		if err := syncPath(filepath.Join(dir, id, e.Name())); err != nil {
+			return err
+		}
+	}
+	return errors.Join(syncPath(filepath.Join(dir, id)), syncPath(dir), syncPath(f.dir))
 }
 
 // MemStores keep everything in memory, for tests. One value is the disk of one server: it can be used by
@@ -203,6 +229,8 @@ func (m *MemStores) open() (stores, error) {
 	}
 	return m.s, nil
 }
+
+func (m *MemStores) look() (stores, error) { return m.open() }
 
 // Bootstrap founds a group: it makes the store of one founding voter. Every founder is given the same
 // voters. The store is complete and synced before Bootstrap returns; ErrExists where there is one.

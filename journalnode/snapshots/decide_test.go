@@ -357,6 +357,9 @@ func TestC2_TwoNewestListedStay(t *testing.T) {
 		"another content than listed":    {held: []HeldFile{changed, held(300)}, listed: listed, want: firsts(400)},
 		"the purge point rests on it":    {held: []HeldFile{held(100), held(200)}, listed: listed, want: firsts(100)},
 		"newer ones are not verified":    {held: []HeldFile{held(200), unverified(held(300)), unverified(held(400))}, listed: listed},
+		"no listed one is here yet":      {held: []HeldFile{held(50), held(60), unverified(held(70))}, listed: listed, want: firsts(50, 60)},
+		"a listed one is not verified":   {held: []HeldFile{held(50), unverified(held(300)), unverified(held(400))}, listed: listed},
+		"nor is that, but damaged":       {held: []HeldFile{held(50), damaged}, listed: listed},
 		"damaged ones are never removed": {held: []HeldFile{damaged, held(400)}, listed: listed},
 	} {
 		require.Equal(t, test.want, Disposable(test.held, test.listed, test.downloading), name)
@@ -406,5 +409,66 @@ func TestC3_InstallSetsDamageBelowAside(t *testing.T) {
 	for _, next := range []Segment{open(201, 210), {End: segments.End{First: 201}, Damaged: true}} {
 		_, err := InstallDecision(InstallInput{Snapshot: snap(150), Segments: []Segment{seg(1, 100), damaged, next}})
 		require.ErrorIs(t, err, ErrHolderMissing, "nothing is touched: there is nothing to go on from")
+	}
+}
+
+// TestC3_InstallJudgesALeftoverByItself: a copy in progress that goes on where a finalized segment has begun was
+// overruled: what the digest at the snapshot says is about the finalized one.
+func TestC3_InstallJudgesALeftoverByItself(t *testing.T) {
+	for name, test := range map[string]struct {
+		leftover Segment
+		aside    []segments.TxID
+		point    segments.Position
+	}{
+		"the finalized one holds the snapshot":    {open(101, 280), firsts(101), at(200)},
+		"to the end":                              {open(101, 300), firsts(101), at(200)},
+		"it is damaged":                           {Segment{End: endOf(101, 280), Damaged: true}, firsts(101), at(200)},
+		"both begin before it":                    {open(1, 260), firsts(1), at(200)},
+		"the leftover ends where the other began": {open(101, 201), firsts(101), at(200)},
+	} {
+		plan, err := InstallDecision(InstallInput{Snapshot: snap(250), OwnAt: digestAt(250),
+			Segments: []Segment{test.leftover, seg(201, 300), seg(301, 400)}})
+		require.NoError(t, err, name)
+		require.Equal(t, test.aside, plan.SetAside, name)
+		require.Equal(t, test.point, plan.Point, name)
+		require.Equal(t, firsts(201, 301), plan.Keep, name)
+	}
+}
+
+// TestC2_LeftoversThatThePurgePointHasPassed: they go out of the way, aside, or nothing would be purged any more.
+func TestC2_LeftoversThatThePurgePointHasPassed(t *testing.T) {
+	nothing := func(first segments.TxID) Segment { return Segment{End: segments.End{First: first}, Damaged: true} }
+	lost := seg(1, 100)
+	lost.Damaged, lost.End.Digest = true, segments.Digest{}
+	behind := []Segment{seg(101, 200), seg(201, 300)}
+	for name, test := range map[string]struct {
+		purged segments.TxID
+		segs   []Segment
+		aside  []segments.TxID
+		remove []segments.TxID
+	}{
+		"in progress":                       {100, append(behind, open(51, 90)), firsts(51), firsts(101)},
+		"beyond the purge point, even":      {100, append(behind, open(51, 250)), firsts(51), firsts(101)},
+		"damaged":                           {100, append(behind, nothing(51)), firsts(51), firsts(101)},
+		"damaged, and was finalized":        {100, append(behind, lost), firsts(1), firsts(101)},
+		"there is no purge point":           {0, append(behind, open(51, 90)), nil, nil},
+		"some of it may lie behind":         {70, append(behind, open(51, 90)), nil, nil},
+		"damage ends behind it":             {70, append(behind, lost), nil, nil},
+		"no later one is finalized":         {100, []Segment{open(51, 90), open(101, 200)}, nil, nil},
+		"it begins behind the purge point":  {100, append(behind, open(150, 180)), nil, firsts(101)},
+		"the newest, which may be going on": {300, append(behind, open(301, 310)), nil, firsts(101)},
+	} {
+		in := PurgeInput{Segments: test.segs, Listed: []Snapshot{snap(300)}, Held: []Snapshot{snap(300)}}
+		if test.purged > 0 {
+			in.Purged = at(test.purged)
+		}
+		plan, err := PurgeDecision(in)
+		require.NoError(t, err, name)
+		require.Equal(t, test.aside, plan.SetAside, name)
+		require.Equal(t, test.remove, plan.Remove, name)
+		in.Held = nil
+		plan, err = PurgeDecision(in)
+		require.NoError(t, err, name)
+		require.Empty(t, plan.SetAside, "%s: nothing covers it", name)
 	}
 }

@@ -71,6 +71,9 @@ func InstallDecision(in InstallInput) (InstallPlan, error) {
 			s.End.Last = segs[i+1+whole].End.First - 1 // no further: that one was started behind its end
 		}
 		fates[i] = fateOf(s, in, bad)
+		if overtaken(s, segs[i+1:], in) {
+			fates[i] = fateAside
+		}
 		if fates[i] == fateAside && s.Finalized && !s.End.Digest.IsZero() {
 			bad = append(bad, s.End)
 		}
@@ -186,6 +189,17 @@ func fateBeyond(s Segment, at segments.Position, bad []segments.End) fate {
 		return fateAside
 	}
 	return fateKeep
+}
+
+// overtaken: a copy that was never finalized goes on beyond where a finalized one has begun, and that one holds the
+// snapshot, so the digest at the snapshot is that one's. What was decided ends before it: this is a leftover,
+// readable or not, and no peer has anything to put in its place.
+func overtaken(s Segment, later []Segment, in InstallInput) bool {
+	at := in.Snapshot.At
+	return !s.Finalized && slices.ContainsFunc(later, func(o Segment) bool {
+		holds := o.Finalized && !o.Damaged && o.End.First <= at.TxID && o.End.Last >= at.TxID
+		return holds && o.End.First <= s.End.Last && in.OwnAt == at.Digest
+	})
 }
 
 // spare takes back removals: of the newest finalized segment, and all after a divergence.

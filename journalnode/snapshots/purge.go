@@ -50,16 +50,18 @@ type PurgeInput struct {
 	Purged      segments.Position // the durable purge point; zero: nothing was purged yet
 }
 
-// PurgePlan is what to do, in this order: make Point durable, then delete the segments in their order (C5).
+// PurgePlan is what to do, in this order: set aside, make Point durable, then delete the segments in their order (C5).
 type PurgePlan struct {
-	Point   segments.Position // end of the last purged segment
-	Remove  []segments.TxID   // first txids, oldest first
-	Overrun []Pin             // pins that need more than PinBytesMax
+	SetAside []segments.TxID   // first txids of leftovers that the purge point has passed
+	Point    segments.Position // end of the last purged segment
+	Remove   []segments.TxID   // first txids, oldest first
+	Overrun  []Pin             // pins that need more than PinBytesMax
 }
 
 // PurgeDecision says what may go (C2, C5): segments that a listed snapshot covers that this node holds and
 // has verified itself, less the margin and the pins, oldest first; never the newest finalized segment and
-// nothing from the first one on that is not finalized. The purge point never goes back.
+// nothing from the first one on that is not finalized. The purge point never goes back. What it has passed, and has
+// no end, is set aside.
 //
 // *DivergenceError where the covering snapshot is of another history than the segments: then nothing may go.
 func PurgeDecision(in PurgeInput) (PurgePlan, error) {
@@ -74,6 +76,12 @@ func PurgeDecision(in PurgeInput) (PurgePlan, error) {
 			return plan, &DivergenceError{Segment: s.End.First, Own: s.End.Position(), Snapshot: cover.ID()}
 		}
 	}
+	for _, s := range segs {
+		if passed(s, segs, in.Purged) {
+			plan.SetAside = append(plan.SetAside, s.End.First)
+		}
+	}
+	segs = slices.DeleteFunc(segs, func(s Segment) bool { return slices.Contains(plan.SetAside, s.End.First) })
 	removable := lessMargin(covered(segs, cover.TxID), cover.TxID, in.Margin)
 	removable, plan.Overrun = lessPins(removable, in.Pins, in.PinBytesMax)
 	for _, s := range removable {
@@ -83,6 +91,18 @@ func PurgeDecision(in PurgeInput) (PurgePlan, error) {
 		}
 	}
 	return plan, nil
+}
+
+// passed: all that was decided of a segment lies at or below the purge point, and what is here of it has no end: a copy
+// that was never finalized, though a later segment is, or damage. No peer has anything to put in its place, and
+// nothing that is behind it could ever be purged.
+func passed(s Segment, segs []Segment, purged segments.Position) bool {
+	if s.Finalized {
+		return s.Damaged && s.End.Digest.IsZero() && s.End.Last <= purged.TxID
+	}
+	return slices.ContainsFunc(segs, func(o Segment) bool {
+		return o.Finalized && !o.Damaged && o.End.First > s.End.First && o.End.First <= purged.TxID+1
+	})
 }
 
 func byFirst(a, b Segment) int { return cmp.Compare(a.End.First, b.End.First) }
@@ -164,7 +184,8 @@ type HeldFile struct {
 
 // Disposable returns the txids of the files that may be removed. It keeps: the two newest listed (C2);
 // whatever is being downloaded; what may be listed yet, since this node has answered for it; the newest one
-// that is listed and verified here, since the purge point rests on it; and what is damaged (P4).
+// that is listed and verified here, since the purge point rests on it, or the newest of all as long as none of those
+// listed is verified here; and what is damaged (P4).
 func Disposable(held []HeldFile, listed []Snapshot, downloading []segments.TxID) []segments.TxID {
 	byTxID := func(a, b Snapshot) int { return cmp.Compare(a.TxID, b.TxID) }
 	listed = slices.SortedFunc(slices.Values(listed), byTxID)
@@ -179,7 +200,12 @@ func Disposable(held []HeldFile, listed []Snapshot, downloading []segments.TxID)
 			verified = append(verified, h.Snapshot)
 		}
 	}
-	cover, _ := Cover(listed, verified)
+	cover, ok := Cover(listed, verified)
+	for _, h := range held { // the list may have moved on since this node purged
+		if s := h.Snapshot; !ok && !h.Damaged && !slices.Contains(kept, s) && s.TxID <= newest && s.TxID > cover.TxID {
+			cover = s
+		}
+	}
 	var out []segments.TxID
 	for _, h := range held {
 		s := h.Snapshot

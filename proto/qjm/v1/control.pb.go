@@ -1825,7 +1825,10 @@ func (x *PlaceJournalResponse) GetConfig() *Config {
 type DropJournalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
-	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The journal that is meant: 16 bytes. Another one that has the name by now is left alone. Empty: whichever
+	// has the name.
+	JournalId     []byte `protobuf:"bytes,2,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1865,6 +1868,13 @@ func (x *DropJournalRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *DropJournalRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
 }
 
 // DropJournalResponse: a majority of the members has the tombstone, and the name is free (M2, M8).
@@ -4044,9 +4054,11 @@ const file_qjm_v1_control_proto_rawDesc = "" +
 	"\x05quota\x18\x06 \x01(\x04R\x05quota\x12\x17\n" +
 	"\adry_run\x18\a \x01(\bR\x06dryRun\">\n" +
 	"\x14PlaceJournalResponse\x12&\n" +
-	"\x06config\x18\x01 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\"(\n" +
+	"\x06config\x18\x01 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\"G\n" +
 	"\x12DropJournalRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"4\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x02 \x01(\fR\tjournalId\"4\n" +
 	"\x13DropJournalResponse\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\"\x8f\x01\n" +

@@ -24,12 +24,14 @@ var File_qjm_v1_dataplane_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_dataplane_proto_rawDesc = "" +
 	"\n" +
-	"\x16qjm/v1/dataplane.proto\x12\x06qjm.v1\x1a\x11qjm/v1/node.proto\x1a\x11qjm/v1/read.proto\x1a\x15qjm/v1/recovery.proto\x1a\x15qjm/v1/snapshot.proto\x1a\x12qjm/v1/write.proto2\xe3\t\n" +
+	"\x16qjm/v1/dataplane.proto\x12\x06qjm.v1\x1a\x11qjm/v1/node.proto\x1a\x11qjm/v1/read.proto\x1a\x15qjm/v1/recovery.proto\x1a\x15qjm/v1/snapshot.proto\x1a\x12qjm/v1/write.proto2\xa5\n" +
+	"\n" +
 	"\tDataPlane\x12:\n" +
 	"\aGetInfo\x12\x16.qjm.v1.GetInfoRequest\x1a\x17.qjm.v1.GetInfoResponse\x12I\n" +
 	"\fListJournals\x12\x1b.qjm.v1.ListJournalsRequest\x1a\x1c.qjm.v1.ListJournalsResponse\x12L\n" +
 	"\rInstallConfig\x12\x1c.qjm.v1.InstallConfigRequest\x1a\x1d.qjm.v1.InstallConfigResponse\x12I\n" +
-	"\fLeaveJournal\x12\x1b.qjm.v1.LeaveJournalRequest\x1a\x1c.qjm.v1.LeaveJournalResponse\x12=\n" +
+	"\fLeaveJournal\x12\x1b.qjm.v1.LeaveJournalRequest\x1a\x1c.qjm.v1.LeaveJournalResponse\x12@\n" +
+	"\tAskWriter\x12\x18.qjm.v1.AskWriterRequest\x1a\x19.qjm.v1.AskWriterResponse\x12=\n" +
 	"\bGetState\x12\x17.qjm.v1.GetStateRequest\x1a\x18.qjm.v1.GetStateResponse\x12=\n" +
 	"\bNewEpoch\x12\x17.qjm.v1.NewEpochRequest\x1a\x18.qjm.v1.NewEpochResponse\x12:\n" +
 	"\aPrepare\x12\x16.qjm.v1.PrepareRequest\x1a\x17.qjm.v1.PrepareResponse\x129\n" +
@@ -50,78 +52,82 @@ var file_qjm_v1_dataplane_proto_goTypes = []any{
 	(*ListJournalsRequest)(nil),    // 1: qjm.v1.ListJournalsRequest
 	(*InstallConfigRequest)(nil),   // 2: qjm.v1.InstallConfigRequest
 	(*LeaveJournalRequest)(nil),    // 3: qjm.v1.LeaveJournalRequest
-	(*GetStateRequest)(nil),        // 4: qjm.v1.GetStateRequest
-	(*NewEpochRequest)(nil),        // 5: qjm.v1.NewEpochRequest
-	(*PrepareRequest)(nil),         // 6: qjm.v1.PrepareRequest
-	(*AcceptRequest)(nil),          // 7: qjm.v1.AcceptRequest
-	(*FinalizeRequest)(nil),        // 8: qjm.v1.FinalizeRequest
-	(*ListSegmentsRequest)(nil),    // 9: qjm.v1.ListSegmentsRequest
-	(*ReadSegmentRequest)(nil),     // 10: qjm.v1.ReadSegmentRequest
-	(*TailRequest)(nil),            // 11: qjm.v1.TailRequest
-	(*WriteRequest)(nil),           // 12: qjm.v1.WriteRequest
-	(*BeginSnapshotRequest)(nil),   // 13: qjm.v1.BeginSnapshotRequest
-	(*PutSnapshotRequest)(nil),     // 14: qjm.v1.PutSnapshotRequest
-	(*FinishSnapshotRequest)(nil),  // 15: qjm.v1.FinishSnapshotRequest
-	(*ListSnapshotsRequest)(nil),   // 16: qjm.v1.ListSnapshotsRequest
-	(*ReadSnapshotRequest)(nil),    // 17: qjm.v1.ReadSnapshotRequest
-	(*GetInfoResponse)(nil),        // 18: qjm.v1.GetInfoResponse
-	(*ListJournalsResponse)(nil),   // 19: qjm.v1.ListJournalsResponse
-	(*InstallConfigResponse)(nil),  // 20: qjm.v1.InstallConfigResponse
-	(*LeaveJournalResponse)(nil),   // 21: qjm.v1.LeaveJournalResponse
-	(*GetStateResponse)(nil),       // 22: qjm.v1.GetStateResponse
-	(*NewEpochResponse)(nil),       // 23: qjm.v1.NewEpochResponse
-	(*PrepareResponse)(nil),        // 24: qjm.v1.PrepareResponse
-	(*AcceptResponse)(nil),         // 25: qjm.v1.AcceptResponse
-	(*FinalizeResponse)(nil),       // 26: qjm.v1.FinalizeResponse
-	(*ListSegmentsResponse)(nil),   // 27: qjm.v1.ListSegmentsResponse
-	(*ReadSegmentResponse)(nil),    // 28: qjm.v1.ReadSegmentResponse
-	(*TailResponse)(nil),           // 29: qjm.v1.TailResponse
-	(*WriteResponse)(nil),          // 30: qjm.v1.WriteResponse
-	(*BeginSnapshotResponse)(nil),  // 31: qjm.v1.BeginSnapshotResponse
-	(*PutSnapshotResponse)(nil),    // 32: qjm.v1.PutSnapshotResponse
-	(*FinishSnapshotResponse)(nil), // 33: qjm.v1.FinishSnapshotResponse
-	(*ListSnapshotsResponse)(nil),  // 34: qjm.v1.ListSnapshotsResponse
-	(*ReadSnapshotResponse)(nil),   // 35: qjm.v1.ReadSnapshotResponse
+	(*AskWriterRequest)(nil),       // 4: qjm.v1.AskWriterRequest
+	(*GetStateRequest)(nil),        // 5: qjm.v1.GetStateRequest
+	(*NewEpochRequest)(nil),        // 6: qjm.v1.NewEpochRequest
+	(*PrepareRequest)(nil),         // 7: qjm.v1.PrepareRequest
+	(*AcceptRequest)(nil),          // 8: qjm.v1.AcceptRequest
+	(*FinalizeRequest)(nil),        // 9: qjm.v1.FinalizeRequest
+	(*ListSegmentsRequest)(nil),    // 10: qjm.v1.ListSegmentsRequest
+	(*ReadSegmentRequest)(nil),     // 11: qjm.v1.ReadSegmentRequest
+	(*TailRequest)(nil),            // 12: qjm.v1.TailRequest
+	(*WriteRequest)(nil),           // 13: qjm.v1.WriteRequest
+	(*BeginSnapshotRequest)(nil),   // 14: qjm.v1.BeginSnapshotRequest
+	(*PutSnapshotRequest)(nil),     // 15: qjm.v1.PutSnapshotRequest
+	(*FinishSnapshotRequest)(nil),  // 16: qjm.v1.FinishSnapshotRequest
+	(*ListSnapshotsRequest)(nil),   // 17: qjm.v1.ListSnapshotsRequest
+	(*ReadSnapshotRequest)(nil),    // 18: qjm.v1.ReadSnapshotRequest
+	(*GetInfoResponse)(nil),        // 19: qjm.v1.GetInfoResponse
+	(*ListJournalsResponse)(nil),   // 20: qjm.v1.ListJournalsResponse
+	(*InstallConfigResponse)(nil),  // 21: qjm.v1.InstallConfigResponse
+	(*LeaveJournalResponse)(nil),   // 22: qjm.v1.LeaveJournalResponse
+	(*AskWriterResponse)(nil),      // 23: qjm.v1.AskWriterResponse
+	(*GetStateResponse)(nil),       // 24: qjm.v1.GetStateResponse
+	(*NewEpochResponse)(nil),       // 25: qjm.v1.NewEpochResponse
+	(*PrepareResponse)(nil),        // 26: qjm.v1.PrepareResponse
+	(*AcceptResponse)(nil),         // 27: qjm.v1.AcceptResponse
+	(*FinalizeResponse)(nil),       // 28: qjm.v1.FinalizeResponse
+	(*ListSegmentsResponse)(nil),   // 29: qjm.v1.ListSegmentsResponse
+	(*ReadSegmentResponse)(nil),    // 30: qjm.v1.ReadSegmentResponse
+	(*TailResponse)(nil),           // 31: qjm.v1.TailResponse
+	(*WriteResponse)(nil),          // 32: qjm.v1.WriteResponse
+	(*BeginSnapshotResponse)(nil),  // 33: qjm.v1.BeginSnapshotResponse
+	(*PutSnapshotResponse)(nil),    // 34: qjm.v1.PutSnapshotResponse
+	(*FinishSnapshotResponse)(nil), // 35: qjm.v1.FinishSnapshotResponse
+	(*ListSnapshotsResponse)(nil),  // 36: qjm.v1.ListSnapshotsResponse
+	(*ReadSnapshotResponse)(nil),   // 37: qjm.v1.ReadSnapshotResponse
 }
 var file_qjm_v1_dataplane_proto_depIdxs = []int32{
 	0,  // 0: qjm.v1.DataPlane.GetInfo:input_type -> qjm.v1.GetInfoRequest
 	1,  // 1: qjm.v1.DataPlane.ListJournals:input_type -> qjm.v1.ListJournalsRequest
 	2,  // 2: qjm.v1.DataPlane.InstallConfig:input_type -> qjm.v1.InstallConfigRequest
 	3,  // 3: qjm.v1.DataPlane.LeaveJournal:input_type -> qjm.v1.LeaveJournalRequest
-	4,  // 4: qjm.v1.DataPlane.GetState:input_type -> qjm.v1.GetStateRequest
-	5,  // 5: qjm.v1.DataPlane.NewEpoch:input_type -> qjm.v1.NewEpochRequest
-	6,  // 6: qjm.v1.DataPlane.Prepare:input_type -> qjm.v1.PrepareRequest
-	7,  // 7: qjm.v1.DataPlane.Accept:input_type -> qjm.v1.AcceptRequest
-	8,  // 8: qjm.v1.DataPlane.Finalize:input_type -> qjm.v1.FinalizeRequest
-	9,  // 9: qjm.v1.DataPlane.ListSegments:input_type -> qjm.v1.ListSegmentsRequest
-	10, // 10: qjm.v1.DataPlane.ReadSegment:input_type -> qjm.v1.ReadSegmentRequest
-	11, // 11: qjm.v1.DataPlane.Tail:input_type -> qjm.v1.TailRequest
-	12, // 12: qjm.v1.DataPlane.Write:input_type -> qjm.v1.WriteRequest
-	13, // 13: qjm.v1.DataPlane.BeginSnapshot:input_type -> qjm.v1.BeginSnapshotRequest
-	14, // 14: qjm.v1.DataPlane.PutSnapshot:input_type -> qjm.v1.PutSnapshotRequest
-	15, // 15: qjm.v1.DataPlane.FinishSnapshot:input_type -> qjm.v1.FinishSnapshotRequest
-	16, // 16: qjm.v1.DataPlane.ListSnapshots:input_type -> qjm.v1.ListSnapshotsRequest
-	17, // 17: qjm.v1.DataPlane.ReadSnapshot:input_type -> qjm.v1.ReadSnapshotRequest
-	18, // 18: qjm.v1.DataPlane.GetInfo:output_type -> qjm.v1.GetInfoResponse
-	19, // 19: qjm.v1.DataPlane.ListJournals:output_type -> qjm.v1.ListJournalsResponse
-	20, // 20: qjm.v1.DataPlane.InstallConfig:output_type -> qjm.v1.InstallConfigResponse
-	21, // 21: qjm.v1.DataPlane.LeaveJournal:output_type -> qjm.v1.LeaveJournalResponse
-	22, // 22: qjm.v1.DataPlane.GetState:output_type -> qjm.v1.GetStateResponse
-	23, // 23: qjm.v1.DataPlane.NewEpoch:output_type -> qjm.v1.NewEpochResponse
-	24, // 24: qjm.v1.DataPlane.Prepare:output_type -> qjm.v1.PrepareResponse
-	25, // 25: qjm.v1.DataPlane.Accept:output_type -> qjm.v1.AcceptResponse
-	26, // 26: qjm.v1.DataPlane.Finalize:output_type -> qjm.v1.FinalizeResponse
-	27, // 27: qjm.v1.DataPlane.ListSegments:output_type -> qjm.v1.ListSegmentsResponse
-	28, // 28: qjm.v1.DataPlane.ReadSegment:output_type -> qjm.v1.ReadSegmentResponse
-	29, // 29: qjm.v1.DataPlane.Tail:output_type -> qjm.v1.TailResponse
-	30, // 30: qjm.v1.DataPlane.Write:output_type -> qjm.v1.WriteResponse
-	31, // 31: qjm.v1.DataPlane.BeginSnapshot:output_type -> qjm.v1.BeginSnapshotResponse
-	32, // 32: qjm.v1.DataPlane.PutSnapshot:output_type -> qjm.v1.PutSnapshotResponse
-	33, // 33: qjm.v1.DataPlane.FinishSnapshot:output_type -> qjm.v1.FinishSnapshotResponse
-	34, // 34: qjm.v1.DataPlane.ListSnapshots:output_type -> qjm.v1.ListSnapshotsResponse
-	35, // 35: qjm.v1.DataPlane.ReadSnapshot:output_type -> qjm.v1.ReadSnapshotResponse
-	18, // [18:36] is the sub-list for method output_type
-	0,  // [0:18] is the sub-list for method input_type
+	4,  // 4: qjm.v1.DataPlane.AskWriter:input_type -> qjm.v1.AskWriterRequest
+	5,  // 5: qjm.v1.DataPlane.GetState:input_type -> qjm.v1.GetStateRequest
+	6,  // 6: qjm.v1.DataPlane.NewEpoch:input_type -> qjm.v1.NewEpochRequest
+	7,  // 7: qjm.v1.DataPlane.Prepare:input_type -> qjm.v1.PrepareRequest
+	8,  // 8: qjm.v1.DataPlane.Accept:input_type -> qjm.v1.AcceptRequest
+	9,  // 9: qjm.v1.DataPlane.Finalize:input_type -> qjm.v1.FinalizeRequest
+	10, // 10: qjm.v1.DataPlane.ListSegments:input_type -> qjm.v1.ListSegmentsRequest
+	11, // 11: qjm.v1.DataPlane.ReadSegment:input_type -> qjm.v1.ReadSegmentRequest
+	12, // 12: qjm.v1.DataPlane.Tail:input_type -> qjm.v1.TailRequest
+	13, // 13: qjm.v1.DataPlane.Write:input_type -> qjm.v1.WriteRequest
+	14, // 14: qjm.v1.DataPlane.BeginSnapshot:input_type -> qjm.v1.BeginSnapshotRequest
+	15, // 15: qjm.v1.DataPlane.PutSnapshot:input_type -> qjm.v1.PutSnapshotRequest
+	16, // 16: qjm.v1.DataPlane.FinishSnapshot:input_type -> qjm.v1.FinishSnapshotRequest
+	17, // 17: qjm.v1.DataPlane.ListSnapshots:input_type -> qjm.v1.ListSnapshotsRequest
+	18, // 18: qjm.v1.DataPlane.ReadSnapshot:input_type -> qjm.v1.ReadSnapshotRequest
+	19, // 19: qjm.v1.DataPlane.GetInfo:output_type -> qjm.v1.GetInfoResponse
+	20, // 20: qjm.v1.DataPlane.ListJournals:output_type -> qjm.v1.ListJournalsResponse
+	21, // 21: qjm.v1.DataPlane.InstallConfig:output_type -> qjm.v1.InstallConfigResponse
+	22, // 22: qjm.v1.DataPlane.LeaveJournal:output_type -> qjm.v1.LeaveJournalResponse
+	23, // 23: qjm.v1.DataPlane.AskWriter:output_type -> qjm.v1.AskWriterResponse
+	24, // 24: qjm.v1.DataPlane.GetState:output_type -> qjm.v1.GetStateResponse
+	25, // 25: qjm.v1.DataPlane.NewEpoch:output_type -> qjm.v1.NewEpochResponse
+	26, // 26: qjm.v1.DataPlane.Prepare:output_type -> qjm.v1.PrepareResponse
+	27, // 27: qjm.v1.DataPlane.Accept:output_type -> qjm.v1.AcceptResponse
+	28, // 28: qjm.v1.DataPlane.Finalize:output_type -> qjm.v1.FinalizeResponse
+	29, // 29: qjm.v1.DataPlane.ListSegments:output_type -> qjm.v1.ListSegmentsResponse
+	30, // 30: qjm.v1.DataPlane.ReadSegment:output_type -> qjm.v1.ReadSegmentResponse
+	31, // 31: qjm.v1.DataPlane.Tail:output_type -> qjm.v1.TailResponse
+	32, // 32: qjm.v1.DataPlane.Write:output_type -> qjm.v1.WriteResponse
+	33, // 33: qjm.v1.DataPlane.BeginSnapshot:output_type -> qjm.v1.BeginSnapshotResponse
+	34, // 34: qjm.v1.DataPlane.PutSnapshot:output_type -> qjm.v1.PutSnapshotResponse
+	35, // 35: qjm.v1.DataPlane.FinishSnapshot:output_type -> qjm.v1.FinishSnapshotResponse
+	36, // 36: qjm.v1.DataPlane.ListSnapshots:output_type -> qjm.v1.ListSnapshotsResponse
+	37, // 37: qjm.v1.DataPlane.ReadSnapshot:output_type -> qjm.v1.ReadSnapshotResponse
+	19, // [19:38] is the sub-list for method output_type
+	0,  // [0:19] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

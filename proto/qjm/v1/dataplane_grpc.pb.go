@@ -23,6 +23,7 @@ const (
 	DataPlane_ListJournals_FullMethodName   = "/qjm.v1.DataPlane/ListJournals"
 	DataPlane_InstallConfig_FullMethodName  = "/qjm.v1.DataPlane/InstallConfig"
 	DataPlane_LeaveJournal_FullMethodName   = "/qjm.v1.DataPlane/LeaveJournal"
+	DataPlane_AskWriter_FullMethodName      = "/qjm.v1.DataPlane/AskWriter"
 	DataPlane_GetState_FullMethodName       = "/qjm.v1.DataPlane/GetState"
 	DataPlane_NewEpoch_FullMethodName       = "/qjm.v1.DataPlane/NewEpoch"
 	DataPlane_Prepare_FullMethodName        = "/qjm.v1.DataPlane/Prepare"
@@ -55,6 +56,8 @@ type DataPlaneClient interface {
 	InstallConfig(ctx context.Context, in *InstallConfigRequest, opts ...grpc.CallOption) (*InstallConfigResponse, error)
 	// LeaveJournal has a node that is no member any more drop a journal's data (M8).
 	LeaveJournal(ctx context.Context, in *LeaveJournalRequest, opts ...grpc.CallOption) (*LeaveJournalResponse, error)
+	// AskWriter has a journal's writer asked whether it reaches nodes, and says what it answered (M6).
+	AskWriter(ctx context.Context, in *AskWriterRequest, opts ...grpc.CallOption) (*AskWriterResponse, error)
 	// GetState says what the node holds of a journal, promising nothing.
 	GetState(ctx context.Context, in *GetStateRequest, opts ...grpc.CallOption) (*GetStateResponse, error)
 	// NewEpoch asks for a promise (F1, F2).
@@ -127,6 +130,16 @@ func (c *dataPlaneClient) LeaveJournal(ctx context.Context, in *LeaveJournalRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LeaveJournalResponse)
 	err := c.cc.Invoke(ctx, DataPlane_LeaveJournal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataPlaneClient) AskWriter(ctx context.Context, in *AskWriterRequest, opts ...grpc.CallOption) (*AskWriterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AskWriterResponse)
+	err := c.cc.Invoke(ctx, DataPlane_AskWriter_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -313,6 +326,8 @@ type DataPlaneServer interface {
 	InstallConfig(context.Context, *InstallConfigRequest) (*InstallConfigResponse, error)
 	// LeaveJournal has a node that is no member any more drop a journal's data (M8).
 	LeaveJournal(context.Context, *LeaveJournalRequest) (*LeaveJournalResponse, error)
+	// AskWriter has a journal's writer asked whether it reaches nodes, and says what it answered (M6).
+	AskWriter(context.Context, *AskWriterRequest) (*AskWriterResponse, error)
 	// GetState says what the node holds of a journal, promising nothing.
 	GetState(context.Context, *GetStateRequest) (*GetStateResponse, error)
 	// NewEpoch asks for a promise (F1, F2).
@@ -362,6 +377,9 @@ func (UnimplementedDataPlaneServer) InstallConfig(context.Context, *InstallConfi
 }
 func (UnimplementedDataPlaneServer) LeaveJournal(context.Context, *LeaveJournalRequest) (*LeaveJournalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LeaveJournal not implemented")
+}
+func (UnimplementedDataPlaneServer) AskWriter(context.Context, *AskWriterRequest) (*AskWriterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AskWriter not implemented")
 }
 func (UnimplementedDataPlaneServer) GetState(context.Context, *GetStateRequest) (*GetStateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetState not implemented")
@@ -494,6 +512,24 @@ func _DataPlane_LeaveJournal_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DataPlaneServer).LeaveJournal(ctx, req.(*LeaveJournalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataPlane_AskWriter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AskWriterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataPlaneServer).AskWriter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataPlane_AskWriter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataPlaneServer).AskWriter(ctx, req.(*AskWriterRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -736,6 +772,10 @@ var DataPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LeaveJournal",
 			Handler:    _DataPlane_LeaveJournal_Handler,
+		},
+		{
+			MethodName: "AskWriter",
+			Handler:    _DataPlane_AskWriter_Handler,
 		},
 		{
 			MethodName: "GetState",

@@ -469,7 +469,7 @@ func (*InstallConfigResponse) Descriptor() ([]byte, []int) {
 // promise stay.
 type LeaveJournalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The journal and the config without the node. One that is newer than the installed one is installed first.
+	// The journal and the config without the node. What counts is the one in the node's own copy of the catalog.
 	Journal       *Journal `protobuf:"bytes,1,opt,name=journal,proto3" json:"journal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -549,6 +549,116 @@ func (*LeaveJournalResponse) Descriptor() ([]byte, []int) {
 	return file_qjm_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
+// AskWriterRequest has the writer that is heard on a node asked whether it reaches nodes (M6).
+type AskWriterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The journal: 16 bytes.
+	JournalId []byte `protobuf:"bytes,1,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
+	// The question. The same again is asked again.
+	Reach         *Reach `protobuf:"bytes,2,opt,name=reach,proto3" json:"reach,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskWriterRequest) Reset() {
+	*x = AskWriterRequest{}
+	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskWriterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskWriterRequest) ProtoMessage() {}
+
+func (x *AskWriterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskWriterRequest.ProtoReflect.Descriptor instead.
+func (*AskWriterRequest) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AskWriterRequest) GetJournalId() []byte {
+	if x != nil {
+		return x.JournalId
+	}
+	return nil
+}
+
+func (x *AskWriterRequest) GetReach() *Reach {
+	if x != nil {
+		return x.Reach
+	}
+	return nil
+}
+
+// AskWriterResponse says what is known now; an answer may come later.
+type AskWriterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The writer that has a stream to the node; none: nobody does.
+	Writer *Claim `protobuf:"bytes,1,opt,name=writer,proto3" json:"writer,omitempty"`
+	// Its last answer; none: it gave none yet.
+	Reached       *Reached `protobuf:"bytes,2,opt,name=reached,proto3" json:"reached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskWriterResponse) Reset() {
+	*x = AskWriterResponse{}
+	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskWriterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskWriterResponse) ProtoMessage() {}
+
+func (x *AskWriterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskWriterResponse.ProtoReflect.Descriptor instead.
+func (*AskWriterResponse) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AskWriterResponse) GetWriter() *Claim {
+	if x != nil {
+		return x.Writer
+	}
+	return nil
+}
+
+func (x *AskWriterResponse) GetReached() *Reached {
+	if x != nil {
+		return x.Reached
+	}
+	return nil
+}
+
 // GetStateRequest asks what a node holds of a journal, without promising anything.
 type GetStateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -560,7 +670,7 @@ type GetStateRequest struct {
 
 func (x *GetStateRequest) Reset() {
 	*x = GetStateRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	mi := &file_qjm_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +682,7 @@ func (x *GetStateRequest) String() string {
 func (*GetStateRequest) ProtoMessage() {}
 
 func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[9]
+	mi := &file_qjm_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +695,7 @@ func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateRequest.ProtoReflect.Descriptor instead.
 func (*GetStateRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{9}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetStateRequest) GetJournalId() []byte {
@@ -623,7 +733,8 @@ type GetStateResponse struct {
 	SinceSyncNanos uint64 `protobuf:"varint,11,opt,name=since_sync_nanos,json=sinceSyncNanos,proto3" json:"since_sync_nanos,omitempty"`
 	// Why the journal takes no writes here until a restart; empty: it does.
 	Poisoned string `protobuf:"bytes,12,opt,name=poisoned,proto3" json:"poisoned,omitempty"`
-	// How long ago a writer's stream was heard here, in nanoseconds; 0: not since the node started.
+	// How long ago a writer's stream was heard here, in nanoseconds; 0: not since the node started,
+	// or that writer has said that it leaves.
 	SinceWriterNanos uint64 `protobuf:"varint,13,opt,name=since_writer_nanos,json=sinceWriterNanos,proto3" json:"since_writer_nanos,omitempty"`
 	// What the writer told of the open segment (M4); none: nothing.
 	Seal *Seal `protobuf:"bytes,14,opt,name=seal,proto3" json:"seal,omitempty"`
@@ -635,7 +746,7 @@ type GetStateResponse struct {
 
 func (x *GetStateResponse) Reset() {
 	*x = GetStateResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	mi := &file_qjm_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +758,7 @@ func (x *GetStateResponse) String() string {
 func (*GetStateResponse) ProtoMessage() {}
 
 func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[10]
+	mi := &file_qjm_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +771,7 @@ func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateResponse.ProtoReflect.Descriptor instead.
 func (*GetStateResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{10}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetStateResponse) GetNodeId() string {
@@ -781,7 +892,7 @@ type Damage struct {
 
 func (x *Damage) Reset() {
 	*x = Damage{}
-	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	mi := &file_qjm_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +904,7 @@ func (x *Damage) String() string {
 func (*Damage) ProtoMessage() {}
 
 func (x *Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[11]
+	mi := &file_qjm_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +917,7 @@ func (x *Damage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Damage.ProtoReflect.Descriptor instead.
 func (*Damage) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{11}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Damage) GetSegment() uint64 {
@@ -838,7 +949,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	mi := &file_qjm_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +961,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[12]
+	mi := &file_qjm_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +974,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{12}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSegmentsRequest) GetJournalId() []byte {
@@ -903,7 +1014,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_qjm_v1_node_proto_msgTypes[13]
+	mi := &file_qjm_v1_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1026,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[13]
+	mi := &file_qjm_v1_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1039,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{13}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -975,7 +1086,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_qjm_v1_node_proto_msgTypes[14]
+	mi := &file_qjm_v1_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1098,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_qjm_v1_node_proto_msgTypes[14]
+	mi := &file_qjm_v1_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1111,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_qjm_v1_node_proto_rawDescGZIP(), []int{14}
+	return file_qjm_v1_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Segment) GetFirstTxid() uint64 {
@@ -1056,7 +1167,7 @@ var File_qjm_v1_node_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x11qjm/v1/node.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/recovery.proto\"\x10\n" +
+	"\x11qjm/v1/node.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\x1a\x15qjm/v1/recovery.proto\x1a\x12qjm/v1/write.proto\"\x10\n" +
 	"\x0eGetInfoRequest\"\xea\x01\n" +
 	"\x0fGetInfoResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
@@ -1082,7 +1193,14 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\x15InstallConfigResponse\"@\n" +
 	"\x13LeaveJournalRequest\x12)\n" +
 	"\ajournal\x18\x01 \x01(\v2\x0f.qjm.v1.JournalR\ajournal\"\x16\n" +
-	"\x14LeaveJournalResponse\"0\n" +
+	"\x14LeaveJournalResponse\"V\n" +
+	"\x10AskWriterRequest\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x01 \x01(\fR\tjournalId\x12#\n" +
+	"\x05reach\x18\x02 \x01(\v2\r.qjm.v1.ReachR\x05reach\"e\n" +
+	"\x11AskWriterResponse\x12%\n" +
+	"\x06writer\x18\x01 \x01(\v2\r.qjm.v1.ClaimR\x06writer\x12)\n" +
+	"\areached\x18\x02 \x01(\v2\x0f.qjm.v1.ReachedR\areached\"0\n" +
 	"\x0fGetStateRequest\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\"\xa8\x04\n" +
@@ -1144,7 +1262,7 @@ func file_qjm_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_qjm_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_qjm_v1_node_proto_goTypes = []any{
 	(Phase)(0),                    // 0: qjm.v1.Phase
 	(*GetInfoRequest)(nil),        // 1: qjm.v1.GetInfoRequest
@@ -1156,43 +1274,50 @@ var file_qjm_v1_node_proto_goTypes = []any{
 	(*InstallConfigResponse)(nil), // 7: qjm.v1.InstallConfigResponse
 	(*LeaveJournalRequest)(nil),   // 8: qjm.v1.LeaveJournalRequest
 	(*LeaveJournalResponse)(nil),  // 9: qjm.v1.LeaveJournalResponse
-	(*GetStateRequest)(nil),       // 10: qjm.v1.GetStateRequest
-	(*GetStateResponse)(nil),      // 11: qjm.v1.GetStateResponse
-	(*Damage)(nil),                // 12: qjm.v1.Damage
-	(*ListSegmentsRequest)(nil),   // 13: qjm.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),  // 14: qjm.v1.ListSegmentsResponse
-	(*Segment)(nil),               // 15: qjm.v1.Segment
-	(*Member)(nil),                // 16: qjm.v1.Member
-	(*Config)(nil),                // 17: qjm.v1.Config
-	(*Claim)(nil),                 // 18: qjm.v1.Claim
-	(*Answer)(nil),                // 19: qjm.v1.Answer
-	(*Seal)(nil),                  // 20: qjm.v1.Seal
-	(*Position)(nil),              // 21: qjm.v1.Position
-	(CopyState)(0),                // 22: qjm.v1.CopyState
-	(*End)(nil),                   // 23: qjm.v1.End
+	(*AskWriterRequest)(nil),      // 10: qjm.v1.AskWriterRequest
+	(*AskWriterResponse)(nil),     // 11: qjm.v1.AskWriterResponse
+	(*GetStateRequest)(nil),       // 12: qjm.v1.GetStateRequest
+	(*GetStateResponse)(nil),      // 13: qjm.v1.GetStateResponse
+	(*Damage)(nil),                // 14: qjm.v1.Damage
+	(*ListSegmentsRequest)(nil),   // 15: qjm.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),  // 16: qjm.v1.ListSegmentsResponse
+	(*Segment)(nil),               // 17: qjm.v1.Segment
+	(*Member)(nil),                // 18: qjm.v1.Member
+	(*Config)(nil),                // 19: qjm.v1.Config
+	(*Reach)(nil),                 // 20: qjm.v1.Reach
+	(*Claim)(nil),                 // 21: qjm.v1.Claim
+	(*Reached)(nil),               // 22: qjm.v1.Reached
+	(*Answer)(nil),                // 23: qjm.v1.Answer
+	(*Seal)(nil),                  // 24: qjm.v1.Seal
+	(*Position)(nil),              // 25: qjm.v1.Position
+	(CopyState)(0),                // 26: qjm.v1.CopyState
+	(*End)(nil),                   // 27: qjm.v1.End
 }
 var file_qjm_v1_node_proto_depIdxs = []int32{
 	0,  // 0: qjm.v1.GetInfoResponse.phase:type_name -> qjm.v1.Phase
-	16, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
-	17, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
+	18, // 1: qjm.v1.GetInfoResponse.founders:type_name -> qjm.v1.Member
+	19, // 2: qjm.v1.Journal.config:type_name -> qjm.v1.Config
 	3,  // 3: qjm.v1.ListJournalsResponse.journals:type_name -> qjm.v1.Journal
 	3,  // 4: qjm.v1.InstallConfigRequest.journal:type_name -> qjm.v1.Journal
 	3,  // 5: qjm.v1.LeaveJournalRequest.journal:type_name -> qjm.v1.Journal
-	3,  // 6: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
-	18, // 7: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
-	19, // 8: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
-	12, // 9: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
-	20, // 10: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
-	15, // 11: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
-	21, // 12: qjm.v1.ListSegmentsResponse.purged:type_name -> qjm.v1.Position
-	22, // 13: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
-	21, // 14: qjm.v1.Segment.last:type_name -> qjm.v1.Position
-	23, // 15: qjm.v1.Segment.prev:type_name -> qjm.v1.End
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	20, // 6: qjm.v1.AskWriterRequest.reach:type_name -> qjm.v1.Reach
+	21, // 7: qjm.v1.AskWriterResponse.writer:type_name -> qjm.v1.Claim
+	22, // 8: qjm.v1.AskWriterResponse.reached:type_name -> qjm.v1.Reached
+	3,  // 9: qjm.v1.GetStateResponse.journal:type_name -> qjm.v1.Journal
+	21, // 10: qjm.v1.GetStateResponse.promised:type_name -> qjm.v1.Claim
+	23, // 11: qjm.v1.GetStateResponse.answer:type_name -> qjm.v1.Answer
+	14, // 12: qjm.v1.GetStateResponse.damaged:type_name -> qjm.v1.Damage
+	24, // 13: qjm.v1.GetStateResponse.seal:type_name -> qjm.v1.Seal
+	17, // 14: qjm.v1.ListSegmentsResponse.segments:type_name -> qjm.v1.Segment
+	25, // 15: qjm.v1.ListSegmentsResponse.purged:type_name -> qjm.v1.Position
+	26, // 16: qjm.v1.Segment.state:type_name -> qjm.v1.CopyState
+	25, // 17: qjm.v1.Segment.last:type_name -> qjm.v1.Position
+	27, // 18: qjm.v1.Segment.prev:type_name -> qjm.v1.End
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_node_proto_init() }
@@ -1202,13 +1327,14 @@ func file_qjm_v1_node_proto_init() {
 	}
 	file_qjm_v1_ids_proto_init()
 	file_qjm_v1_recovery_proto_init()
+	file_qjm_v1_write_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_node_proto_rawDesc), len(file_qjm_v1_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -96,6 +96,10 @@ type WriteRequest struct {
 	Floor *Floor `protobuf:"bytes,2,opt,name=floor,proto3" json:"floor,omitempty"`
 	// The open segment is sealed (M4). Rides on any message but hello.
 	Sealed *Seal `protobuf:"bytes,8,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	// What the writer reaches of the nodes that it was asked about (M6). Rides on any message but hello.
+	Reached *Reached `protobuf:"bytes,9,opt,name=reached,proto3" json:"reached,omitempty"`
+	// The writer is about to be gone: nobody has to wait for it. Rides on any message but hello.
+	Leaving bool `protobuf:"varint,10,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	// What the message is.
 	//
 	// Types that are valid to be assigned to Body:
@@ -159,6 +163,20 @@ func (x *WriteRequest) GetSealed() *Seal {
 		return x.Sealed
 	}
 	return nil
+}
+
+func (x *WriteRequest) GetReached() *Reached {
+	if x != nil {
+		return x.Reached
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
 }
 
 func (x *WriteRequest) GetBody() isWriteRequest_Body {
@@ -528,7 +546,9 @@ type WriteResponse struct {
 	// Why a fill failed, for people.
 	Err string `protobuf:"bytes,7,opt,name=err,proto3" json:"err,omitempty"`
 	// The journal has its quota on the node: new frames are refused. Of STARTED, SYNCED and ALIVE.
-	OverQuota     bool `protobuf:"varint,8,opt,name=over_quota,json=overQuota,proto3" json:"over_quota,omitempty"`
+	OverQuota bool `protobuf:"varint,8,opt,name=over_quota,json=overQuota,proto3" json:"over_quota,omitempty"`
+	// Asks the writer whether it reaches nodes (M6). Of ALIVE; a writer that does not know the field goes on.
+	Reach         *Reach `protobuf:"bytes,9,opt,name=reach,proto3" json:"reach,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -619,15 +639,199 @@ func (x *WriteResponse) GetOverQuota() bool {
 	return false
 }
 
+func (x *WriteResponse) GetReach() *Reach {
+	if x != nil {
+		return x.Reach
+	}
+	return nil
+}
+
+// Reach asks a writer whether it reaches nodes that are to become members (M6).
+type Reach struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The question; its answer carries it.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The nodes, 1 to 31.
+	Nodes         []*Member `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reach) Reset() {
+	*x = Reach{}
+	mi := &file_qjm_v1_write_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reach) ProtoMessage() {}
+
+func (x *Reach) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_write_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reach.ProtoReflect.Descriptor instead.
+func (*Reach) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_write_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Reach) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Reach) GetNodes() []*Member {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// Reached is the answer to a Reach.
+type Reached struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The question.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What came of each node.
+	Nodes         []*ReachedNode `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reached) Reset() {
+	*x = Reached{}
+	mi := &file_qjm_v1_write_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reached) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reached) ProtoMessage() {}
+
+func (x *Reached) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_write_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reached.ProtoReflect.Descriptor instead.
+func (*Reached) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_write_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Reached) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Reached) GetNodes() []*ReachedNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// ReachedNode is what came of one node.
+type ReachedNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Its storage: 16 bytes.
+	Incarnation []byte `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Why the writer does not reach it, for people; empty: it does.
+	Err           string `protobuf:"bytes,3,opt,name=err,proto3" json:"err,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReachedNode) Reset() {
+	*x = ReachedNode{}
+	mi := &file_qjm_v1_write_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReachedNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReachedNode) ProtoMessage() {}
+
+func (x *ReachedNode) ProtoReflect() protoreflect.Message {
+	mi := &file_qjm_v1_write_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReachedNode.ProtoReflect.Descriptor instead.
+func (*ReachedNode) Descriptor() ([]byte, []int) {
+	return file_qjm_v1_write_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReachedNode) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ReachedNode) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *ReachedNode) GetErr() string {
+	if x != nil {
+		return x.Err
+	}
+	return ""
+}
+
 var File_qjm_v1_write_proto protoreflect.FileDescriptor
 
 const file_qjm_v1_write_proto_rawDesc = "" +
 	"\n" +
-	"\x12qjm/v1/write.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\"\xbb\x02\n" +
+	"\x12qjm/v1/write.proto\x12\x06qjm.v1\x1a\x10qjm/v1/ids.proto\"\x80\x03\n" +
 	"\fWriteRequest\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12#\n" +
 	"\x05floor\x18\x02 \x01(\v2\r.qjm.v1.FloorR\x05floor\x12$\n" +
-	"\x06sealed\x18\b \x01(\v2\f.qjm.v1.SealR\x06sealed\x12&\n" +
+	"\x06sealed\x18\b \x01(\v2\f.qjm.v1.SealR\x06sealed\x12)\n" +
+	"\areached\x18\t \x01(\v2\x0f.qjm.v1.ReachedR\areached\x12\x18\n" +
+	"\aleaving\x18\n" +
+	" \x01(\bR\aleaving\x12&\n" +
 	"\x05hello\x18\x03 \x01(\v2\x0e.qjm.v1.HeaderH\x00R\x05hello\x12%\n" +
 	"\x05start\x18\x04 \x01(\v2\r.qjm.v1.StartH\x00R\x05start\x12%\n" +
 	"\x05batch\x18\x05 \x01(\v2\r.qjm.v1.BatchH\x00R\x05batch\x12,\n" +
@@ -646,7 +850,7 @@ const file_qjm_v1_write_proto_rawDesc = "" +
 	"\asources\x18\x03 \x03(\tR\asources\x12)\n" +
 	"\arebuild\x18\x04 \x01(\v2\x0f.qjm.v1.RebuildR\arebuild\"*\n" +
 	"\aRebuild\x12\x1f\n" +
-	"\x04prev\x18\x01 \x01(\v2\v.qjm.v1.EndR\x04prev\"\x82\x02\n" +
+	"\x04prev\x18\x01 \x01(\v2\v.qjm.v1.EndR\x04prev\"\xa7\x02\n" +
 	"\rWriteResponse\x12%\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x11.qjm.v1.ReplyKindR\x04kind\x12\x18\n" +
 	"\asegment\x18\x02 \x01(\x04R\asegment\x12\x14\n" +
@@ -656,7 +860,18 @@ const file_qjm_v1_write_proto_rawDesc = "" +
 	"\x02at\x18\x06 \x01(\v2\x10.qjm.v1.PositionR\x02at\x12\x10\n" +
 	"\x03err\x18\a \x01(\tR\x03err\x12\x1d\n" +
 	"\n" +
-	"over_quota\x18\b \x01(\bR\toverQuota*\xa2\x01\n" +
+	"over_quota\x18\b \x01(\bR\toverQuota\x12#\n" +
+	"\x05reach\x18\t \x01(\v2\r.qjm.v1.ReachR\x05reach\"=\n" +
+	"\x05Reach\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12$\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x0e.qjm.v1.MemberR\x05nodes\"D\n" +
+	"\aReached\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x13.qjm.v1.ReachedNodeR\x05nodes\"Z\n" +
+	"\vReachedNode\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x10\n" +
+	"\x03err\x18\x03 \x01(\tR\x03err*\xa2\x01\n" +
 	"\tReplyKind\x12\x1a\n" +
 	"\x16REPLY_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REPLY_KIND_ALIVE\x10\x01\x12\x16\n" +
@@ -678,7 +893,7 @@ func file_qjm_v1_write_proto_rawDescGZIP() []byte {
 }
 
 var file_qjm_v1_write_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_qjm_v1_write_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_qjm_v1_write_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_qjm_v1_write_proto_goTypes = []any{
 	(ReplyKind)(0),        // 0: qjm.v1.ReplyKind
 	(*WriteRequest)(nil),  // 1: qjm.v1.WriteRequest
@@ -688,32 +903,40 @@ var file_qjm_v1_write_proto_goTypes = []any{
 	(*Fill)(nil),          // 5: qjm.v1.Fill
 	(*Rebuild)(nil),       // 6: qjm.v1.Rebuild
 	(*WriteResponse)(nil), // 7: qjm.v1.WriteResponse
-	(*Floor)(nil),         // 8: qjm.v1.Floor
-	(*Seal)(nil),          // 9: qjm.v1.Seal
-	(*Header)(nil),        // 10: qjm.v1.Header
-	(*End)(nil),           // 11: qjm.v1.End
-	(*Position)(nil),      // 12: qjm.v1.Position
+	(*Reach)(nil),         // 8: qjm.v1.Reach
+	(*Reached)(nil),       // 9: qjm.v1.Reached
+	(*ReachedNode)(nil),   // 10: qjm.v1.ReachedNode
+	(*Floor)(nil),         // 11: qjm.v1.Floor
+	(*Seal)(nil),          // 12: qjm.v1.Seal
+	(*Header)(nil),        // 13: qjm.v1.Header
+	(*End)(nil),           // 14: qjm.v1.End
+	(*Position)(nil),      // 15: qjm.v1.Position
+	(*Member)(nil),        // 16: qjm.v1.Member
 }
 var file_qjm_v1_write_proto_depIdxs = []int32{
-	8,  // 0: qjm.v1.WriteRequest.floor:type_name -> qjm.v1.Floor
-	9,  // 1: qjm.v1.WriteRequest.sealed:type_name -> qjm.v1.Seal
-	10, // 2: qjm.v1.WriteRequest.hello:type_name -> qjm.v1.Header
-	2,  // 3: qjm.v1.WriteRequest.start:type_name -> qjm.v1.Start
-	3,  // 4: qjm.v1.WriteRequest.batch:type_name -> qjm.v1.Batch
-	4,  // 5: qjm.v1.WriteRequest.finalize:type_name -> qjm.v1.Finish
-	5,  // 6: qjm.v1.WriteRequest.fill:type_name -> qjm.v1.Fill
-	11, // 7: qjm.v1.Start.prev:type_name -> qjm.v1.End
-	11, // 8: qjm.v1.Finish.end:type_name -> qjm.v1.End
-	12, // 9: qjm.v1.Fill.target:type_name -> qjm.v1.Position
-	6,  // 10: qjm.v1.Fill.rebuild:type_name -> qjm.v1.Rebuild
-	11, // 11: qjm.v1.Rebuild.prev:type_name -> qjm.v1.End
-	0,  // 12: qjm.v1.WriteResponse.kind:type_name -> qjm.v1.ReplyKind
-	12, // 13: qjm.v1.WriteResponse.at:type_name -> qjm.v1.Position
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	11, // 0: qjm.v1.WriteRequest.floor:type_name -> qjm.v1.Floor
+	12, // 1: qjm.v1.WriteRequest.sealed:type_name -> qjm.v1.Seal
+	9,  // 2: qjm.v1.WriteRequest.reached:type_name -> qjm.v1.Reached
+	13, // 3: qjm.v1.WriteRequest.hello:type_name -> qjm.v1.Header
+	2,  // 4: qjm.v1.WriteRequest.start:type_name -> qjm.v1.Start
+	3,  // 5: qjm.v1.WriteRequest.batch:type_name -> qjm.v1.Batch
+	4,  // 6: qjm.v1.WriteRequest.finalize:type_name -> qjm.v1.Finish
+	5,  // 7: qjm.v1.WriteRequest.fill:type_name -> qjm.v1.Fill
+	14, // 8: qjm.v1.Start.prev:type_name -> qjm.v1.End
+	14, // 9: qjm.v1.Finish.end:type_name -> qjm.v1.End
+	15, // 10: qjm.v1.Fill.target:type_name -> qjm.v1.Position
+	6,  // 11: qjm.v1.Fill.rebuild:type_name -> qjm.v1.Rebuild
+	14, // 12: qjm.v1.Rebuild.prev:type_name -> qjm.v1.End
+	0,  // 13: qjm.v1.WriteResponse.kind:type_name -> qjm.v1.ReplyKind
+	15, // 14: qjm.v1.WriteResponse.at:type_name -> qjm.v1.Position
+	8,  // 15: qjm.v1.WriteResponse.reach:type_name -> qjm.v1.Reach
+	16, // 16: qjm.v1.Reach.nodes:type_name -> qjm.v1.Member
+	10, // 17: qjm.v1.Reached.nodes:type_name -> qjm.v1.ReachedNode
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_qjm_v1_write_proto_init() }
@@ -735,7 +958,7 @@ func file_qjm_v1_write_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_qjm_v1_write_proto_rawDesc), len(file_qjm_v1_write_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,4 +1,4 @@
-package journalnode
+package membership
 
 import (
 	"testing"
@@ -8,7 +8,6 @@ import (
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
-	"github.com/quorumjournal/qjm/journalnode/membership"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -67,8 +66,8 @@ func TestM4_WhatANodeHoldsBeforeTheSeal(t *testing.T) {
 				Change:    &catalog.Change{Seal: catalog.Seal{Epoch: 3, Segment: 61}},
 				Snapshots: []catalog.Snapshot{{TxID: 80, FrameLast: at(80), Size: 8, Epoch: 3}, {TxID: 70, FrameLast: at(70), Size: 7, Epoch: 3}},
 			}
-			report := func(held ...rpc.HeldSnapshot) membership.Report {
-				return told{list: test.list, held: held}.report(j, segments.End{First: 51, Last: 60, Digest: at(60).Digest}, !test.unknown, 0, rpc.Seal{})
+			report := func(held ...rpc.HeldSnapshot) Report {
+				return Told{List: test.list, Held: held}.Report(j, segments.End{First: 51, Last: 60, Digest: at(60).Digest}, !test.unknown, rpc.Seal{})
 			}
 			good := rpc.HeldSnapshot{Snapshot: snap, Verified: true}
 			bad, old, unverified := good, good, good

@@ -1,4 +1,4 @@
-package journalnode
+package leaseclock
 
 import (
 	"slices"
@@ -8,18 +8,18 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// leaseSlack is the part of its time to live that a lease gets on top, one in so many: a holder whose clock
+// slack is the part of its time to live that a lease gets on top, one in so many: a holder whose clock
 // runs slower than the leader's by less than that never trusts a lease that is over (L3).
-const leaseSlack = 10
+const slack = 10
 
-// leaseClock is the leader's count of when leases are over, as a value: the time is passed in. It counts what
+// Clock is the leader's count of when leases are over, as a value: the time is passed in. It counts what
 // the leader has applied itself: from its own Barrier, from a grant, or from a renewal, whichever was last
 // (L2). It never proposes to end what it has not counted in full.
-type leaseClock struct {
-	leases map[segments.JournalID]*countedLease
+type Clock struct {
+	leases map[segments.JournalID]*counted
 }
 
-type countedLease struct {
+type counted struct {
 	catalog.LeaseRef
 	ttl     time.Duration
 	renewed uint64    // the renewal that it is counted from
@@ -27,15 +27,16 @@ type countedLease struct {
 	late    bool      // it was counted anew because nobody had looked in time
 }
 
-func newLeaseClock() *leaseClock {
-	return &leaseClock{leases: map[segments.JournalID]*countedLease{}}
+// New returns a clock that has seen nothing yet.
+func New() *Clock {
+	return &Clock{leases: map[segments.JournalID]*counted{}}
 }
 
-func (l *countedLease) begin(now time.Time) { l.over = now.Add(l.ttl + l.ttl/leaseSlack) }
+func (l *counted) begin(now time.Time) { l.over = now.Add(l.ttl + l.ttl/slack) }
 
-// see takes in all leases that there are. What is new, or was renewed unseen, is counted from now on: that
+// See takes in all leases that there are. What is new, or was renewed unseen, is counted from now on: that
 // may be later than it began, and is never earlier.
-func (c *leaseClock) see(now time.Time, all []catalog.JournalLease) {
+func (c *Clock) See(now time.Time, all []catalog.JournalLease) {
 	there := make(map[segments.JournalID]bool, len(all))
 	for _, x := range all {
 		there[x.Journal] = true
@@ -43,7 +44,7 @@ func (c *leaseClock) see(now time.Time, all []catalog.JournalLease) {
 		if l != nil && l.Revision == x.Revision && l.renewed >= x.Renewed {
 			continue
 		}
-		l = &countedLease{
+		l = &counted{
 			LeaseRef: catalog.LeaseRef{Journal: x.Journal, Revision: x.Revision}, renewed: x.Renewed,
 			ttl: time.Duration(x.TTLMillis) * time.Millisecond,
 		}
@@ -57,8 +58,8 @@ func (c *leaseClock) see(now time.Time, all []catalog.JournalLease) {
 	}
 }
 
-// renew takes in what the entry at index has kept.
-func (c *leaseClock) renew(now time.Time, index uint64, kept []catalog.Kept) {
+// Renew takes in what the entry at index has kept.
+func (c *Clock) Renew(now time.Time, index uint64, kept []catalog.Kept) {
 	for _, k := range kept {
 		if l := c.leases[k.Journal]; k.Err == nil && l != nil && l.Revision == k.Revision {
 			l.renewed, l.late = index, false
@@ -67,9 +68,9 @@ func (c *leaseClock) renew(now time.Time, index uint64, kept []catalog.Kept) {
 	}
 }
 
-// due returns what is to be ended, by journal. A leader that was paused finds that leases are long over whose
+// Due returns what is to be ended, by journal. A leader that was paused finds that leases are long over whose
 // holders it had kept waiting itself: it counts such a one anew, once, as the next leader would have.
-func (c *leaseClock) due(now time.Time) []catalog.Expire {
+func (c *Clock) Due(now time.Time) []catalog.Expire {
 	var out []catalog.Expire
 	for _, l := range c.leases {
 		switch {
@@ -86,8 +87,8 @@ func (c *leaseClock) due(now time.Time) []catalog.Expire {
 	return out
 }
 
-// next returns when the next lease is over; false where there is none.
-func (c *leaseClock) next() (time.Time, bool) {
+// Next returns when the next lease is over; false where there is none.
+func (c *Clock) Next() (time.Time, bool) {
 	var first time.Time
 	for _, l := range c.leases {
 		if first.IsZero() || l.over.Before(first) {
