@@ -22,6 +22,16 @@ type batch struct {
 	err   error // set before done is closed
 	flown bool  // handed to the core: bound to its txids (W6); guarded by Writer.mu
 	frame segments.Frame
+
+	crowd crowd
+}
+
+// finish tells everybody who waits that the outcome is known.
+func (b *batch) finish() {
+	close(b.done)
+	if b.crowd.any != nil { // nobody joins any more: no batch is finished that still takes transactions
+		b.crowd.once.Do(func() { close(b.crowd.any) })
+	}
 }
 
 // Future is an append under way. The zero Future is of no use.
@@ -60,10 +70,12 @@ func (f Future) Wait(ctx context.Context) (TxID, error) {
 // Append appends one transaction and returns its txid when it is committed: synced on a majority. The
 // bytes are copied before it returns. See MayHaveCommitted for what an error means.
 func (w *Writer) Append(ctx context.Context, txn []byte) (TxID, error) {
-	f, err := w.add(ctx, txn)
+	var p seat
+	f, err := w.add(ctx, &p, txn)
 	if err != nil {
 		return 0, err
 	}
+	w.in.awaitWith(ctx, f.b, p)
 	return f.Wait(ctx)
 }
 
@@ -86,23 +98,24 @@ func (w *Writer) AppendBatch(ctx context.Context, txns [][]byte) (first, last Tx
 // for room until the context ends. The bytes are copied before it returns. Transactions get txids in
 // the order of the calls.
 func (w *Writer) AppendAsync(ctx context.Context, txn []byte) (Future, error) {
-	return w.add(ctx, txn)
+	return w.add(ctx, nil, txn)
 }
 
 // AppendBatchAsync is AppendBatch without the wait for the outcome. The future is done when the last of
 // the transactions is; all before it are committed then, too.
 func (w *Writer) AppendBatchAsync(ctx context.Context, txns [][]byte) (Future, error) {
-	return w.add(ctx, txns...)
+	return w.add(ctx, nil, txns...)
 }
 
 // add puts transactions into the batch being filled. Nothing has been handed to a node when it returns
-// an error, so each error is a definite refusal, and uses up no txid (W6).
-func (w *Writer) add(ctx context.Context, txns ...[]byte) (Future, error) {
+// an error, so each error is a definite refusal, and uses up no txid (W6). p, where not nil, becomes the caller's seat among those
+// who wait.
+func (w *Writer) add(ctx context.Context, p *seat, txns ...[]byte) (Future, error) {
 	size, err := w.check(txns)
 	if err != nil {
 		return Future{}, &AppendError{Err: err}
 	}
-	f, err := w.in.add(ctx, size, txns)
+	f, err := w.in.add(ctx, size, p, txns)
 	if err != nil {
 		return Future{}, &AppendError{Err: err}
 	}
@@ -241,7 +254,7 @@ func (w *Writer) seal(b *batch) {
 	}
 	if err != nil { // not reachable by input: every bound was checked when it was added
 		b.err = err
-		close(b.done)
+		b.finish()
 		w.end(fmt.Errorf("libqjm: sealing a frame: %w", err))
 		return
 	}
@@ -261,7 +274,7 @@ func (w *Writer) complete() {
 	n := 0
 	for n < len(w.flying) && w.flying[n].last() <= committed {
 		w.crowd.Store(int64(w.flying[n].count))
-		close(w.flying[n].done)
+		w.flying[n].finish()
 		n++
 	}
 	if n > 0 {
@@ -307,7 +320,7 @@ func (w *Writer) end(err error) {
 	}
 	for _, b := range slices.Concat(w.flying, w.in.takeAll(err)) {
 		b.err = err
-		close(b.done)
+		b.finish()
 	}
 	w.flying = nil
 	w.changed()

@@ -21,7 +21,7 @@ type intake struct {
 	batches  []*batch      // the last one is being filled
 	queued   int           // bytes of their transactions
 	appended int64         // bytes of transactions since the writer was opened
-	hint     int           // how large the last frame was: the next will be about that
+	hint     int           // how large frames were lately: the next will be about that
 	refusal  error         // why nothing is taken any more; nil: it is
 	quota    error         // why nothing is taken for now; nil: it is
 	room     chan struct{} // closed when room was made; nil while nobody waits
@@ -30,11 +30,11 @@ type intake struct {
 // Sizes of the buffers that frames are built in.
 const (
 	frameHintMin = 512
-	frameHintPad = 8 // a buffer is larger than the last frame by one part in so many
+	frameHintPad = 8 // a buffer is larger than the last frame by one part in so many, and shrinks as slowly
 )
 
 // add takes transactions, all or none, once there is room for them.
-func (in *intake) add(ctx context.Context, size int, txns [][]byte) (f Future, err error) {
+func (in *intake) add(ctx context.Context, size int, p *seat, txns [][]byte) (f Future, err error) {
 	for {
 		in.mu.Lock()
 		if err := in.refuses(); err != nil {
@@ -63,6 +63,9 @@ func (in *intake) add(ctx context.Context, size int, txns [][]byte) (f Future, e
 		}
 	}
 	f.last = in.next - 1
+	if p != nil {
+		*p = f.b.crowd.join(ctx.Done())
+	}
 	in.appended += int64(size)
 	in.mu.Unlock()
 	return f, nil
@@ -109,7 +112,7 @@ func (in *intake) take() *batch {
 	b := in.batches[0]
 	in.batches = slices.Delete(in.batches, 0, 1)
 	in.queued -= b.bytes
-	in.hint = min(b.b.Size()+b.b.Size()/frameHintPad, in.opts.FrameBytes)
+	in.hint = min(max(b.b.Size()+b.b.Size()/frameHintPad, in.hint-in.hint/frameHintPad), in.opts.FrameBytes)
 	in.makeRoom()
 	return b
 }

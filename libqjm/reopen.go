@@ -111,7 +111,7 @@ func (w *Writer) adopt(res recovery.Result) error {
 	w.flying, in.batches = nil, nil
 	for i, b := range waiting {
 		if b.flown && b.last() <= res.Prev.Last {
-			close(b.done)
+			b.finish()
 			continue
 		}
 		if !b.flown {

@@ -241,7 +241,7 @@ func (w *Writer) reserve(n int64) error {
 // Zeros pay for that once for many small groups; for large ones they would only be so many more bytes.
 func (w *Writer) zeroAhead(n int64) error {
 	end := w.written + w.out.n + n // what the group itself writes needs no zeros
-	if end <= w.zeroed || w.usual > zeroWindow/4 {
+	if end <= w.zeroed || w.usual > zeroUpTo {
 		return nil
 	}
 	from := max(w.zeroed, (end+blockSize-1)/blockSize*blockSize)
@@ -253,10 +253,12 @@ func (w *Writer) zeroAhead(n int64) error {
 	return nil
 }
 
-// zeroWindow is how much zeroAhead writes at a time: little, as the next sync waits for it. usualOver is over how many
+// zeroWindow is how much zeroAhead writes at a time: little, as the next sync waits for it. Groups above zeroUpTo get no zeros.
+// usualOver is over how many
 // groups their size is averaged.
 const (
 	zeroWindow = 256 << 10
+	zeroUpTo   = 64 << 10
 	usualOver  = 8
 )
 
