@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -204,7 +205,7 @@ func (d *driver) view(ctx context.Context, j catalog.Journal) membership.View {
 	var wg sync.WaitGroup
 	for _, m := range quorum.NewConfig(1, ms...).Members() {
 		wg.Go(func() {
-			t := d.ask(ctx, m, j.ID)
+			t := d.ask(ctx, m, j)
 			mu.Lock()
 			lists[m.Key()] = t
 			mu.Unlock()
@@ -228,7 +229,11 @@ func formerMembers(j catalog.Journal) []quorum.Member {
 	return ms
 }
 
-func (d *driver) ask(ctx context.Context, m quorum.Member, id segments.JournalID) membership.Told {
+// ask hears a node. What it holds is asked for only where something is decided by it: a change, or the clean-up after one.
+// A node looks at each of its segments to answer that, and the leader asks after every journal once a minute.
+func (d *driver) ask(ctx context.Context, m quorum.Member, j catalog.Journal) membership.Told {
+	id := j.ID
+	holds := j.Change != nil || slices.ContainsFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(m) })
 	t := membership.Told{Member: m}
 	ctx, cancel := context.WithTimeout(ctx, d.n.opts.PeerTimeout)
 	defer cancel()
@@ -251,6 +256,9 @@ func (d *driver) ask(ctx context.Context, m quorum.Member, id segments.JournalID
 	case t.Err == nil:
 		since, gone := t.State.SinceWriter, d.n.opts.WriterGoneAfter
 		t.WriterHeard = since > 0 && since <= gone || since == 0 && t.State.Up <= gone
+		if !holds {
+			break
+		}
 		if t.List, t.Err = rpc.WholeList(ctx, id, p.Segments); t.Err == nil {
 			l, _ := p.Snapshots(ctx, id) // one whose snapshots cannot be read holds none that would count
 			t.Held = l.Held

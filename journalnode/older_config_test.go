@@ -172,7 +172,9 @@ func TestM1_EveryMessageOfAnOlderStream(t *testing.T) {
 		"Leaving": func(rpc.Header) rpc.WriteRequest { return rpc.WriteRequest{Leaving: true} },
 	}
 	for f := range reflect.TypeFor[rpc.WriteRequest]().Fields() {
-		require.Contains(t, messages, f.Name, "a new kind of message: add a row")
+		if f.Name != "Free" { // says nothing
+			require.Contains(t, messages, f.Name, "a new kind of message: add a row")
+		}
 	}
 	for name, message := range messages {
 		t.Run(name, func(t *testing.T) {

@@ -15,12 +15,19 @@ import (
 	"github.com/quorumjournal/qjm/journalnode/journal"
 )
 
-// owner runs one journal: a goroutine that is the only one to call the journal's owner methods. It
-// takes whatever has come together and lets the journal handle it with one sync.
+// owner runs one journal: whoever has its turn is the only one to call the journal's owner methods. That is the
+// owner's own goroutine, which takes whatever has come together and lets the journal handle it with one sync; or,
+// while nothing waits, the goroutine that received a message of a write stream: handed over, it would be handled
+// no sooner, and each hand-over costs a wake-up.
 type owner struct {
 	j    *journal.Journal
 	opts Options
 	log  *slog.Logger
+
+	turn    chan struct{} // one place: full while somebody has the turn
+	closed  bool          // the journal is; guarded by turn
+	floorAt time.Time     // when the floor was written last; guarded by turn
+	alone   [1]journal.Item
 
 	tasks chan task
 	bytes *semaphore.Weighted // frames that wait, up to QueueBytes (W7)
@@ -42,6 +49,7 @@ type owner struct {
 type task struct {
 	item  journal.Item
 	bytes int
+	left  *atomic.Int64 // how many messages of the stream wait here; nil: nobody wants to know
 	do    func(*journal.Journal)
 }
 
@@ -51,6 +59,7 @@ const tasksMax = 1024
 func newOwner(j *journal.Journal, opts Options, log *slog.Logger, m *metrics) *owner {
 	o := &owner{
 		j: j, opts: opts, log: log, metrics: m,
+		turn: make(chan struct{}, 1), floorAt: time.Now(),
 		tasks: make(chan task, tasksMax), bytes: semaphore.NewWeighted(opts.QueueBytes),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -63,30 +72,85 @@ func (o *owner) run() {
 	defer close(o.stopped)
 	quiet := time.NewTimer(o.opts.QuietAfter)
 	defer quiet.Stop()
-	var group []journal.Item
-	floorAt := time.Now()
+	var group []task
 	for {
 		select {
 		case t := <-o.tasks:
-			o.busySince.Store(time.Now().UnixNano())
+			o.begin()
 			group = o.gather(t, group[:0])
-			if time.Since(floorAt) >= o.opts.QuietAfter {
-				floorAt = time.Now()
-				o.writeFloor()
-			}
-			o.busySince.Store(0)
+			o.keepFloor()
+			o.end()
 			clear(group) // the frames may go
 			quiet.Reset(o.opts.QuietAfter)
 		case <-quiet.C:
-			o.busySince.Store(time.Now().UnixNano())
+			if since := time.Since(time.Unix(0, o.lastAt.Load())); since < o.opts.QuietAfter {
+				quiet.Reset(o.opts.QuietAfter - since) // messages were handled elsewhere
+				continue
+			}
+			o.begin()
 			if err := o.j.Quiet(); err != nil {
 				o.log.Error("journal poisoned", "err", err)
 			}
-			o.busySince.Store(0)
+			o.end()
 		case <-o.stop:
+			o.begin()
 			o.drain()
+			o.end()
 			return
 		}
+	}
+}
+
+// begin waits for the turn, and end gives it back.
+func (o *owner) begin() {
+	o.turn <- struct{}{}
+	o.busySince.Store(time.Now().UnixNano())
+}
+
+func (o *owner) end() {
+	o.busySince.Store(0)
+	<-o.turn
+}
+
+// handleNow handles a message in the caller's goroutine, if nothing else is under way or waits. Whoever it returns
+// false to queues the message instead. No other message of the stream may wait: the caller's order is the stream's.
+func (o *owner) handleNow(it journal.Item) bool {
+	select {
+	case o.turn <- struct{}{}:
+	default:
+		return false
+	}
+	if o.closed || len(o.tasks) > 0 {
+		<-o.turn
+		return false
+	}
+	o.busySince.Store(time.Now().UnixNano())
+	defer o.end()
+	o.alone[0] = it
+	o.process(o.alone[:], framesBytes(it))
+	o.alone[0] = journal.Item{}
+	if time.Since(o.floorAt) >= o.opts.QuietAfter {
+		select { // the ack has not left yet: the owner's goroutine writes the floor behind it
+		case o.tasks <- task{do: func(*journal.Journal) {}}:
+		default:
+		}
+	}
+	return true
+}
+
+func framesBytes(it journal.Item) int {
+	bytes := 0
+	for _, f := range it.Request.Frames {
+		bytes += f.Size()
+	}
+	return bytes
+}
+
+// keepFloor writes the floor now and then.
+func (o *owner) keepFloor() {
+	if time.Since(o.floorAt) >= o.opts.QuietAfter {
+		o.floorAt = time.Now()
+		o.writeFloor()
 	}
 }
 
@@ -103,44 +167,66 @@ func (o *owner) writeFloor() {
 }
 
 // gather handles t and what waits behind it, in order: messages of write streams as one group.
-func (o *owner) gather(t task, group []journal.Item) []journal.Item {
+func (o *owner) gather(t task, group []task) []task {
 	bytes := 0
 	for {
 		if t.do != nil {
-			group, bytes = o.process(group, bytes), 0
+			group, bytes = o.processAll(group, bytes), 0
 			t.do(o.j)
 		} else {
-			group, bytes = append(group, t.item), bytes+t.bytes
+			group, bytes = append(group, t), bytes+t.bytes
 		}
 		if bytes >= o.opts.GroupBytes || len(group) >= tasksMax {
-			return o.process(group, bytes)
+			return o.processAll(group, bytes)
 		}
 		select {
 		case t = <-o.tasks:
 		default:
-			return o.process(group, bytes)
+			return o.processAll(group, bytes)
 		}
 	}
 }
 
-func (o *owner) process(group []journal.Item, bytes int) []journal.Item {
+// processAll handles messages that waited.
+func (o *owner) processAll(group []task, bytes int) []task {
 	if len(group) == 0 {
 		return group
 	}
-	begin := time.Now()
-	o.j.Process(group)
-	took := time.Since(begin)
-	o.lastTook.Store(int64(took))
-	o.lastAt.Store(time.Now().UnixNano())
-	o.noteWriter(group)
-	o.metrics.commit(took, len(group), bytes)
-	if took > o.opts.StallWarnAfter {
-		o.log.Warn("slow disk: a group commit took long", "took", took)
+	items := make([]journal.Item, len(group))
+	for i, t := range group {
+		items[i] = t.item
+	}
+	o.process(items, bytes)
+	for _, t := range group {
+		if t.left != nil {
+			t.left.Add(-1)
+		}
 	}
 	if bytes > 0 {
 		o.bytes.Release(int64(bytes))
 	}
 	return group[:0]
+}
+
+// process lets the journal handle messages as one group. Their frames are given back after it: they are on the
+// disk, or refused.
+func (o *owner) process(items []journal.Item, bytes int) {
+	begin := time.Now()
+	o.j.Process(items)
+	now := time.Now()
+	took := now.Sub(begin)
+	o.lastTook.Store(int64(took))
+	o.lastAt.Store(now.UnixNano())
+	o.noteWriter(items)
+	o.metrics.commit(took, len(items), bytes)
+	if took > o.opts.StallWarnAfter {
+		o.log.Warn("slow disk: a group commit took long", "took", took)
+	}
+	for _, it := range items {
+		if it.Request.Free != nil {
+			it.Request.Free()
+		}
+	}
 }
 
 // noteWriter notes that a writer was heard; or that it has said that it is about to be gone: then nobody has to
@@ -167,6 +253,7 @@ func (o *owner) drain() {
 				t.do(nil)
 			}
 		default:
+			o.closed = true
 			if err := o.j.Close(); err != nil {
 				o.log.Error("journal closed badly", "err", err)
 			}
@@ -240,21 +327,21 @@ func (o *owner) do(ctx context.Context, f func(*journal.Journal) error) error {
 	return err
 }
 
-// submit queues a message of a write stream, waiting while too many bytes wait.
-func (o *owner) submit(ctx context.Context, it journal.Item) error {
-	bytes := 0
-	for _, f := range it.Request.Frames {
-		bytes += f.Size()
-	}
+// submit queues a message of a write stream, waiting while too many bytes wait. left counts it as long as it
+// does; nil: nobody wants to know.
+func (o *owner) submit(ctx context.Context, it journal.Item, left *atomic.Int64) error {
 	if o.stalled() {
 		return rpc.ErrStalled
 	}
-	bytes = int(min(int64(bytes), o.opts.QueueBytes))
+	bytes := int(min(int64(framesBytes(it)), o.opts.QueueBytes))
 	if err := o.bytes.Acquire(ctx, int64(bytes)); err != nil {
 		return fmt.Errorf("journalnode: %w", err)
 	}
+	if left != nil {
+		left.Add(1)
+	}
 	select {
-	case o.tasks <- task{item: it, bytes: bytes}:
+	case o.tasks <- task{item: it, bytes: bytes, left: left}:
 		return nil
 	case <-o.stop:
 		o.bytes.Release(int64(bytes))

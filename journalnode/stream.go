@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/journal"
@@ -24,7 +25,11 @@ type outbox struct {
 	mu      sync.Mutex
 	replies []rpc.WriteReply
 	err     error
+	held    bool          // whoever handles a message will send what it leads to
 	wake    chan struct{} // one place
+
+	sending sync.Mutex // replies leave in their order
+	over    bool       // guarded by sending: the stream is not to be used any more
 }
 
 func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
@@ -38,8 +43,29 @@ func (o *outbox) reply(r rpc.WriteReply) {
 	} else if o.err == nil {
 		o.err = fmt.Errorf("%w: the writer does not read its replies (%d wait)", rpc.ErrTooLarge, n)
 	}
+	held := o.held && o.err == nil
 	o.mu.Unlock()
-	o.signal()
+	if !held {
+		o.signal()
+	}
+}
+
+// hold keeps replies from waking the sender: the caller flushes.
+func (o *outbox) hold() {
+	o.mu.Lock()
+	o.held = true
+	o.mu.Unlock()
+}
+
+// release ends hold. Where the caller does not flush, what came meanwhile wakes the sender now.
+func (o *outbox) release(flushes bool) {
+	o.mu.Lock()
+	o.held = false
+	left := len(o.replies) > 0
+	o.mu.Unlock()
+	if left && !flushes {
+		o.signal()
+	}
 }
 
 func (o *outbox) fail(err error) {
@@ -58,12 +84,30 @@ func (o *outbox) signal() {
 	}
 }
 
-func (o *outbox) take() ([]rpc.WriteReply, error) {
+// flush sends what is there. It returns the error that ends the stream: one that was left here, or the stream's.
+func (o *outbox) flush(stream rpc.ServerStream) error {
+	o.sending.Lock()
+	defer o.sending.Unlock()
+	if o.over {
+		return rpc.ErrClosed
+	}
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	out := o.replies
+	replies, err := o.replies, o.err
 	o.replies = nil
-	return out, o.err
+	o.mu.Unlock()
+	for _, r := range replies {
+		if err := stream.Send(r); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// close waits for a flush under way; none comes after it.
+func (o *outbox) close() {
+	o.sending.Lock()
+	o.over = true
+	o.sending.Unlock()
 }
 
 // Write serves one write stream: the caller's goroutine sends replies, another one receives messages
@@ -81,6 +125,7 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 		return err
 	}
 	box := newOutbox()
+	defer box.close()
 	st := &journal.Stream{Header: h, Reply: box.reply, Fail: box.fail}
 	// Left with the owner, also where its disk hangs, and before Attach, whose caller may be gone when it is
 	// done: a stream that is not forgotten stays with the journal for good.
@@ -92,7 +137,7 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 	defer work.Wait()
 	defer cancel(nil)
 	fills := make(chan rpc.Fill) // one at a time; the next waits, and what is behind it
-	go func() { box.fail(n.receive(ctx, o, st, stream, fills)) }()
+	go func() { box.fail(n.receive(ctx, o, st, box, stream, fills)) }()
 	work.Go(func() {
 		for {
 			select {
@@ -115,30 +160,36 @@ func (n *Node) Write(h rpc.Header, stream rpc.ServerStream) error {
 		case <-n.stopping:
 			box.fail(rpc.ErrClosed)
 		}
-		replies, err := box.take()
-		for _, r := range replies {
-			if err := stream.Send(r); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
+		if err := box.flush(stream); errors.Is(err, io.EOF) {
 			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
 	}
 }
 
-// receive queues messages until the stream ends.
-func (n *Node) receive(ctx context.Context, o *owner, st *journal.Stream, stream rpc.ServerStream, fills chan<- rpc.Fill) error {
+// receive handles messages, or queues them while the owner is busy, until the stream ends.
+func (n *Node) receive(ctx context.Context, o *owner, st *journal.Stream, box *outbox, stream rpc.ServerStream, fills chan<- rpc.Fill) error {
+	var left atomic.Int64 // messages of this stream that wait
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
 		if m.Fill == nil {
-			if err := o.submit(ctx, journal.Item{Stream: st, Request: m}); err != nil {
+			it := journal.Item{Stream: st, Request: m}
+			handled := false
+			if left.Load() == 0 && ctx.Err() == nil {
+				box.hold()
+				handled = o.handleNow(it)
+				box.release(handled)
+			}
+			if handled {
+				err = box.flush(stream)
+			} else {
+				err = o.submit(ctx, it, &left)
+			}
+			if err != nil {
 				return err
 			}
 			continue
@@ -176,7 +227,7 @@ func (n *Node) fill(ctx context.Context, o *owner, st *journal.Stream, f rpc.Fil
 			Journal: st.Header.Journal, Segment: f.Segment, From: from, UpTo: f.Target.TxID,
 			Durable: true, Epoch: st.Header.Claim.Epoch,
 		}, func(frames []segments.Frame) error {
-			return o.submit(ctx, journal.Item{Stream: st, Request: rpc.WriteRequest{Frames: frames}})
+			return o.submit(ctx, journal.Item{Stream: st, Request: rpc.WriteRequest{Frames: frames}}, nil)
 		})
 		errs = append(errs, fmt.Errorf("%s: %w", f.Sources[i], cmp.Or(err, rpc.ErrNotFound)))
 	}

@@ -3,6 +3,7 @@ package libqjm
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,16 @@ type batch struct {
 	err   error // set before done is closed
 	flown bool  // handed to the core: bound to its txids (W6); guarded by Writer.mu
 	frame segments.Frame
+
+	crowd crowd
+}
+
+// finish tells everybody who waits that the outcome is known.
+func (b *batch) finish() {
+	close(b.done)
+	if b.crowd.any != nil { // nobody joins any more: no batch is finished that still takes transactions
+		b.crowd.once.Do(func() { close(b.crowd.any) })
+	}
 }
 
 // Future is an append under way. The zero Future is of no use.
@@ -59,10 +70,12 @@ func (f Future) Wait(ctx context.Context) (TxID, error) {
 // Append appends one transaction and returns its txid when it is committed: synced on a majority. The
 // bytes are copied before it returns. See MayHaveCommitted for what an error means.
 func (w *Writer) Append(ctx context.Context, txn []byte) (TxID, error) {
-	f, err := w.add(ctx, txn)
+	var p seat
+	f, err := w.add(ctx, &p, txn)
 	if err != nil {
 		return 0, err
 	}
+	w.in.awaitWith(ctx, f.b, p)
 	return f.Wait(ctx)
 }
 
@@ -85,63 +98,59 @@ func (w *Writer) AppendBatch(ctx context.Context, txns [][]byte) (first, last Tx
 // for room until the context ends. The bytes are copied before it returns. Transactions get txids in
 // the order of the calls.
 func (w *Writer) AppendAsync(ctx context.Context, txn []byte) (Future, error) {
-	return w.add(ctx, txn)
+	return w.add(ctx, nil, txn)
 }
 
 // AppendBatchAsync is AppendBatch without the wait for the outcome. The future is done when the last of
 // the transactions is; all before it are committed then, too.
 func (w *Writer) AppendBatchAsync(ctx context.Context, txns [][]byte) (Future, error) {
-	return w.add(ctx, txns...)
+	return w.add(ctx, nil, txns...)
 }
 
 // add puts transactions into the batch being filled. Nothing has been handed to a node when it returns
-// an error, so each error is a definite refusal, and uses up no txid (W6).
-func (w *Writer) add(ctx context.Context, txns ...[]byte) (Future, error) {
+// an error, so each error is a definite refusal, and uses up no txid (W6). p, where not nil, becomes the caller's seat among those
+// who wait.
+func (w *Writer) add(ctx context.Context, p *seat, txns ...[]byte) (Future, error) {
 	size, err := w.check(txns)
 	if err != nil {
 		return Future{}, &AppendError{Err: err}
 	}
-	for {
-		w.mu.Lock()
-		err := w.usable()
-		if err == nil {
-			err = w.overQuota()
-		}
-		if err != nil {
-			w.mu.Unlock()
-			return Future{}, &AppendError{Err: err}
-		}
-		if w.queued == 0 || w.queued+size <= w.opts.QueueBytes {
-			break // mu stays held
-		}
-		if w.room == nil {
-			w.room = make(chan struct{})
-		}
-		room := w.room
-		w.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return Future{}, &AppendError{Err: fmt.Errorf("%w (%d bytes wait, at most %d may): %w", ErrQueueFull, w.opts.QueueBytes, w.opts.QueueBytes, context.Cause(ctx))}
-		}
+	f, err := w.in.add(ctx, size, p, txns)
+	if err != nil {
+		return Future{}, &AppendError{Err: err}
 	}
-	defer w.mu.Unlock()
-	f := Future{w: w, first: w.next}
-	for _, txn := range txns {
-		f.b = w.fill(txn)
-		if f.head == nil {
-			f.head = f.b
-		}
+	f.w = w
+	if w.hungry.CompareAndSwap(true, false) {
+		w.feed()
 	}
-	f.last = w.next - 1
-	w.appended += int64(size)
-	w.advance()
 	return f, nil
 }
 
-// overQuota refuses what would only wait: no majority takes new frames. Nodes say with each answer whether the
-// journal has its quota there, so most of the time it is known before a txid is used; what was under way when it
-// was reached waits, like on a full disk. The caller holds mu.
+// feed has the write path take what callers left. Whoever unset hungry calls it. Where several appended lately,
+// they were all woken by one commit and are about to come again: one more turn of the scheduler, and they go into
+// one frame. A single caller has nobody to wait for.
+func (w *Writer) feed() {
+	if w.crowd.Load() > 1 {
+		runtime.Gosched()
+	}
+	w.mu.Lock()
+	w.step()
+	out := w.direct()
+	w.mu.Unlock()
+	out.send()
+}
+
+// noteQuota tells the intake to refuse what would only wait: no majority takes new frames. Nodes say with each
+// answer whether the journal has its quota there, so most of the time it is known before a txid is used; what was
+// under way when it was reached waits, like on a full disk. The caller holds mu.
+func (w *Writer) noteQuota() {
+	if err := w.overQuota(); err != nil || w.refusing {
+		w.refusing = err != nil
+		w.in.setQuota(err)
+	}
+}
+
+// overQuota is why new transactions are refused for now, or nil. The caller holds mu.
 func (w *Writer) overQuota() error {
 	nodes := w.core.OverQuota()
 	if len(nodes) == 0 {
@@ -189,32 +198,15 @@ func (w *Writer) check(txns [][]byte) (size int, err error) {
 	return size, nil
 }
 
-// fill adds one transaction to the last batch, or to a new one. The caller holds mu.
-func (w *Writer) fill(txn []byte) *batch {
-	var b *batch
-	if n := len(w.building); n > 0 {
-		b = w.building[n-1]
-	}
-	if b == nil || b.b.Size()+len(txn) > w.opts.FrameBytes && b.count > 0 || b.count >= segments.MaxFrameTxns {
-		b = &batch{first: w.next, done: make(chan struct{})}
-		b.b.Reset(w.next, w.recovered.Claim.Epoch)
-		w.building = append(w.building, b)
-	}
-	if err := b.b.Add(txn); err != nil {
-		// check has bounded it: the builder's own limits are far above. A batch that cannot take it
-		// fails as a whole rather than losing one silently.
-		b.err = err
-	}
-	b.count++
-	b.bytes += len(txn)
-	w.queued += len(txn)
-	w.next++
-	return b
+// advance moves the write path along after anything changed, and wakes the channels. The caller holds mu.
+func (w *Writer) advance() {
+	w.step()
+	w.kick()
 }
 
-// advance moves the write path along after anything changed: seals batches while frames may go out,
-// completes committed ones, rolls. The caller holds mu.
-func (w *Writer) advance() {
+// step completes committed batches, rolls, and makes frames of what callers left, while frames may go out. The
+// caller holds mu, and has what is next sent.
+func (w *Writer) step() {
 	if w.over() || w.reopening {
 		return
 	}
@@ -223,10 +215,18 @@ func (w *Writer) advance() {
 	if w.over() { // the next segment may need nodes that the last one did not
 		return
 	}
+	w.noteQuota()
 	for w.mayFly() {
-		w.seal()
+		if b := w.in.take(); b != nil {
+			w.seal(b)
+			continue
+		}
+		w.hungry.Store(true)
+		// Who added between the two saw it unset, and left its transactions to us.
+		if w.in.empty() || !w.hungry.CompareAndSwap(true, false) {
+			return // the next one to add comes by itself
+		}
 	}
-	w.kick()
 }
 
 // over ends the writer with its core, and reports whether it has ended. The caller holds mu.
@@ -237,16 +237,14 @@ func (w *Writer) over() bool {
 	return w.err != nil
 }
 
-// mayFly: the next batch may become a frame. While few are under way they leave at once, so a single
+// mayFly: a batch may become a frame. While few are under way they leave at once, so a single
 // caller never waits; when many callers come they gather behind the frames under way.
 func (w *Writer) mayFly() bool {
-	return len(w.building) > 0 && len(w.flying) < w.opts.FramesInFlight && w.core.Writing() && !w.core.Full()
+	return w.err == nil && len(w.flying) < w.opts.FramesInFlight && w.core.Writing() && !w.core.Full()
 }
 
-// seal encodes the oldest batch, once, and hands it to the core.
-func (w *Writer) seal() {
-	b := w.building[0]
-	w.building = slices.Delete(w.building, 0, 1)
+// seal encodes a batch, once, and hands it to the core.
+func (w *Writer) seal(b *batch) {
 	f, err := b.b.Seal(w.core.Last().Digest, segments.SealOptions{Compress: w.opts.Compress})
 	if err == nil {
 		err = b.err
@@ -256,17 +254,12 @@ func (w *Writer) seal() {
 	}
 	if err != nil { // not reachable by input: every bound was checked when it was added
 		b.err = err
-		close(b.done)
+		b.finish()
 		w.end(fmt.Errorf("libqjm: sealing a frame: %w", err))
 		return
 	}
 	b.flown, b.frame = true, f
 	w.flying = append(w.flying, b)
-	w.queued -= b.bytes
-	if w.room != nil {
-		close(w.room)
-		w.room = nil
-	}
 	if w.opened.IsZero() {
 		w.opened = time.Now()
 	}
@@ -280,7 +273,8 @@ func (w *Writer) complete() {
 	committed := w.core.Committed().TxID
 	n := 0
 	for n < len(w.flying) && w.flying[n].last() <= committed {
-		close(w.flying[n].done)
+		w.crowd.Store(int64(w.flying[n].count))
+		w.flying[n].finish()
 		n++
 	}
 	if n > 0 {
@@ -300,7 +294,7 @@ func (w *Writer) rollOn() {
 	w.rolling = false
 	w.rolls++
 	w.opened = time.Time{}
-	if !w.closing || len(w.building) > 0 {
+	if !w.closing || !w.in.empty() {
 		w.core.OpenNext()
 	}
 	w.changed()
@@ -324,15 +318,11 @@ func (w *Writer) end(err error) {
 	if w.ended != nil {
 		close(w.ended)
 	}
-	for _, b := range slices.Concat(w.flying, w.building) {
+	for _, b := range slices.Concat(w.flying, w.in.takeAll(err)) {
 		b.err = err
-		close(b.done)
+		b.finish()
 	}
-	w.flying, w.building, w.queued = nil, nil, 0
-	if w.room != nil {
-		close(w.room)
-		w.room = nil
-	}
+	w.flying = nil
 	w.changed()
 	w.kick()
 }

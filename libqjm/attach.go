@@ -52,9 +52,10 @@ func (c *Client) AttachWriter(ctx context.Context, name string, claim Claim) (*W
 		return nil, fmt.Errorf("%w: epoch %d of journal %s", ErrClaimInForce, claim.Epoch, name)
 	}
 	w := &Writer{
-		c: c, ref: ref, opts: WriterOptions{}.withDefaults(), next: 1, recovered: recovery.Result{Claim: claim},
+		c: c, ref: ref, opts: WriterOptions{}.withDefaults(), recovered: recovery.Result{Claim: claim},
 		core: replication.New(ref.cfg, claim, segments.End{}, replication.Options{}),
 	}
+	w.in.opts, w.in.next, w.in.epoch = &w.opts, 1, claim.Epoch
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
 	w.newEra(ref.cfg, slices.DeleteFunc(ref.cfg.Members(), func(m quorum.Member) bool { return !deposed(m) }))
 	err = w.await(ctx, func() (bool, error) { return false, w.err })

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -36,7 +38,7 @@ func (w *Writer) newEra(cfg quorum.Config, members []quorum.Member) *era {
 	e := &era{cfg: cfg}
 	e.ctx, e.cancel = context.WithCancel(w.ctx)
 	for _, m := range members {
-		e.chs = append(e.chs, &channel{w: w, era: e, member: m, kick: make(chan struct{}, 1)})
+		e.chs = append(e.chs, &channel{w: w, era: e, member: m, kick: make(chan struct{}, 1), sending: make(turn, 1)})
 	}
 	w.mu.Lock()
 	w.era = e
@@ -60,7 +62,38 @@ type channel struct {
 	era    *era
 	member quorum.Member
 	kick   chan struct{} // one place: the core may have something to send
-	beats  beats         // of the stream that is up; guarded by Writer.mu
+	floor  atomic.Bool   // the node is to be told what is committed, now
+
+	// sending is held from asking the core what is next until it was sent: a message has its place in the stream by
+	// the core's word. It may be taken before Writer.mu; whoever has that tries only.
+	sending turn
+	stream  rpc.WriteStream // nil: none is up; changed with sending and Writer.mu held, so either is enough to read it
+	failed  error           // guarded by sending: why a message did not go out
+	beats   beats           // of the stream that is up; guarded by Writer.mu
+	said    uint64          // the question that was answered on this stream last; guarded by Writer.mu
+}
+
+// turn is a lock that is full while somebody has it. Unlike with a mutex, who waits for it while another waits for the
+// network is seen to wait by a test whose clock stands still meanwhile.
+type turn chan struct{}
+
+func (t turn) take() { t <- struct{}{} }
+func (t turn) give() { <-t }
+
+func (t turn) try() bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (ch *channel) wake() {
+	select {
+	case ch.kick <- struct{}{}:
+	default:
+	}
 }
 
 // beats counts the heartbeats of a stream, each of which is answered, in order.
@@ -97,10 +130,7 @@ func (w *Writer) kick() {
 		return // the client was closed before the writer had channels
 	}
 	for _, ch := range w.era.chs {
-		select {
-		case ch.kick <- struct{}{}:
-		default:
-		}
+		ch.wake()
 	}
 }
 
@@ -180,17 +210,14 @@ func (ch *channel) wanted() bool {
 
 // session is one stream from its start to its end.
 func (ch *channel) session() error {
-	w := ch.w
 	ctx, cancel := context.WithCancel(ch.era.ctx)
 	defer cancel()
 	stream, err := ch.open(ctx)
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	w.core.Linked(ch.member.Key())
-	ch.beats = beats{}
-	w.mu.Unlock()
+	ch.use(stream)
+	defer ch.use(nil)
 	ended := make(chan struct{})
 	var said error // what the node said; set before ended is closed
 	go func() {
@@ -209,6 +236,18 @@ func (ch *channel) session() error {
 		return said
 	}
 	return err
+}
+
+// use says which stream messages go to from now on.
+func (ch *channel) use(s rpc.WriteStream) {
+	ch.sending.take()
+	defer ch.sending.give()
+	ch.w.mu.Lock()
+	defer ch.w.mu.Unlock()
+	ch.stream, ch.failed, ch.beats, ch.said = s, nil, beats{}, 0
+	if s != nil {
+		ch.w.core.Linked(ch.member.Key())
+	}
 }
 
 var errStreamEnded = errors.New("libqjm: stream ended")
@@ -234,92 +273,134 @@ func (ch *channel) receive(stream rpc.WriteStream) error {
 		if err != nil {
 			return err
 		}
-		w.mu.Lock()
-		if r.Reach != nil {
-			w.asked(*r.Reach)
-		} else if r.Kind == rpc.Alive {
-			if ch.beats.answered++; ch.beats.answered == ch.beats.bye {
-				w.changed()
-			}
-		}
-		moved, err := w.core.Handle(ch.member.Key(), r)
-		if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
-			w.changed()
-		}
-		w.advance()
-		w.mu.Unlock()
-		if err != nil {
+		if err := ch.handle(r); err != nil {
 			w.c.log.Error("node answers what it must not", "journal", w.ref.name, "node", ch.member.ID, "err", err)
 			return err
 		}
 	}
 }
 
+// handle counts a reply and moves the write path along.
+func (ch *channel) handle(r rpc.WriteReply) error {
+	w := ch.w
+	w.mu.Lock()
+	if r.Reach != nil {
+		w.asked(*r.Reach)
+	} else if r.Kind == rpc.Alive {
+		if ch.beats.answered++; ch.beats.answered == ch.beats.bye {
+			w.changed()
+		}
+	}
+	moved, err := w.core.Handle(ch.member.Key(), r)
+	if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
+		w.changed()
+	}
+	if moved && !w.reopening && w.err == nil && len(w.flying) > 0 && w.flying[0].count > 1 {
+		w.complete()
+		w.mu.Unlock()
+		runtime.Gosched() // who was woken appends again first, and into one frame, see feed
+		w.mu.Lock()
+	}
+	w.step()
+	if moved || w.core.Idle(ch.member.Key()) {
+		w.tellFloor()
+	}
+	out := w.direct()
+	w.mu.Unlock()
+	out.send()
+	return err
+}
+
 // send sends what is next, and heartbeats when there is nothing for a while.
 func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-chan struct{}) error {
-	w, id := ch.w, ch.member.Key()
 	idle := time.NewTimer(heartbeatEvery)
 	defer idle.Stop()
-	said := uint64(0) // the question that was answered on this stream last
 	for {
-		w.mu.Lock()
-		m, ok := w.core.Next(id)
-		_, _, _, relay := w.core.Relay(id)
-		if r := w.reached; r.ID != said && !relay {
-			if !ok {
-				m, ok = w.core.Heartbeat(id)
-			}
-			if ok {
-				m.Reached, said = &r, r.ID
-			}
+		more, err := ch.sendNext(stream)
+		if err != nil {
+			return err
 		}
-		if w.leaving && ch.beats.bye == 0 && !ok && !relay {
-			if m, ok = w.core.Heartbeat(id); ok {
-				m.Leaving, ch.beats.bye = true, ch.beats.sent+1
-			}
-		}
-		ch.beat(m, ok)
-		floor := !ok && w.core.Idle(id)
-		over := w.err
-		w.mu.Unlock()
+		ch.w.mu.Lock()
+		_, _, _, relay := ch.w.core.Relay(ch.member.Key())
+		ch.w.mu.Unlock()
 		switch {
-		case over != nil:
-			return over
 		case relay:
 			if err := ch.relay(ctx, stream); err != nil {
 				return err
 			}
 			continue
-		case ok:
-			if err := stream.Send(m); err != nil {
-				return err
-			}
+		case more:
 			continue
 		}
-		wait := heartbeatEvery
-		if floor {
-			wait = floorDelay
-		}
-		idle.Reset(wait)
+		idle.Reset(heartbeatEvery)
 		select {
 		case <-ch.kick:
-			continue
+			if !ch.floor.Swap(false) {
+				continue
+			}
 		case <-idle.C:
 		case <-ended:
 			return errStreamEnded
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		w.mu.Lock()
-		m, ok = w.core.Heartbeat(id)
-		ch.beat(m, ok)
-		w.mu.Unlock()
-		if ok {
-			if err := stream.Send(m); err != nil {
-				return err
-			}
+		if err := ch.heartbeat(stream); err != nil {
+			return err
 		}
 	}
+}
+
+// sendNext sends one message, if there is one.
+func (ch *channel) sendNext(stream rpc.WriteStream) (sent bool, err error) {
+	w := ch.w
+	ch.sending.take()
+	defer ch.sending.give()
+	if ch.failed != nil {
+		return false, ch.failed
+	}
+	w.mu.Lock()
+	m, ok := ch.next()
+	over := w.err
+	w.mu.Unlock()
+	if over != nil || !ok {
+		return false, over
+	}
+	return true, stream.Send(m)
+}
+
+// next is what the core wants sent, or else what the writer has to say for itself. The caller holds mu.
+func (ch *channel) next() (rpc.WriteRequest, bool) {
+	w, id := ch.w, ch.member.Key()
+	m, ok := w.core.Next(id)
+	_, _, _, relay := w.core.Relay(id)
+	if r := w.reached; r.ID != ch.said && !relay {
+		if !ok {
+			m, ok = w.core.Heartbeat(id)
+		}
+		if ok {
+			m.Reached, ch.said = &r, r.ID
+		}
+	}
+	if w.leaving && ch.beats.bye == 0 && !ok && !relay {
+		if m, ok = w.core.Heartbeat(id); ok {
+			m.Leaving, ch.beats.bye = true, ch.beats.sent+1
+		}
+	}
+	ch.beat(m, ok)
+	return m, ok
+}
+
+func (ch *channel) heartbeat(stream rpc.WriteStream) error {
+	ch.sending.take()
+	defer ch.sending.give()
+	ch.w.mu.Lock()
+	m, ok := ch.w.core.Heartbeat(ch.member.Key())
+	ch.beat(m, ok)
+	ch.w.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return stream.Send(m)
 }
 
 // relay reads a gap from another node and sends it on, because the node could reach no peer itself
@@ -367,14 +448,21 @@ func (ch *channel) relayFrom(ctx context.Context, out rpc.WriteStream, src quoru
 		if err != nil {
 			return err
 		}
-		w.mu.Lock()
-		msg, ok := w.core.Relayed(ch.member.Key(), frames)
-		w.mu.Unlock()
-		if !ok {
-			return nil // the gap has closed or moved meanwhile
-		}
-		if err := out.Send(msg); err != nil {
+		if more, err := ch.sendRelayed(out, frames); err != nil || !more {
 			return err
 		}
 	}
+}
+
+// sendRelayed reports false where the gap has closed or moved meanwhile.
+func (ch *channel) sendRelayed(out rpc.WriteStream, frames []segments.Frame) (bool, error) {
+	ch.sending.take()
+	defer ch.sending.give()
+	ch.w.mu.Lock()
+	m, ok := ch.w.core.Relayed(ch.member.Key(), frames)
+	ch.w.mu.Unlock()
+	if !ok {
+		return false, nil
+	}
+	return true, out.Send(m)
 }

@@ -104,24 +104,28 @@ func (w *Writer) adopt(res recovery.Result) error {
 	if err := w.checkOwn(res); err != nil {
 		return err
 	}
-	waiting := slices.Concat(w.flying, w.building)
-	w.flying, w.building = nil, nil
+	in := &w.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	waiting := slices.Concat(w.flying, in.batches)
+	w.flying, in.batches = nil, nil
 	for i, b := range waiting {
 		if b.flown && b.last() <= res.Prev.Last {
-			close(b.done)
+			b.finish()
 			continue
 		}
 		if !b.flown {
-			w.queued -= b.bytes
+			in.queued -= b.bytes
 		}
 		again, err := b.under(res.Claim.Epoch)
 		if err != nil {
-			w.building = append(w.building, waiting[i:]...) // they fail with the writer
+			in.batches = append(in.batches, waiting[i:]...) // they fail with the writer
 			return err
 		}
-		w.building = append(w.building, again)
-		w.queued += again.bytes
+		in.batches = append(in.batches, again)
+		in.queued += again.bytes
 	}
+	in.epoch = res.Claim.Epoch
 	w.recovered = res
 	w.core = replication.New(w.ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: w.opts.RingBytes})
 	if w.rolling {

@@ -87,7 +87,7 @@ func (w *Writer) hearOfSnapshots(first bool) {
 		w.since.listed, w.since.size, w.since.txid, w.since.bytes = snap.TxID, snap.Size, snap.TxID, -before
 	case snap.TxID > w.since.listed:
 		w.since.listed, w.since.size, w.since.txid = snap.TxID, snap.Size, max(snap.TxID, w.since.txid)
-		w.since.bytes, w.since.when = w.appended, time.Now()
+		w.since.bytes, w.since.when = w.in.bytes(), time.Now()
 	}
 }
 
@@ -125,11 +125,11 @@ func (w *Writer) snapshotDue() (SnapshotReason, bool) {
 	}
 	committed := w.core.Committed().TxID
 	due, reason := snapshot.Due(policy, snapshot.Progress{
-		Bytes: w.appended - w.since.bytes, Txns: int64(committed) - int64(w.since.txid),
+		Bytes: w.in.bytes() - w.since.bytes, Txns: int64(committed) - int64(w.since.txid),
 		Millis: time.Since(w.since.when).Milliseconds(), LastSize: w.since.size,
 	})
 	if due {
-		w.since.txid, w.since.bytes, w.since.when = committed, w.appended, time.Now()
+		w.since.txid, w.since.bytes, w.since.when = committed, w.in.bytes(), time.Now()
 	}
 	return reason, due
 }
@@ -139,5 +139,5 @@ func (w *Writer) snapshotSaved(snap Snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.since.listed, w.since.size = max(w.since.listed, snap.TxID), snap.Size
-	w.since.txid, w.since.bytes, w.since.when = max(snap.TxID, w.since.txid), w.appended, time.Now()
+	w.since.txid, w.since.bytes, w.since.when = max(snap.TxID, w.since.txid), w.in.bytes(), time.Now()
 }

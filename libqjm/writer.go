@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
@@ -107,13 +108,14 @@ type Writer struct {
 	question chan rpc.Reach // one place: the newest that nodes asked (M6)
 	turn     sync.Mutex     // held while the writer opens anew or moves; taken before mu
 
+	in     intake       // transactions that are not in a frame yet
+	hungry atomic.Bool  // the write path waits for a transaction: whoever adds one and unsets this calls feed
+	crowd  atomic.Int64 // transactions in the frame that was committed last: about as many callers come again
+
 	mu        sync.Mutex
 	core      *replication.Core // guarded by mu, like all below
-	next      TxID              // the txid the next transaction gets
-	building  []*batch          // batches that are not frames yet; the last one is being filled
-	queued    int               // bytes in building
 	flying    []*batch          // frames handed to the core, oldest first
-	room      chan struct{}     // closed when room was made; nil while nobody waits
+	refusing  bool              // the intake was told that the journal has its quota
 	moved     chan struct{}     // closed when committed, a roll or the end moved; nil while nobody waits
 	opened    time.Time         // when the open segment got its first transaction; zero: empty
 	rolls     uint64            // segments finished
@@ -126,8 +128,10 @@ type Writer struct {
 	era       *era          // the channels
 	reached   rpc.Reached   // the answer to the last question
 
-	appended int64    // bytes of transactions since the writer was opened
-	since    progress // what a snapshot is due by
+	floorDue *time.Timer // tells nodes what is committed; nil until it is used for the first time
+	floorSet bool        // floorDue is under way
+
+	since progress // what a snapshot is due by
 
 	// recovered is the epoch and what it was built on. It changes only when the writer opens anew (F5).
 	recovered recovery.Result
@@ -151,10 +155,11 @@ func (c *Client) OpenWriter(ctx context.Context, name string, opts WriterOptions
 		return nil, err
 	}
 	w := &Writer{
-		c: c, ref: ref, opts: opts, next: res.Prev.Next(), firstTxID: res.Prev.Next(), recovered: res, outdated: make(chan struct{}, 1),
+		c: c, ref: ref, opts: opts, firstTxID: res.Prev.Next(), recovered: res, outdated: make(chan struct{}, 1),
 		question: make(chan rpc.Reach, 1),
 		core:     replication.New(ref.cfg, res.Claim, res.Prev, replication.Options{RingBytes: opts.RingBytes}),
 	}
+	w.in.opts, w.in.next, w.in.epoch = &w.opts, res.Prev.Next(), res.Claim.Epoch
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
 	w.endWithClient()
 	w.start()
@@ -282,7 +287,7 @@ type WriterStatus struct {
 func (w *Writer) Status() WriterStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	st := WriterStatus{Epoch: w.recovered.Claim.Epoch, Segment: w.core.Segment(), Assigned: w.next - 1, Committed: w.core.Committed().TxID}
+	st := WriterStatus{Epoch: w.recovered.Claim.Epoch, Segment: w.core.Segment(), Assigned: w.in.assigned(), Committed: w.core.Committed().TxID}
 	for _, n := range w.core.Status() {
 		st.Channels = append(st.Channels, ChannelStatus{
 			Node: string(n.Member.ID), InSync: n.Linked && n.Started && !n.Filling, Acked: n.Acked,
@@ -304,7 +309,7 @@ func (w *Writer) Roll(ctx context.Context) error {
 	if w.rolling {
 		target++ // the one under way began before this call
 	} else if !w.core.Roll() {
-		if len(w.building) == 0 {
+		if w.in.empty() {
 			w.mu.Unlock()
 			return nil
 		}
@@ -315,7 +320,7 @@ func (w *Writer) Roll(ctx context.Context) error {
 	w.mu.Unlock()
 	return w.await(ctx, func() (bool, error) {
 		if w.err == nil && w.rolls < target && !w.rolling {
-			if w.rolling = w.core.Roll(); !w.rolling && len(w.building) == 0 {
+			if w.rolling = w.core.Roll(); !w.rolling && w.in.empty() {
 				return true, nil // the roll that was under way finalized all there was
 			}
 			w.advance()
@@ -331,17 +336,18 @@ func (w *Writer) Roll(ctx context.Context) error {
 func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Lock()
 	w.closing = true
+	w.in.refuse(ErrClosed)
 	w.advance()
 	w.mu.Unlock()
 	err := w.await(ctx, func() (bool, error) {
 		if w.err != nil {
 			return false, w.err
 		}
-		if len(w.building) == 0 && !w.rolling && w.core.Roll() {
+		if w.in.empty() && !w.rolling && w.core.Roll() {
 			w.rolling = true
 			w.advance()
 		}
-		return len(w.building) == 0 && len(w.flying) == 0 && !w.rolling, w.err
+		return w.in.empty() && len(w.flying) == 0 && !w.rolling, w.err
 	})
 	switch {
 	case err == nil:

@@ -187,6 +187,14 @@ func (s *writeStream) Send(m rpc.WriteRequest) error {
 	return s.over()
 }
 
+// Ready implements rpc.WriteStream: with a fault in the network, which may take its time, nobody may send who must
+// not wait.
+func (s *writeStream) Ready() bool {
+	s.c.net.mu.Lock()
+	defer s.c.net.mu.Unlock()
+	return s.c.net.fault == nil && len(s.in) < cap(s.in)
+}
+
 // over is why the stream ended, or nil.
 func (s *writeStream) over() error {
 	select {

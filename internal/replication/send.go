@@ -48,6 +48,23 @@ func (c *Core) Next(id quorum.Key) (rpc.WriteRequest, bool) {
 	return rpc.WriteRequest{}, false
 }
 
+// AtRest reports whether there is nothing to send to the node for now: all frames went out, and none of its answers
+// is awaited by what comes next. False: ask Next, or Relay.
+func (c *Core) AtRest(id quorum.Key) bool {
+	n := c.node(id)
+	return n == nil || !n.linked || n.refused != nil || c.over != nil ||
+		n.started && n.fill == nil && n.sent == c.Last().TxID && c.phase == writing
+}
+
+// UnderWay returns how many bytes of frames went out to the node that it has not acknowledged.
+func (c *Core) UnderWay(id quorum.Key) int {
+	n := c.node(id)
+	if n == nil {
+		return 0
+	}
+	return c.ring.bytesBetween(n.acked.TxID, n.sent)
+}
+
 // Idle reports whether a heartbeat would tell the node of a higher floor, or a seal, than it has heard of. The
 // shell sends one when nothing else goes out for a while.
 func (c *Core) Idle(id quorum.Key) bool {

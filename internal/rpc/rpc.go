@@ -187,6 +187,9 @@ type WriteRequest struct {
 	Reached *Reached
 	// Leaving rides on any: the writer is about to be gone, and nobody has to wait for it.
 	Leaving bool
+	// Free, where not nil, gives the frames' bytes back: whoever received the message calls it once, when
+	// it looks at them no more. Without that they are garbage, and no harm is done.
+	Free func()
 }
 
 // Seal is what a membership change rests on (M4): one epoch has started Segment under config Version on a
@@ -239,11 +242,18 @@ type WriteReply struct {
 	Reach *Reach
 }
 
+// SendAheadBytes may be unanswered on a write stream without Send having to wait. gRPC's Send waits while 64 KiB of
+// earlier messages have not left yet (its write quota of a stream); half of that leaves room for what goes around them.
+const SendAheadBytes = 32 << 10
+
 // WriteStream is the writer's end. Send and Recv may be called by one goroutine each.
 type WriteStream interface {
-	// Send hands a message over, waiting while flow control says so. The frames are not kept after it
-	// returns.
+	// Send hands a message over, waiting while flow control says so. The frames' bytes are shared, and may
+	// leave after it has returned: they must not change any more.
 	Send(WriteRequest) error
+	// Ready reports whether Send would take a message at once, as far as the transport can tell by itself, if no
+	// more than SendAheadBytes of earlier messages are unanswered.
+	Ready() bool
 	// Recv returns the next reply, or the typed error that ended the stream.
 	Recv() (WriteReply, error)
 	// Close ends the stream at once; both calls return after it.
@@ -253,7 +263,8 @@ type WriteStream interface {
 // ServerStream is the node's end.
 type ServerStream interface {
 	Context() context.Context
-	// Recv returns the next message; its frames are owned by the caller. io.EOF: the writer is done.
+	// Recv returns the next message; its frames are owned by the caller, until it calls Free. io.EOF: the
+	// writer is done.
 	Recv() (WriteRequest, error)
 	Send(WriteReply) error
 }

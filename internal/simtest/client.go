@@ -324,8 +324,8 @@ func (c *client) seal() segments.Frame {
 	var b segments.Builder
 	b.Reset(c.core.Last().TxID+1, c.core.Claim().Epoch)
 	pad := ""
-	if c.w.rng.IntN(6) == 0 { // over more than one sector, so that it can be torn
-		pad = strings.Repeat("x", c.w.rng.IntN(1000))
+	if c.w.rng.IntN(6) == 0 { // over several sectors, so that it can be torn
+		pad = strings.Repeat("x", 4*c.w.rng.IntN(1000))
 	}
 	for i := range 1 + c.w.rng.IntN(4) {
 		if err := b.Add(fmt.Appendf(nil, "%d.%d.%d%s", c.core.Claim().Epoch, c.core.Last().TxID, i, pad)); err != nil {

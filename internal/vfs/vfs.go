@@ -60,9 +60,15 @@ type File interface {
 	// Truncate sets the size. Growing yields zeros.
 	Truncate(size int64) error
 
-	// Preallocate reserves and zero-fills [off, off+n), which must lie at or beyond the end of the
-	// file, so that later writes there change no metadata and Sync stays one data flush. The zeros
-	// are durable, like all data, only after Sync.
+	// WriteVAt writes the pieces one behind the other from off on, with as few writes as the system
+	// allows and without joining them in memory. It returns how many bytes were written. The pieces are
+	// only read, and not kept.
+	WriteVAt(pieces [][]byte, off int64) (int, error)
+
+	// Preallocate reserves [off, off+n), which must lie at or beyond the end of the file: the file is
+	// that long then, reads as zeros there, and a write there does not run out of room. It is durable,
+	// like all data, only after Sync. The first write to a reserved block still changes metadata, which
+	// the next Sync pays for; writing zeros there first moves that ahead.
 	Preallocate(off, n int64) error
 
 	// Sync makes all data written before the call durable (fdatasync: size changes included). After

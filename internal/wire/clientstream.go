@@ -65,7 +65,7 @@ func (s *chunkStream[P]) Close() { s.cancel() }
 // Write opens a stream and sends hello. The stream lives no longer than ctx.
 func (n *node) Write(ctx context.Context, h rpc.Header) (rpc.WriteStream, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	s, err := n.c.Write(ctx)
+	s, err := n.c.Write(ctx, grpc.ForceCodecV2(messages))
 	if err != nil {
 		cancel()
 		return nil, n.fail(err)
@@ -94,15 +94,28 @@ type writeStream struct {
 // Send hands a message to the transport. Errors: rpc.ErrBadRequest and rpc.ErrTooLarge for a message
 // that cannot be sent, which leave the stream as it was; else what ended the stream, as from Recv.
 func (w *writeStream) Send(r rpc.WriteRequest) error {
-	p, err := writeToProto(r)
+	m, err := writeMessage(r)
 	if err != nil {
 		return err
 	}
-	return w.send(p)
+	return w.send(m)
 }
 
-func (w *writeStream) send(p *qjmv1.WriteRequest) error {
-	err := w.s.Send(p)
+// Ready implements rpc.WriteStream: gRPC's Send waits for nothing else.
+func (w *writeStream) Ready() bool { return true }
+
+// writeMessage makes what is handed to gRPC.
+func writeMessage(r rpc.WriteRequest) (any, error) {
+	p, err := writeToProto(r)
+	if err != nil || len(r.Frames) == 0 {
+		return p, err
+	}
+	p.Body = nil
+	return encodeBatch(p, r.Frames)
+}
+
+func (w *writeStream) send(m any) error {
+	err := w.s.SendMsg(m)
 	if errors.Is(err, io.EOF) {
 		return w.wait() // gRPC says only that it is over; why is where the replies come from
 	}

@@ -8,13 +8,13 @@ import (
 
 // frames parses a batch. Only headers are looked at: checksum, chain and payload are the journal's job,
 // when it writes them (W1). The frames share the message's bytes.
-func (d *decoder) frames(p *qjmv1.Batch) []segments.Frame {
-	if len(p.GetFrames()) == 0 {
+func (d *decoder) frames(raw [][]byte) []segments.Frame {
+	if len(raw) == 0 {
 		d.fail("batch holds no frame")
 		return nil
 	}
-	frames := make([]segments.Frame, len(p.Frames))
-	for i, b := range p.Frames {
+	frames := make([]segments.Frame, len(raw))
+	for i, b := range raw {
 		f, err := segments.ParseFrame(b)
 		d.check("frame of a batch", err)
 		if err == nil && f.Size() != len(b) {

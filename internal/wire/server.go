@@ -186,14 +186,15 @@ type writeServer struct {
 func (w writeServer) Context() context.Context { return w.s.Context() }
 
 func (w writeServer) Recv() (rpc.WriteRequest, error) {
-	p, err := w.s.Recv()
+	var m incoming
+	err := w.s.RecvMsg(&m)
 	if err == io.EOF {
 		return rpc.WriteRequest{}, io.EOF
 	}
 	if err != nil {
 		return rpc.WriteRequest{}, fromCaller(err)
 	}
-	return writeFromProto(p)
+	return m.request()
 }
 
 func (w writeServer) Send(r rpc.WriteReply) error { return sent(w.s.Send(writeReplyToProto(r))) }

@@ -33,6 +33,7 @@ func ServerOptions(log *slog.Logger) []grpc.ServerOption {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(messages),
 		grpc.MaxRecvMsgSize(rpc.MessageBytesMax),
 		grpc.MaxSendMsgSize(rpc.MessageBytesMax),
 		grpc.MaxHeaderListSize(headerBytesMax),

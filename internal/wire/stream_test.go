@@ -111,6 +111,7 @@ func echo(got *[]rpc.WriteRequest) func(rpc.Header, rpc.ServerStream) error {
 			if err != nil {
 				return err
 			}
+			r.Free = nil // kept, so not given back
 			*got = append(*got, r)
 			if err := s.Send(rpc.WriteReply{Kind: rpc.Synced, At: segments.Position{TxID: segments.TxID(r.Seq)}}); err != nil {
 				return err

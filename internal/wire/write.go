@@ -116,7 +116,7 @@ func writeFromProto(p *qjmv1.WriteRequest) (rpc.WriteRequest, error) {
 		prev := d.end(b.Start.GetPrev())
 		r.Start = &prev
 	case *qjmv1.WriteRequest_Batch:
-		r.Frames = d.frames(b.Batch)
+		r.Frames = d.frames(b.Batch.GetFrames())
 	case *qjmv1.WriteRequest_Finalize:
 		end := d.end(b.Finalize.GetEnd())
 		r.Finalize = &end

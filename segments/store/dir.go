@@ -262,7 +262,9 @@ func (d *Dir) statBytes(i Info) int64 {
 // no such segment.
 func (d *Dir) Info(first segments.TxID) (Info, error) {
 	if i, known, err := d.known(first); known || err != nil {
-		i.Bytes = d.statBytes(i)
+		if i.Open || i.Bytes < 0 { // a finalized segment does not change
+			i.Bytes = d.statBytes(i)
+		}
 		return i, err
 	}
 	if v, err := d.view(first); err == nil {

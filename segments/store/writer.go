@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/vfs"
@@ -31,10 +32,12 @@ type Writer struct {
 	last    segments.Position     // collected frames included
 	marked  segments.Position     // what the last mark on disk says
 	pending []segments.IndexEntry // the group's frames
-	buf     []byte                // the group's bytes that are not written yet; they go to written
-	written int64                 // c.end, or more where the group was too large for the buffer
+	out     gathered              // the group's bytes that are not written yet; they go to written
+	written int64                 // c.end, or more where the group was too large to be kept back
 	alloc   int64                 // size of the file
 	step    int64                 // the next preallocation
+	zeroed  int64                 // up to here zeros, or more, were written
+	usual   int64                 // bytes of a group, averaged over some
 	closed  bool
 }
 
@@ -57,7 +60,7 @@ func (w *Writer) Last() segments.Position { return w.last }
 func (w *Writer) Damaged() error { return w.d.damageOf(w.seg) }
 
 // Bytes returns how long the segment is: what was written and collected, without the room made ahead.
-func (w *Writer) Bytes() int64 { return w.written + int64(len(w.buf)) }
+func (w *Writer) Bytes() int64 { return w.written + w.out.n }
 
 // Pending returns how many frames Commit would make durable.
 func (w *Writer) Pending() int { return len(w.pending) }
@@ -73,8 +76,7 @@ func (w *Writer) ready() error {
 	return nil
 }
 
-// Append adds frames to the group. Their bytes are copied; the caller may reuse them. All or none
-// are taken: a frame that does not start right behind the last (*segments.GapError) or has another
+// Append adds frames to the group. Their bytes must be left alone until Commit. All or none are taken: a frame that does not start right behind the last (*segments.GapError) or has another
 // epoch (of class segments.ErrGap) is refused. Checksum and chain are the caller's to check (W1).
 //
 // vfs.ErrNoSpace means that there is no room and that the whole group was dropped: Last is Synced.
@@ -95,6 +97,9 @@ func (w *Writer) Append(frames ...segments.Frame) error {
 	if err := w.reserve(total); err != nil {
 		return err
 	}
+	if err := w.zeroAhead(total); err != nil {
+		return err
+	}
 	for _, f := range frames {
 		if err := w.collect(f); err != nil {
 			return err
@@ -108,44 +113,42 @@ func (w *Writer) collect(f segments.Frame) error {
 	if len(w.pending) == 0 && w.marked != w.last {
 		w.addMark()
 	}
-	if len(w.buf) > 0 && len(w.buf)+f.Size() > w.d.opts.BufferBytes {
+	if w.out.n > 0 && w.out.n+int64(f.Size()) > int64(w.d.opts.BufferBytes) {
 		if err := w.flush(); err != nil {
 			return err
 		}
 	}
 	w.pending = append(w.pending, segments.IndexEntry{
-		TxID: f.First(), Offset: w.written + int64(len(w.buf)), Prev: w.last.Digest,
+		TxID: f.First(), Offset: w.written + w.out.n, Prev: w.last.Digest,
 	})
 	w.last = f.Position()
-	if f.Size() <= w.d.opts.BufferBytes {
-		w.buf = append(w.buf, f.Bytes()...)
-		return nil
-	}
-	return w.write(f.Bytes())
+	w.out.add(f.Bytes())
+	return nil
 }
 
 // addMark puts a mark in front of the group (N2a): what is before it was synced here.
 func (w *Writer) addMark() {
-	w.buf = segments.AppendMark(w.buf, w.c.header.Journal, segments.Mark{
-		Offset: w.written + int64(len(w.buf)), Segment: w.c.header.First, Epoch: w.c.header.Epoch, Synced: w.last,
+	w.out.put(func(b []byte) []byte {
+		return segments.AppendMark(b, w.c.header.Journal, segments.Mark{
+			Offset: w.written + w.out.n, Segment: w.c.header.First, Epoch: w.c.header.Epoch, Synced: w.last,
+		})
 	})
 }
 
-// flush writes the buffer.
+// flush writes what was collected.
 func (w *Writer) flush() error {
-	b := w.buf
-	w.buf = w.buf[:0]
-	if len(b) == 0 {
+	if w.out.n == 0 {
 		return nil
 	}
-	return w.write(b)
-}
-
-func (w *Writer) write(b []byte) error {
-	if _, err := w.f.WriteAt(b, w.written); err != nil {
+	n, err := w.f.WriteVAt(w.out.pieces, w.written)
+	if err == nil && int64(n) != w.out.n {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
 		return w.d.poison("write segment", err)
 	}
-	w.written += int64(len(b))
+	w.written += w.out.n
+	w.out.reset()
 	return nil
 }
 
@@ -159,6 +162,7 @@ func (w *Writer) Commit() error {
 		return nil
 	}
 	synced := w.Synced() // what the group's mark says
+	w.usual += (w.out.n - w.usual) / usualOver
 	if err := w.flush(); err != nil {
 		return err
 	}
@@ -210,7 +214,7 @@ func (w *Writer) MarkIdle() error {
 // reserve makes sure that n bytes more than the group's fit into the file. Where they do not, and
 // the disk is full, the group is dropped.
 func (w *Writer) reserve(n int64) error {
-	need := w.written + int64(len(w.buf)) + n - w.alloc
+	need := w.written + w.out.n + n - w.alloc
 	if need <= 0 {
 		return nil
 	}
@@ -231,6 +235,32 @@ func (w *Writer) reserve(n int64) error {
 	}
 	return err
 }
+
+// zeroAhead writes zeros where the next groups will go, unless groups are large. The first write to a
+// reserved block changes metadata, and the sync after it has a journal of the file system to write, too.
+// Zeros pay for that once for many small groups; for large ones they would only be so many more bytes.
+func (w *Writer) zeroAhead(n int64) error {
+	end := w.written + w.out.n + n // what the group itself writes needs no zeros
+	if end <= w.zeroed || w.usual > zeroUpTo {
+		return nil
+	}
+	from := max(w.zeroed, (end+blockSize-1)/blockSize*blockSize)
+	to := min(from+zeroWindow, w.alloc)
+	if err := zero(w.f, from, to); err != nil {
+		return w.d.poison("zero segment", err)
+	}
+	w.zeroed = max(w.zeroed, to)
+	return nil
+}
+
+// zeroWindow is how much zeroAhead writes at a time: little, as the next sync waits for it. Groups above zeroUpTo get no zeros.
+// usualOver is over how many
+// groups their size is averaged.
+const (
+	zeroWindow = 256 << 10
+	zeroUpTo   = 64 << 10
+	usualOver  = 8
+)
 
 // extend preallocates n bytes. A full disk leaves the file as it was.
 func (w *Writer) extend(n int64) error {
@@ -256,7 +286,8 @@ func (w *Writer) extend(n int64) error {
 // back after a crash as something that was once said not to be there.
 func (w *Writer) drop() error {
 	end, last := w.c.synced()
-	w.last, w.pending, w.buf = last, w.pending[:0], w.buf[:0]
+	w.last, w.pending = last, w.pending[:0]
+	w.out.reset()
 	if w.written == end {
 		return nil
 	}
@@ -326,8 +357,8 @@ func (w *Writer) Finalize(end segments.End) (Info, error) {
 	if w.marked != w.last {
 		w.addMark() // so that an unfinished finalize knows all of it as synced
 	}
-	foot.Offset = w.written + int64(len(w.buf))
-	w.buf = segments.AppendFooter(w.buf, foot)
+	foot.Offset = w.written + w.out.n
+	w.out.put(func(b []byte) []byte { return segments.AppendFooter(b, foot) })
 	if err := w.seal(); err != nil {
 		return Info{}, err
 	}

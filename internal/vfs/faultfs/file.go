@@ -40,6 +40,21 @@ func (h *file) WriteAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
+func (h *file) WriteVAt(pieces [][]byte, off int64) (n int, err error) {
+	total := int64(0)
+	for _, p := range pieces {
+		total += int64(len(p))
+	}
+	err = h.fs.run(h.call(OpWrite, "write", byteRange(off, total)), func() (err error) {
+		n, err = h.inner.WriteVAt(pieces, off)
+		return err
+	})
+	if errors.Is(err, ErrCrashed) { // X2: done or not, the caller does not learn it
+		return 0, err
+	}
+	return n, err
+}
+
 func (h *file) Truncate(size int64) error {
 	return h.fs.run(h.call(OpTruncate, "truncate", func() string { return strconv.FormatInt(size, 10) }),
 		func() error { return h.inner.Truncate(size) })

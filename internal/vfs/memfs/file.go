@@ -1,6 +1,7 @@
 package memfs
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -86,6 +87,10 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+func (h *file) WriteVAt(pieces [][]byte, off int64) (int, error) {
+	return h.WriteAt(bytes.Join(pieces, nil), off)
 }
 
 func (h *file) Truncate(size int64) error {

@@ -35,6 +35,12 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return n, wrap(err)
 }
 
+// WriteVAt goes on behind what a short write took, as WriteAt does.
+func (f *file) WriteVAt(pieces [][]byte, off int64) (int, error) {
+	n, err := f.writev(pieces, off)
+	return n, wrap(err)
+}
+
 func (f *file) Close() error { return wrap(f.os.Close()) }
 
 func (f *file) Truncate(size int64) error { return wrap(f.os.Truncate(size)) }
@@ -49,8 +55,8 @@ func (f *file) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// Preallocate reserves the blocks first, so that a full disk shows before half is written, and then
-// writes zeros: blocks that are only reserved would cost a metadata write each when they are used.
+// Preallocate reserves the blocks, so that a full disk shows before anything is written there. Where the
+// file system cannot, it writes zeros.
 func (f *file) Preallocate(off, n int64) error {
 	size, err := f.Size()
 	if err != nil {
@@ -74,7 +80,7 @@ func (f *file) Preallocate(off, n int64) error {
 
 func (f *file) preallocate(off, n int64) error {
 	err := control(f.os, "fallocate", func(fd int) error { return reserve(fd, off, n) })
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EOPNOTSUPP) {
+	if err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EOPNOTSUPP) {
 		return err
 	}
 	for n > 0 {

@@ -13,3 +13,14 @@ import (
 func fdatasync(fd int) error { return unix.Fsync(fd) }
 
 func reserve(int, int64, int64) error { return errors.ErrUnsupported }
+
+func (f *file) writev(pieces [][]byte, off int64) (written int, err error) {
+	for _, p := range pieces {
+		n, err := f.os.WriteAt(p, off)
+		written, off = written+n, off+int64(n)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
