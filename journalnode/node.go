@@ -42,6 +42,9 @@ type Node struct {
 	metrics   *metrics
 	reserve   *reserve
 
+	rememberMu sync.Mutex
+	remembered map[quorum.NodeID]string // what the file of addresses has; guarded by rememberMu
+
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
 	out  error    // why this storage is not admitted; guarded by idMu
@@ -128,6 +131,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.peers.give(given)
+	n.recall()
 	if n.unsafe.state, err = loadRecovery(n.fs, dir); err != nil {
 		return err
 	}
