@@ -85,14 +85,17 @@ func loadRemembered(fsys vfs.FS, dir string) (map[quorum.NodeID]string, error) {
 // remember writes down what is new. Nobody is taken out for not being there: what is read of the log after a start
 // begins with old entries, and an address too many does no harm.
 func (n *Node) remember(addrs map[quorum.NodeID]string) {
+	n.rememberTurn <- struct{}{} // no mutex: a disk may hang
+	defer func() { <-n.rememberTurn }()
 	n.rememberMu.Lock()
-	defer n.rememberMu.Unlock()
-	next := maps.Clone(n.remembered)
+	was := n.remembered // is never changed, only replaced
+	n.rememberMu.Unlock()
+	next := maps.Clone(was)
 	if next == nil || len(next)+len(addrs) > rememberedMax {
 		next = map[quorum.NodeID]string{}
 	}
 	maps.Copy(next, addrs)
-	if maps.Equal(next, n.remembered) {
+	if maps.Equal(next, was) {
 		return
 	}
 	b, err := json.Marshal(next)
@@ -103,7 +106,9 @@ func (n *Node) remember(addrs map[quorum.NodeID]string) {
 		n.log.Warn("where the nodes are cannot be written down", "err", err)
 		return
 	}
+	n.rememberMu.Lock()
 	n.remembered = next
+	n.rememberMu.Unlock()
 }
 
 // recall takes in what was written down, as far as the flags say nothing of a node.

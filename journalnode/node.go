@@ -42,8 +42,9 @@ type Node struct {
 	metrics   *metrics
 	reserve   *reserve
 
-	rememberMu sync.Mutex
-	remembered map[quorum.NodeID]string // what the file of addresses has; guarded by rememberMu
+	rememberTurn chan struct{} // who writes the file of addresses
+	rememberMu   sync.Mutex
+	remembered   map[quorum.NodeID]string // what that file has; guarded by rememberMu
 
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
@@ -101,6 +102,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n.inCatalog = n.journalOf
 	n.peers = newPeers(n.opts.Dialer, opts.InitialCluster)
+	n.rememberTurn = make(chan struct{}, 1)
 	n.control = newControl(n.log)
 	n.metrics = newMetrics(n)
 	if len(opts.Join) == 0 && len(opts.InitialCluster)%2 == 0 {
