@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 )
 
 // addressesFile keeps what an operator told this node of where the nodes are (rpc.LearnAddresses).
@@ -53,6 +55,77 @@ func saveAddresses(fsys vfs.FS, dir string, as []givenAddress) error {
 		return fmt.Errorf("journalnode: addresses: %w", err)
 	}
 	return nil
+}
+
+// peersFile remembers where the catalog had the nodes. A node that is started reads that from its own copy of the
+// catalog, which is empty until a leader says how much of the log counts. Who joined was not told of the others by
+// its flags: without this file, nodes that all joined and are all started anew would find nobody to vote for.
+const peersFile = "peers"
+
+var peersMagic = [8]byte{'Q', 'J', 'M', 'P', 'E', 'E', 'R', 'S'}
+
+// rememberedMax bounds the file: more nodes than that are not remembered.
+const rememberedMax = 4 * catalog.MaxNodes
+
+func loadRemembered(fsys vfs.FS, dir string) (map[quorum.NodeID]string, error) {
+	b, _, err := durable.Load(fsys, path.Join(dir, peersFile), peersMagic, formatVersion)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out map[quorum.NodeID]string
+	if err == nil {
+		err = json.Unmarshal(b, &out)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journalnode: peers: %w", err)
+	}
+	return out, nil
+}
+
+// remember writes down what is new. Nobody is taken out for not being there: what is read of the log after a start
+// begins with old entries, and an address too many does no harm.
+func (n *Node) remember(addrs map[quorum.NodeID]string) {
+	n.rememberTurn <- struct{}{} // no mutex: a disk may hang
+	defer func() { <-n.rememberTurn }()
+	n.rememberMu.Lock()
+	was := n.remembered // is never changed, only replaced
+	n.rememberMu.Unlock()
+	next := maps.Clone(was)
+	if next == nil || len(next)+len(addrs) > rememberedMax {
+		next = map[quorum.NodeID]string{}
+	}
+	maps.Copy(next, addrs)
+	if maps.Equal(next, was) {
+		return
+	}
+	b, err := json.Marshal(next)
+	if err == nil {
+		err = durable.Save(n.fs, path.Join(n.opts.DataDir, peersFile), peersMagic, formatVersion, b)
+	}
+	if err != nil { // it is known while this process lives
+		n.log.Warn("where the nodes are cannot be written down", "err", err)
+		return
+	}
+	n.rememberMu.Lock()
+	n.remembered = next
+	n.rememberMu.Unlock()
+}
+
+// recall takes in what was written down, as far as the flags say nothing of a node.
+func (n *Node) recall() {
+	known, err := loadRemembered(n.fs, n.opts.DataDir)
+	if err != nil { // no safety rests on it, and the catalog says it again
+		n.log.Warn("where the nodes are was written down, and cannot be read", "err", err)
+		return
+	}
+	n.rememberMu.Lock()
+	n.remembered = known
+	n.rememberMu.Unlock()
+	var ms []quorum.Member
+	for id, addr := range known {
+		ms = append(ms, quorum.Member{ID: id, Addr: addr})
+	}
+	n.peers.learn(ms)
 }
 
 // LearnAddresses implements rpc.Service. It is for a cluster that has no leader because every address has

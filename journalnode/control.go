@@ -264,6 +264,7 @@ func (n *Node) takeAddresses() {
 		}
 	})
 	n.peers.tell(addrs)
+	n.remember(addrs)
 }
 
 // announce keeps the catalog's entry of this node true: address and software may have changed with a

@@ -63,7 +63,7 @@ func Inspect(fsys vfs.FS, dir string) (Inspection, error) {
 	}
 	for _, n := range names {
 		switch n {
-		case identityFile, manifestFile, lockFile, reserveFile, journalsDir, raftDir, recoveryFile, addressesFile:
+		case identityFile, manifestFile, lockFile, reserveFile, journalsDir, raftDir, recoveryFile, addressesFile, peersFile:
 		default:
 			in.Extra = append(in.Extra, n)
 		}

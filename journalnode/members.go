@@ -204,6 +204,7 @@ func (n *Node) admit(r rpc.JoinReply) error {
 	}
 	n.peers.tell(addrs)
 	n.peers.learn(r.Founders)
+	n.remember(addrs)
 	n.idMu.Lock()
 	n.id, n.out, n.waiting = next, nil, nil
 	n.idMu.Unlock()

@@ -42,6 +42,10 @@ type Node struct {
 	metrics   *metrics
 	reserve   *reserve
 
+	rememberTurn chan struct{} // who writes the file of addresses
+	rememberMu   sync.Mutex
+	remembered   map[quorum.NodeID]string // what that file has; guarded by rememberMu
+
 	idMu sync.Mutex
 	id   identity // guarded by idMu; ID and Incarnation never change
 	out  error    // why this storage is not admitted; guarded by idMu
@@ -98,6 +102,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n.inCatalog = n.journalOf
 	n.peers = newPeers(n.opts.Dialer, opts.InitialCluster)
+	n.rememberTurn = make(chan struct{}, 1)
 	n.control = newControl(n.log)
 	n.metrics = newMetrics(n)
 	if len(opts.Join) == 0 && len(opts.InitialCluster)%2 == 0 {
@@ -128,6 +133,7 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.peers.give(given)
+	n.recall()
 	if n.unsafe.state, err = loadRecovery(n.fs, dir); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func TestOfflineReset(t *testing.T) {
 	_, err = journalnode.PlanOfflineReset(offline(c.Dir(0), "n2", "n3"))
 	require.ErrorIs(t, err, rpc.ErrBadRequest, "the node itself must be in it")
 	_, err = journalnode.PlanOfflineReset(offline(c.Dir(0), "n1", "n9"))
-	require.ErrorIs(t, err, rpc.ErrBadRequest)
+	require.ErrorIs(t, err, quorumloss.ErrNoNode)
 	_, err = journalnode.PlanOfflineReset(offline(c.Dir(0), "n1", "n1"))
 	require.ErrorIs(t, err, rpc.ErrBadRequest)
 	most := offline(c.Dir(0), "n1", "n2", "n3")

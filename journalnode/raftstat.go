@@ -77,7 +77,7 @@ func (r replicator) String() string {
 type raftMember struct {
 	ID     string `json:"id"`
 	Voter  bool   `json:"voter"`
-	Errors string `json:"errors_in_a_row"` // as this node, leading, has met them
+	Errors string `json:"errors_in_a_row,omitempty"` // as this node, leading, has met them
 }
 
 const raftStatSchema = "qjm.v1/raft-stat"

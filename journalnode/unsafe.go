@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -550,6 +551,9 @@ func (n *Node) everybody() []quorum.NodeID {
 	for _, p := range n.opts.InitialCluster {
 		out = append(out, p.ID)
 	}
+	n.rememberMu.Lock()
+	out = slices.AppendSeq(out, maps.Keys(n.remembered)) // its own copy of the catalog may be empty yet
+	n.rememberMu.Unlock()
 	slices.Sort(out)
 	return slices.DeleteFunc(slices.Compact(out), func(id quorum.NodeID) bool { return id == n.opts.ID })
 }

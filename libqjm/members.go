@@ -168,17 +168,19 @@ type AddProgress struct {
 	Votes bool // in the catalog's group
 }
 
-// addGrace is how long a node that does not answer may be just starting.
-const addGrace = 5 * time.Second
+const (
+	addGrace  = 5 * time.Second // how long a node that does not answer may be just starting
+	addNotice = 2 * time.Second // how long one that answers may not have asked yet, before that is told
+)
 
 // AddMember waits until the node that was started at addr to join this cluster takes part in it: it is
 // registered, has caught up with the catalog, and votes there, or would, if there were not enough voters
 // already. With dryRun it only looks whether that can come to be. Called again, it goes on waiting.
 //
 // Errors: ErrUnavailable where nobody answers at addr; ErrRefused for another node, one of another cluster, a
-// node that is registered under another address, or one whose disk was wiped since.
+// node that is registered under another address, one whose disk was wiped since, or one that was taken out.
 func (c *Client) AddMember(ctx context.Context, id, addr string, dryRun bool, progress func(AddProgress)) error {
-	var last AddProgress
+	var told *AddProgress
 	began := time.Now()
 	for wait := changePoll; ; wait = min(2*wait, changePollMax) {
 		v, err := c.Catalog(ctx, Linearizable)
@@ -190,10 +192,12 @@ func (c *Client) AddMember(ctx context.Context, id, addr string, dryRun bool, pr
 		if err != nil && !starting || dryRun {
 			return err
 		}
-		if progress != nil && now != last {
+		due := err == nil && (now.Asked || time.Since(began) >= addNotice)
+		if progress != nil && due && (told == nil || now != *told) {
+			told = &now
 			progress(now)
 		}
-		if last = now; now.Votes {
+		if now.Votes {
 			return nil
 		}
 		if err := pauseFor(ctx, wait); err != nil {
@@ -236,6 +240,10 @@ func (c *Client) adding(ctx context.Context, v Catalog, id, addr string) (AddPro
 			ErrRefused, id, info.Incarnation, there.Incarnation, id, id)
 	case there != nil:
 		return AddProgress{Asked: true, Votes: there.Voter || voters >= rpc.VotersMax}, nil
+	}
+	if _, err := n.Catalog(ctx, rpc.Stale); errors.Is(err, rpc.ErrRemoved) { // it knows itself, and never asks
+		return AddProgress{}, fmt.Errorf("%w: the storage of node %s (incarnation %s) was taken out of the cluster: give the node a blank directory, and start it with --join",
+			ErrRefused, id, info.Incarnation)
 	}
 	return AddProgress{}, nil
 }

@@ -61,6 +61,11 @@ func removedIsPassedBy(t *testing.T, nodes int) {
 			require.Equal(b, b.ID(gone), out[0].Node)
 			require.Contains(b, out[0].Why, "no part of the cluster any more")
 		}
+		ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+		defer cancel()
+		err = b.cl.AddMember(ctx, b.ID(gone), b.ID(gone), false, nil)
+		require.ErrorIs(b, err, libqjm.ErrRefused, "it never asks again")
+		require.ErrorContains(b, err, "was taken out of the cluster")
 		s, err := b.cl.Survey(b.ctx)
 		require.NoError(b, err)
 		require.False(b, slices.ContainsFunc(s.Nodes, func(n quorumloss.NodeFacts) bool { return n.Err != nil }))

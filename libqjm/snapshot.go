@@ -240,6 +240,9 @@ func (c *Client) frameOf(ctx context.Context, ref journalRef, txid TxID) (at seg
 		select {
 		case <-time.After(snapshotRetryMin):
 		case <-over:
+			if !slices.ContainsFunc(errs, func(err error) bool { return !errors.Is(err, ErrPastEnd) }) {
+				errs = errs[:1] // all say the same
+			}
 			return at, 0, fmt.Errorf("%w: txid %d: %w", ErrNotCommitted, txid, errors.Join(errs...))
 		case <-ctx.Done():
 			return at, 0, fmt.Errorf("libqjm: %w", errors.Join(context.Cause(ctx), errors.Join(errs...)))

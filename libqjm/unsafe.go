@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/quorumjournal/qjm/fencing"
@@ -225,7 +226,11 @@ func (w *carrier) journal(ctx context.Context, j JournalPlan) error {
 	if err != nil {
 		return err
 	}
-	w.o.say("journal %s: config %d with %d members", j.Name, j.NewVersion, len(j.Members))
+	var names []string
+	for _, m := range j.Members {
+		names = append(names, m.Node)
+	}
+	w.o.say("journal %s: config %d, members %s", j.Name, j.NewVersion, strings.Join(names, ", "))
 	if err := w.through(ctx, rpc.CarryOutRequest{Step: rpc.StepJournal, Journal: id}); err != nil || w.plan.Kind != quorumloss.RecoverQuorum {
 		return err
 	}

@@ -158,7 +158,7 @@ func hasPeer(peers []journalnode.Peer, id quorum.NodeID) bool {
 
 func parseCluster(entries []string) (peers []journalnode.Peer, bad []string) {
 	if len(entries) == 0 {
-		return nil, []string{"--initial-cluster is missing"}
+		return nil, []string{"--initial-cluster is missing, or --join to become a part of a cluster that is there"}
 	}
 	ids, addrs := map[string]bool{}, map[string]string{}
 	for _, e := range entries {

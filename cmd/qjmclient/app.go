@@ -105,6 +105,7 @@ func (a *app) dial(ctx context.Context, stderr io.Writer, journal string) (*libq
 	if err != nil {
 		return nil, err
 	}
+	a.subject.Connected = true
 	if err := a.expected(ctx, cl, journal); err != nil {
 		return nil, errors.Join(err, cl.Close())
 	}

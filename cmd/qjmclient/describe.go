@@ -93,7 +93,7 @@ func (a *app) printDescription(cmd *cobra.Command, v libqjm.Catalog, j libqjm.Ca
 		if j.Stage != "" {
 			rows = append(rows, []string{"change", j.Stage})
 		}
-		rows = append(rows, []string{"deleted", fmt.Sprint(j.Deleted)}, []string{"quota", out.Quota},
+		rows = append(rows, []string{"deleted", fmt.Sprint(j.Deleted)}, []string{"quota", quotaText(j.Quota)},
 			[]string{"snapshots", due(p)}, []string{"kept", kept(p)}, []string{"auto-readmit", fmt.Sprint(p.AutoReadmit)},
 			[]string{"read", out.Consistency + " by " + string(v.AnsweredBy)})
 		return cli.PrintTable(w, rows)
@@ -127,11 +127,44 @@ func (a *app) printPolicy(cmd *cobra.Command, journal, result string, p libqjm.P
 
 // due and kept say a policy for people.
 func due(p libqjm.Policy) string {
-	return fmt.Sprintf("every %d bytes, %d txns, %d ms, %d%% growth (0: never)", p.SnapshotBytes, p.SnapshotTxns, p.SnapshotIntervalMillis, p.SnapshotGrowthPercent)
+	var out []string
+	if p.SnapshotBytes > 0 {
+		out = append(out, fmt.Sprintf("after %d bytes", p.SnapshotBytes))
+	}
+	if p.SnapshotTxns > 0 {
+		out = append(out, fmt.Sprintf("after %d txns", p.SnapshotTxns))
+	}
+	if p.SnapshotIntervalMillis > 0 {
+		out = append(out, "after "+(time.Duration(p.SnapshotIntervalMillis)*time.Millisecond).String())
+	}
+	if p.SnapshotGrowthPercent > 0 {
+		out = append(out, fmt.Sprintf("at %d%% of the last one", p.SnapshotGrowthPercent))
+	}
+	if len(out) == 0 {
+		return "never due"
+	}
+	return "due " + strings.Join(out, ", ")
 }
 
 func kept(p libqjm.Policy) string {
-	return fmt.Sprintf("%d txns, %d bytes before the newest", p.RetainTxns, p.RetainBytes)
+	var out []string
+	if p.RetainTxns > 0 {
+		out = append(out, fmt.Sprintf("%d txns", p.RetainTxns))
+	}
+	if p.RetainBytes > 0 {
+		out = append(out, fmt.Sprintf("%d bytes", p.RetainBytes))
+	}
+	if len(out) == 0 {
+		return "what the nodes are set to"
+	}
+	return strings.Join(out, ", ") + " before the newest"
+}
+
+func quotaText(n uint64) string {
+	if n == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d bytes on each node", n)
 }
 
 // policyFlags change what they name and leave the rest.

@@ -152,8 +152,11 @@ func (a *app) leaseAcquireCmd() *cobra.Command {
 	c.Flags().BoolVar(&wait, "wait", false, "wait for it; --timeout, where it is given, bounds that")
 	c.Flags().DurationVar(&hold, "for", 0, "how long it is held; 0: until interrupted")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if hold < 0 {
+		switch {
+		case hold < 0:
 			return cli.Usagef("--for is %s, want zero or more", hold)
+		case o.TTL < libqjm.MinLeaseTTL || o.TTL > libqjm.MaxLeaseTTL:
+			return cli.Usagef("--ttl is %s, want %s to %s", o.TTL, libqjm.MinLeaseTTL, libqjm.MaxLeaseTTL)
 		}
 		if a.dryRun {
 			return a.planAcquire(cmd, args[0], o, wait)
@@ -196,10 +199,15 @@ func (a *app) acquire(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client
 	defer every(stallAfter, stallEvery, func() {
 		ask, done := context.WithTimeout(ctx, time.Second)
 		defer done()
-		if l, err := cl.Lease(ask, journal); err == nil {
+		l, err := cl.Lease(ask, journal)
+		switch {
+		case err == nil:
 			say(cmd.ErrOrStderr(), "waiting for the lease of %q, which is %s", journal, leaseText(l))
-		} else {
+		case ctx.Err() != nil: // the command is over, and says why
+		case errors.Is(err, libqjm.ErrNoLeader), errors.Is(err, context.DeadlineExceeded):
 			say(cmd.ErrOrStderr(), "waiting for the lease of %q: the catalog has no leader", journal)
+		default:
+			say(cmd.ErrOrStderr(), "waiting for the lease of %q: %s", journal, cli.Cause(err))
 		}
 	})()
 	return cl.AcquireLease(ctx, journal, o)
@@ -298,7 +306,7 @@ func (a *app) leaseTransferCmd() *cobra.Command {
 	c.Flags().StringVar(&to, "to", "", "name of the next holder")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if to == "" {
-			return cli.Usagef("no --to given: name the next holder")
+			return cli.Usagef("--to is missing: the name of the next holder")
 		}
 		name := args[0]
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {

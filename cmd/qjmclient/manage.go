@@ -74,7 +74,7 @@ func (a *app) createCmd() *cobra.Command {
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
 		a.subject.Does = cli.Creates
-		if o.Replicas < 0 || o.Replicas > quorum.MaxMembers {
+		if cmd.Flags().Changed("replicas") && o.Replicas < 1 || o.Replicas > quorum.MaxMembers {
 			return cli.Usagef("--replicas %d: want 1 to %d", o.Replicas, quorum.MaxMembers)
 		}
 		return a.withClient(cmd, name, func(ctx context.Context, cl *libqjm.Client) error {

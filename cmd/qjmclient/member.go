@@ -46,7 +46,8 @@ func nodeAt(s string, needAddr bool) (id, addr string, err error) {
 	return id, addr, nil
 }
 
-func (a *app) addMember(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, id, addr string) error {
+// intoCluster waits until a node is in the cluster, and says on stderr what it waits for.
+func (a *app) intoCluster(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, id, addr string) error {
 	err := cl.AddMember(ctx, id, addr, a.dryRun, func(p libqjm.AddProgress) {
 		switch {
 		case p.Votes:
@@ -56,12 +57,18 @@ func (a *app) addMember(ctx context.Context, cmd *cobra.Command, cl *libqjm.Clie
 			say(cmd.ErrOrStderr(), "node %s answers, and has not asked to join yet: was it started with --join?", id)
 		}
 	})
-	switch {
-	case errors.Is(err, libqjm.ErrUnavailable) && ctx.Err() == nil:
+	if errors.Is(err, libqjm.ErrUnavailable) && ctx.Err() == nil {
 		return &cli.RefusedError{
 			Text: fmt.Sprintf("node %s does not answer at %s (%s)", id, addr, cli.Cause(err)),
 			Hint: fmt.Sprintf("start it: journalnode --id %s --data-dir DIR --listen %s --join %s", id, addr, a.endpoints[0]),
 		}
+	}
+	return err
+}
+
+func (a *app) addMember(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, id, addr string) error {
+	err := a.intoCluster(ctx, cmd, cl, id, addr)
+	switch {
 	case err != nil:
 		return err
 	case a.dryRun:
@@ -99,7 +106,7 @@ It asks on a terminal, unless with --yes; where there is none, --yes is needed.`
 			}
 			return a.withPatience(cmd, "", func(ctx context.Context, cl *libqjm.Client) error {
 				if addr != "" && id != args[0] {
-					if err := cl.AddMember(ctx, id, addr, a.dryRun, nil); err != nil {
+					if err := a.intoCluster(ctx, cmd, cl, id, addr); err != nil {
 						return err
 					}
 				}
@@ -178,7 +185,11 @@ func (a *app) replaceMember(ctx context.Context, cmd *cobra.Command, cl *libqjm.
 	}
 	out := replaceJSON{cli.Schema("member-replace"), old, fresh, "replaced", names}
 	return a.print(cmd, out, func(w io.Writer) error {
-		_, err := fmt.Fprintln(w, cli.Wrap(fmt.Sprintf("%s moved from %s to %s", cli.Plural(len(names), "journal"), old, fresh), "  "))
+		text := fmt.Sprintf("%s moved from %s to %s", cli.Plural(len(names), "journal"), old, fresh)
+		if old == fresh {
+			text = fmt.Sprintf("%s moved to the storage that %s has now", cli.Plural(len(names), "journal"), old)
+		}
+		_, err := fmt.Fprintln(w, cli.Wrap(text, "  "))
 		return err
 	})
 }

@@ -47,6 +47,8 @@ type quorumNodeJSON struct {
 	State       string `json:"state"`
 	Promised    string `json:"promised_epoch"`
 	Last        string `json:"last_txid"`
+
+	heard bool // else the numbers are nobody's
 }
 
 func toChange(ch *libqjm.MembershipChange) *changeObject {
@@ -111,7 +113,7 @@ func toQuorum(v libqjm.Catalog, j libqjm.CatalogJournal, st libqjm.JournalStatus
 			switch {
 			case s.Node != n.Node:
 			case s.Incarnation == n.Incarnation:
-				n.State, n.Promised, n.Last = s.State, cli.U64(s.Promised), cli.U64(s.Last)
+				n.State, n.Promised, n.Last, n.heard = s.State, cli.U64(s.Promised), cli.U64(s.Last), true
 			case s.Incarnation == "":
 				n.State = s.State
 			default:
@@ -148,6 +150,9 @@ func (a *app) printQuorum(cmd *cobra.Command, q quorumJSON) error {
 		}
 		rows := [][]string{{"NODE", "ROLE", "STATE", "PROMISED", "LAST TXID", "INCARNATION"}}
 		for _, n := range q.Nodes {
+			if !n.heard {
+				n.Promised, n.Last = "", ""
+			}
 			rows = append(rows, []string{n.Node, n.Role, n.State, n.Promised, n.Last, short(n.Incarnation)})
 		}
 		return cli.PrintTable(w, rows)
@@ -264,7 +269,11 @@ func (a *app) withPatience(cmd *cobra.Command, journal string, do func(context.C
 }
 
 func (a *app) changeMembers(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string, to []string, o libqjm.ChangeOptions) error {
+	stop := every(stallAfter, stallEvery, func() {
+		say(cmd.ErrOrStderr(), "waiting: the catalog's leader must answer, and each of %s that is new", strings.Join(to, ", "))
+	})
 	ch, err := cl.ChangeMembers(ctx, name, to, o)
+	stop()
 	switch {
 	case errors.Is(err, libqjm.ErrSameMembers):
 		return a.changed(ctx, cmd, cl, name, "unchanged")

@@ -60,6 +60,7 @@ func TestQuorum(t *testing.T) {
 		{[]string{"member", "add", fourth}, 2, ""},
 		{[]string{"member", "add", fourth + "=127.0.0.1:1"}, 4, ""},
 		{[]string{"member", "replace", fourth, "n9", "--yes"}, 4, ""},
+		{[]string{"member", "replace", fourth, "n9=127.0.0.1:1", "--dry-run"}, 4, ""}, // the endpoints answer, n9 does not
 		{[]string{"member", "replace", fourth, fourth, "--yes"}, 4, ""},
 		{[]string{"member", "replace", fourth, old[0], "--dry-run", "-o", "json"}, 0, `{"schema":"qjm.v1/plan","action":"member-replace","journal":"","plan":"move 1 journal (a) from ` + fourth + ` to ` + old[0] + `, then take ` + fourth + ` out of the cluster","dry_run":true}`},
 		{[]string{"member", "replace", fourth, old[0], "--yes", "-o", "json"}, 0, `{"schema":"qjm.v1/member-replace","old":"` + fourth + `","new":"` + old[0] + `","result":"replaced","journals":["a"]}`},

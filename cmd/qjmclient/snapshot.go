@@ -54,8 +54,9 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 			"then. Cut off, it goes on where it was when it is run again. --timeout bounds it where it is given.",
 		Example: "  qjmclient snapshot save orders --txid 1000 < state\n  qjmclient snapshot save orders --txid 1000 --file state",
 	}
-	txid, file := uint64(0), ""
+	txid, file, empty := uint64(0), "", false
 	c.Flags().Uint64Var(&txid, "txid", 0, "the transaction after which this is the state")
+	c.Flags().BoolVar(&empty, "allow-empty", false, "the state is nothing at all, and that is meant")
 	c.Flags().StringVar(&file, "file", "", "read from this file instead of standard input")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -75,6 +76,10 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 			in, err := openState(cmd.InOrStdin(), file)
 			if err != nil {
 				return err
+			}
+			if in.size == 0 && !empty {
+				err := cli.Usagef("the input is empty: saved, it would stand for all transactions up to %d; if that is meant, add --allow-empty", txid)
+				return errors.Join(err, in.Close())
 			}
 			snap, err := a.save(ctx, cmd, cl, name, libqjm.TxID(txid), in)
 			if err = errors.Join(err, in.Close()); err != nil {
@@ -209,7 +214,11 @@ func (m *measured) Seek(off int64, whence int) (int64, error) {
 func (a *app) save(ctx context.Context, cmd *cobra.Command, cl *libqjm.Client, name string, txid libqjm.TxID, in *state) (libqjm.Snapshot, error) {
 	progress := cli.NewProgress(cmd.ErrOrStderr())
 	defer progress.Done()
-	defer a.waiting(ctx, cmd, cl, name)()
+	defer every(stallAfter, stallEvery, func() {
+		if missing := whoIsMissing(ctx, cl, name); missing != "" { // else it only takes long
+			say(cmd.ErrOrStderr(), "waiting for a quorum of %q%s", name, missing)
+		}
+	})()
 	return cl.SaveSnapshot(ctx, name, txid, &measured{ReadSeeker: in, show: func(done int64) {
 		progress.Show(done, in.size, cli.Bytes(done)+" sent")
 	}})

@@ -35,6 +35,7 @@ func TestSnapshotCommands(t *testing.T) {
 		{"", "snapshot list a", 0, ""},
 		{"", "snapshot restore a", 4, ""},
 		{"first", "snapshot save a", 2, ""},
+		{"", "snapshot save a --txid 1", 2, ""},
 		{"first", "snapshot save a --txid 9", 4, ""},
 		{"", "snapshot save a --txid 9 --dry-run", 4, ""},
 		{"", "snapshot save a --txid 2 --dry-run -o json", 0, `{"schema":"qjm.v1/plan","action":"snapshot-save","journal":"a","plan":"save a snapshot of journal \"a\" after txid 2; the log up to it may be purged then","dry_run":true}`},
@@ -50,6 +51,7 @@ func TestSnapshotCommands(t *testing.T) {
 		{"", "snapshot restore a -o json", 2, ""},
 		{"", "snapshot restore a --file " + got + " -o json", 0, `{"schema":"qjm.v1/snapshot-restore","journal":"a","txid":"3","size":"600000","sha256":"SHA","epoch":"1","frame_end_txid":"E","frame_digest":"HEX","file":"FILE"}`},
 		{"", "snapshot restore a --file " + got, 4, ""},
+		{"", "snapshot save a --txid 3 --allow-empty", 4, ""}, // another content is there
 		{"", "snapshot list nope", 4, ""},
 		{"", "snapshot save a --txid 3 --file " + file + ".missing", 2, ""},
 	} {

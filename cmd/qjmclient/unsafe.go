@@ -195,7 +195,9 @@ func printPlan(w io.Writer, plan *libqjm.RecoveryPlan) error {
 	p := &printer{w: w}
 	p.line("plan (nothing was changed): %s, generation %d", plan.Kind, plan.Generation)
 	p.line("survivors: %s", orNone(storages(plan.Survivors)))
-	p.line("taken for lost: %s", orNone(storages(plan.Lost)))
+	if plan.Kind != quorumloss.ResetPeers { // that asks one node, and takes nobody for lost
+		p.line("taken for lost: %s", orNone(storages(plan.Lost)))
+	}
 	p.group(plan.Group, plan.Kind)
 	for _, j := range plan.Journals {
 		p.journal(j)
@@ -272,12 +274,33 @@ func (a *app) printApplied(cmd *cobra.Command, plan *libqjm.RecoveryPlan, notes 
 	}
 	return a.print(cmd, out, func(w io.Writer) error {
 		p := &printer{w: w}
-		p.line("%s: %s; plan %s", out.Result, cli.Plural(len(out.Journals), "journal"), out.Digest)
+		todo := "left to do: "
+		if plan.Empty() {
+			todo = ""
+			p.line("unchanged; plan %s", out.Digest)
+		} else {
+			p.line("%s: %s; plan %s", out.Result, applied(plan, out), out.Digest)
+		}
 		for _, n := range notes {
-			p.line("left to do: %s", n)
+			p.line("%s%s", todo, n)
 		}
 		return p.err
 	})
+}
+
+// applied says what a plan was about.
+func applied(plan *libqjm.RecoveryPlan, out applyJSON) string {
+	var parts []string
+	if plan.Group != nil {
+		parts = append(parts, "the catalog's group")
+	}
+	if n := len(out.Journals); n > 0 {
+		parts = append(parts, fmt.Sprintf("%s (%s)", cli.Plural(n, "journal"), strings.Join(out.Journals, ", ")))
+	}
+	if len(out.Dropped) > 0 {
+		parts = append(parts, "dropped "+strings.Join(out.Dropped, ", "))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (a *app) resetPeersCmd() *cobra.Command {
@@ -356,11 +379,14 @@ func (a *app) resetPeers(cmd *cobra.Command, f unsafeFlags, r libqjm.PeersReset)
 
 // torn says what to do instead, and how to do it all the same.
 func torn(err error) error {
-	if !errors.Is(err, libqjm.ErrHasMajority) {
+	switch {
+	case errors.Is(err, quorumloss.ErrNoNode):
+		return &cli.RefusedError{Text: cli.Plain(err.Error()), Hint: "name the nodes that the plan of recover-quorum names"}
+	case !errors.Is(err, libqjm.ErrHasMajority):
 		return err
 	}
 	return &cli.RefusedError{
-		Text: err.Error(),
+		Text: cli.Plain(err.Error()),
 		Hint: "members are changed by quorum change, member replace and member remove; to tear it apart all the same, add --despite-majority",
 	}
 }
@@ -385,8 +411,12 @@ func (a *app) resetOffline(cmd *cobra.Command, f unsafeFlags, r journalnode.Offl
 	if err != nil {
 		return torn(err)
 	}
+	first := "start it"
+	if others := slices.DeleteFunc(slices.Clone(plan.Group.Voters), func(s libqjm.PlanStorage) bool { return slices.Contains(plan.Survivors, s) }); len(others) > 0 {
+		first = fmt.Sprintf("the same in the directory of each of %s, then start all", storages(others))
+	}
 	return a.printApplied(cmd, plan, []string{
-		fmt.Sprintf("the same in the directory of each of %s, then start them", storages(plan.Group.Voters)),
+		first,
 		"when they have a leader: qjmclient unsafe recover-quorum plan, for the journals",
 		fmt.Sprintf("keep %s switched off; take each out with qjmclient member remove, and give it a blank disk before it is started again", orNone(storages(plan.Group.GiveUp))),
 	})

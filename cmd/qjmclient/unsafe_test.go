@@ -45,6 +45,10 @@ func TestRecoverQuorum(t *testing.T) {
 	c.noLeader()
 	require.Equal(t, 5, c.do(strings.NewReader("z\n"), "journal", "append", "a", "--timeout", "500ms").code)
 
+	require.Regexp(t, `(?m)^n2 +member +unreachable +- +- +[0-9a-f]{8}$`, c.ok("quorum", "show", "a", "--consistency", "stale"), "nobody told a number")
+	r := c.do(nil, "cluster", "status", "--timeout", "500ms")
+	require.Equal(t, 5, r.code)
+	require.Contains(t, words(r.err), "see: qjmclient unsafe recover-quorum survey")
 	table := c.ok("unsafe", "recover-quorum", "survey")
 	fits(t, table)
 	require.Contains(t, table, "JOURNAL a: config 1; force: a majority of its members is lost")
@@ -104,7 +108,12 @@ func TestRecoverQuorum_Drop(t *testing.T) {
 		require.Contains(t, words(text), want)
 	}
 	fits(t, c.ok("unsafe", "recover-quorum", "survey"))
-	require.Equal(t, 4, c.do(nil, "unsafe", "recover-quorum", "plan", "--drop", "b").code)
+	for _, flag := range []string{"--drop", "--skip"} { // a name that is mistyped is not found out after the fact
+		r := c.do(nil, "unsafe", "recover-quorum", "plan", flag, "b")
+		require.Equal(t, 4, r.code, flag)
+		require.Contains(t, r.err, "no such journal: b")
+	}
+	c.ok("unsafe", "recover-quorum", "plan", "--skip", "a")
 	text = c.ok("unsafe", "recover-quorum", "plan", "--drop", "a")
 	fits(t, text)
 	require.Contains(t, words(text), "drop: no member answers")
@@ -140,6 +149,11 @@ func TestResetPeers_HasAMajority(t *testing.T) {
 	require.Contains(t, words(r.err), "and with it a majority; 3 of its 3 voters answer")
 	require.Contains(t, words(r.err), "--despite-majority")
 	require.NotContains(t, r.err, "LOSS")
+	for _, unknown := range [][]string{{"--node", "n9", "--new-peers", "n1"}, {"--node", "n1", "--new-peers", "n9"}} {
+		r := c.do(nil, append([]string{"unsafe", "reset-peers"}, unknown...)...)
+		require.Equal(t, 4, r.code)
+		require.Contains(t, r.err, "no such node: n9")
+	}
 	r = c.do(nil, append(one, "--group", "a")...)
 	require.Equal(t, 4, r.code)
 	require.Contains(t, words(r.err), "journal a has its majority: 3 of its 3 members answer")
@@ -181,7 +195,10 @@ func TestResetPeers_Offline(t *testing.T) {
 	require.Equal(t, 2, offline.do(nil, reset(0, "--node", "n1")...).code)
 	require.Equal(t, 2, offline.do(nil, reset(0, "--group", "a")...).code)
 	require.Equal(t, 2, offline.do(nil, "unsafe", "reset-peers", "--data-dir", cluster.Dir(0)).code)
-	require.NotEqual(t, 0, offline.do(nil, "unsafe", "reset-peers", "--data-dir", t.TempDir(), "--new-peers", "n1").code)
+	require.Equal(t, 4, offline.do(nil, "unsafe", "reset-peers", "--data-dir", t.TempDir(), "--new-peers", "n1").code)
+	unknown := offline.do(nil, "unsafe", "reset-peers", "--data-dir", cluster.Dir(0), "--new-peers", "n9")
+	require.Equal(t, 4, unknown.code)
+	require.Contains(t, words(unknown.err), "no such node: n9 is no server of the catalog's group, which has n1/")
 	for i := range 2 {
 		text := offline.ok(reset(i)...)
 		fits(t, text)
@@ -195,7 +212,8 @@ func TestResetPeers_Offline(t *testing.T) {
 		require.Equal(t, 4, offline.do(nil, reset(i, "--i-understand-data-loss", "--plan-digest", strings.Repeat("0", 32))...).code)
 		text = offline.ok(reset(i, "--i-understand-data-loss", "--plan-digest", plan.Digest)...)
 		fits(t, text)
-		require.Contains(t, text, "reset:")
+		require.Contains(t, text, "reset: the catalog's group;")
+		require.Contains(t, words(text), "left to do: the same in the directory of each of "+cluster.ID(1-i)+", then start all")
 	}
 	for i := range 2 {
 		cluster.StartNode(i)

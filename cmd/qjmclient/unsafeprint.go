@@ -85,12 +85,18 @@ func (p *printer) journal(j libqjm.JournalPlan) {
 			rows = append(rows, []string{c.Node, "LOST", "", "", "", "", "", "", "", "", ""})
 			continue
 		}
+		digest := short(c.Digest + "        ")
+		if c.Last == 0 {
+			digest = "" // of nothing
+		}
 		rows = append(rows, []string{
 			c.Node, c.State, cli.U64(c.ConfigVersion), cli.U64(c.Promised), cli.U64(c.Segment), cli.U64(c.Epoch), cli.U64(c.Ballot), cli.U64(c.Last),
-			short(c.Digest + "        "), cli.U64(c.Floor), c.Accepted,
+			digest, cli.U64(c.Floor), c.Accepted,
 		})
 	}
-	p.table(rows)
+	if len(j.Copies) > 0 {
+		p.table(rows)
+	}
 	switch j.Action {
 	case quorumloss.Lost:
 		p.line("LOSS: all of it; nobody who is left holds anything")

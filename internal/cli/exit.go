@@ -113,6 +113,7 @@ var exitTable = []exitRow{
 	{"later version", is(durable.ErrUnsupported, segments.ErrUnsupported), ExitRefused},
 	{"data directory of another node", is(journalnode.ErrOtherNode), ExitRefused},
 	{"data directory in use", is(vfs.ErrLocked), ExitRefused},
+	{"no such data directory", is(journalnode.ErrOffline), ExitRefused},
 	{"not as things stand", is(libqjm.ErrRefused), ExitRefused},
 	{"bad request", is(libqjm.ErrBadRequest), ExitUsage},
 	{"unreachable", is(libqjm.ErrUnavailable, rpc.ErrClosed, rpc.ErrStalled, rpc.ErrNotFounded), ExitUnreachable},

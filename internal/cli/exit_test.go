@@ -72,6 +72,7 @@ var samples = map[string][]error{
 	"later version":                  {durable.ErrUnsupported, segments.ErrUnsupported},
 	"data directory of another node": {journalnode.ErrOtherNode},
 	"data directory in use":          {vfs.ErrLocked},
+	"no such data directory":         {journalnode.ErrOffline},
 	"not as things stand":            {libqjm.ErrRefused},
 	"bad request":                    {libqjm.ErrBadRequest},
 	"unreachable":                    {libqjm.ErrUnavailable, rpc.ErrClosed, rpc.ErrStalled, rpc.ErrNotFounded},

@@ -21,6 +21,7 @@ import (
 type Subject struct {
 	Program   string
 	Endpoints []string
+	Connected bool // an endpoint has answered: what does not is something else
 	Journal   string
 	Does      Intent
 	Usage     string // the command's usage line
@@ -43,7 +44,7 @@ func (s Subject) Explain(err error) (what, hint string) {
 	_, class := classOf(err)
 	switch class {
 	case "usage":
-		return err.Error(), s.usageHint()
+		return packageNames.ReplaceAllString(err.Error(), "$1"), s.usageHint() // of several lines, perhaps
 	case "no quorum":
 		return noQuorum(err), s.noQuorumHint(err)
 	case "fenced", "append fenced":
@@ -52,10 +53,20 @@ func (s Subject) Explain(err error) (what, hint string) {
 		return brief(err, 200), "another writer is taking over at the same time; run it again if you are the one who should win"
 	case "unreachable", "deadline":
 		return s.unreachable(err, class)
+	case "no leader":
+		return brief(err, 200), "a majority of the nodes must run; where it is lost for good, see: " + s.Program + " unsafe recover-quorum survey"
+	case "plan":
+		if errors.Is(err, libqjm.ErrPlan) {
+			hint = "make the plan again, and read it"
+		}
+		return strings.Replace(trim(err.Error()), "bad request: ", "", 1), hint
 	case "no journal":
 		hint = fmt.Sprintf("see the names: %s journal list", s.Program)
 		if s.Does == Writes {
 			hint = fmt.Sprintf("create it: %s journal create %s", s.Program, s.Journal)
+		}
+		if s.Journal == "" { // of several that were named
+			return trim(err.Error()), hint
 		}
 		return fmt.Sprintf("there is no journal %q", s.Journal), hint
 	case "journal exists":
@@ -144,10 +155,17 @@ func (s Subject) noQuorumHint(err error) string {
 
 func (s Subject) unreachable(err error, class string) (what, hint string) {
 	if class == "deadline" {
-		return "no answer within the time limit: " + brief(err, 200), "--timeout makes it longer"
+		what := "no answer within the time limit"
+		if why := strings.TrimSuffix(brief(err, 200), context.DeadlineExceeded.Error()); why != "" {
+			what += ": " + strings.TrimSuffix(why, ": ")
+		}
+		return what, "--timeout makes it longer"
 	}
 	if errors.Is(err, rpc.ErrNotFounded) {
 		return "the cluster is not founded yet", "all nodes of the initial cluster must run once; look at their logs"
+	}
+	if s.Connected {
+		return brief(err, 200), ""
 	}
 	hint = "is the cluster running? endpoints come from --endpoints or QJM_ENDPOINTS"
 	if Cause(err) == causeForeign {
@@ -236,10 +254,12 @@ func Cause(err error) string {
 // Plain is a text of the library as a user should see it.
 func Plain(text string) string { return trim(text) }
 
-// trim takes the names of packages out: they tell a user nothing.
-func trim(text string) string { return packageNames.ReplaceAllString(text, "$1") }
+// trim takes the names of packages out, which tell a user nothing, and puts errors that were joined on one line.
+func trim(text string) string {
+	return packageNames.ReplaceAllString(strings.ReplaceAll(text, "\n", "; "), "$1")
+}
 
-var packageNames = regexp.MustCompile(`(^|: |\()(?:(?:qjm|libqjm|recovery|segments|journalnode|vfs|osfs|store|journal|fencing|durable|quorum|inspect|wire|replication|catalog): )+`)
+var packageNames = regexp.MustCompile(`(^|: |; |\()(?:(?:qjm|libqjm|recovery|segments|journalnode|vfs|osfs|store|journal|fencing|durable|quorum|inspect|wire|replication|catalog|quorumloss): )+`)
 
 // brief is an error's text on one line of bounded length.
 func brief(err error, most int) string {

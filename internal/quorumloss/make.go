@@ -42,6 +42,11 @@ type Options struct {
 
 // check: a name that is mistyped must not be found out after the fact.
 func (o Options) check(f Facts) error {
+	for _, name := range o.Skip {
+		if !slices.ContainsFunc(f.Journals, func(j JournalFacts) bool { return j.Name == name }) {
+			return fmt.Errorf("%w: %s", rpc.ErrNoJournal, name)
+		}
+	}
 	for _, name := range o.Drop {
 		switch {
 		case slices.Contains(o.Skip, name):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -12,6 +13,9 @@ import (
 
 // ErrHasMajority: what is to be reset has its majority. Nothing is lost there, and nothing has to be reset.
 var ErrHasMajority = errors.New("quorumloss: it has its majority, so nothing has to be reset")
+
+// ErrNoNode: a node was named that nobody knows, or that is no server of the group.
+var ErrNoNode = errors.New("quorumloss: no such node")
 
 // Reset says which group is to be overwritten, where, and by what.
 type Reset struct {
@@ -207,7 +211,7 @@ func (f *Facts) node(id string) (NodeFacts, error) {
 		}
 	}
 	if found == nil {
-		return NodeFacts{}, fmt.Errorf("%w: no node %q is known", rpc.ErrBadRequest, id)
+		return NodeFacts{}, fmt.Errorf("%w: %s", ErrNoNode, id)
 	}
 	return *found, nil
 }
@@ -295,9 +299,9 @@ func (d Directory) server(name string) (Storage, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return Storage{}, fmt.Errorf("%w: %q is no server of the catalog's group (it has %v)", rpc.ErrBadRequest, name, servers(all))
+		return Storage{}, fmt.Errorf("%w: %s is no server of the catalog's group, which has %s", ErrNoNode, name, strings.Join(servers(all), ", "))
 	}
-	return Storage{}, fmt.Errorf("%w: there are %d storages of %q; name one as id/incarnation: %v", rpc.ErrBadRequest, len(found), name, servers(found))
+	return Storage{}, fmt.Errorf("%w: there are %d storages of %q; name one as id/incarnation: %s", rpc.ErrBadRequest, len(found), name, strings.Join(servers(found), ", "))
 }
 
 func servers(ss []Storage) (out []string) {
