@@ -209,7 +209,7 @@ func TestResetPeers_Offline(t *testing.T) {
 	require.Equal(t, "x\ny\n", c.ok("journal", "tail", "a"))
 	require.Equal(t, 0, c.do(strings.NewReader("z\n"), "journal", "append", "a").code)
 	for _, n := range []string{"n3", "n4", "n5"} {
-		c.ok("member", "remove", n)
+		c.ok("member", "remove", n, "--yes")
 	}
 }
 
