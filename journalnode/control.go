@@ -114,7 +114,7 @@ func (n *Node) runControl() {
 		case <-n.stopping:
 		}
 	})
-	n.work.Go(func() { n.keepLoop(g) })
+	n.work.Go(n.keepLoop)
 	n.onCatalog(n.takeAddresses)
 	n.onCatalog(n.announce)
 	n.onCatalog(n.installOwn)

@@ -16,6 +16,15 @@ func (n *Node) Driver(ctl Decider, id segments.JournalID) func(context.Context) 
 	return n.newDriver(ctl, id).round
 }
 
+// SetForcedIndex says how long the log was when the group was given new members.
+func (n *Node) SetForcedIndex(index uint64) error {
+	n.unsafe.turn.Lock()
+	defer n.unsafe.turn.Unlock()
+	next := n.recovery()
+	next.ForcedIndex = index
+	return n.keepRecovery(next)
+}
+
 // SetCatalog says what the node's copy of the catalog knows of journals that its own group does not have.
 func (n *Node) SetCatalog(f func(segments.JournalID) (catalog.Journal, bool)) { n.inCatalog = f }
 

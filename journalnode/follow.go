@@ -70,6 +70,9 @@ func pinsOf(ch *catalog.Change) []snapshots.Pin {
 
 // followCatalog takes over what changed in the applied catalog since the last time.
 func (n *Node) followCatalog() {
+	if !n.awaitCopy() { // purges rest on it
+		return
+	}
 	n.followMu.Lock()
 	defer n.followMu.Unlock()
 	var changed []catalog.Journal
@@ -85,6 +88,10 @@ func (n *Node) followCatalog() {
 func (n *Node) followOne(o *owner) {
 	n.followMu.Lock()
 	defer n.followMu.Unlock()
+	if !n.copyStands() {
+		n.followed = 0 // followCatalog waits for it, and takes all then
+		return
+	}
 	var j catalog.Journal
 	var ok bool
 	n.readCatalog(func(c *catalog.Catalog) { j, ok = c.Journal(o.j.ID()) })

@@ -252,6 +252,9 @@ func (n *Node) deletedInCatalog(id segments.JournalID) (deleted bool) {
 // that goes on without it, it takes the config, too: nobody else may come to tell it for a while, and with the old
 // one it would count as a member (M1).
 func (n *Node) installOwn() {
+	if !n.awaitCopy() {
+		return
+	}
 	id := n.identity()
 	self := quorum.Member{ID: id.ID, Incarnation: id.Incarnation}
 	var due []rpc.JournalSummary

@@ -9,7 +9,6 @@ import (
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/leaseclock"
-	"github.com/quorumjournal/qjm/journalnode/raftgroup"
 )
 
 // Renewals gather at the leader, so that many leases make few entries of the log.
@@ -131,8 +130,9 @@ func (n *Node) mayGather(refs []catalog.LeaseRef) time.Duration {
 	return wait
 }
 
-// keepLoop proposes one entry after the other, as long as the node runs.
-func (n *Node) keepLoop(g *raftgroup.Group) {
+// keepLoop proposes one entry after the other, as long as the node runs: to the group that there is, which a
+// recovery may have begun anew.
+func (n *Node) keepLoop() {
 	for {
 		wait, any := n.control.leases.wait(time.Now())
 		var timer <-chan time.Time
@@ -143,21 +143,25 @@ func (n *Node) keepLoop(g *raftgroup.Group) {
 		case <-n.control.leases.wake:
 			continue // another one may be more urgent
 		case <-timer:
-			n.renew(g, n.control.leases.take())
+			n.renew(n.control.leases.take())
 		case <-n.stopping:
 			return
 		}
 	}
 }
 
-func (n *Node) renew(g *raftgroup.Group, batch []*renewal) {
+func (n *Node) renew(batch []*renewal) {
 	ctx, cancel := n.context(keepTimeout)
 	defer cancel()
 	cmd := &catalog.KeepAlive{}
 	for _, r := range batch {
 		cmd.Leases = append(cmd.Leases, r.refs...)
 	}
-	b, err := catalog.EncodeCommand(cmd)
+	g, err := n.control.member()
+	var b []byte
+	if err == nil {
+		b, err = catalog.EncodeCommand(cmd)
+	}
 	var res catalog.Result
 	if err == nil {
 		res, err = applyHere(ctx, g, b)

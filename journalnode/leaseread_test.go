@@ -1,6 +1,7 @@
 package journalnode_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -79,5 +80,23 @@ func TestCatalog_LeaseReadOfADeposedLeader(t *testing.T) {
 			_, err := b.catalog(i, rpc.LeaseRead)
 			require.ErrorIs(b, err, rpc.ErrNoLeader)
 		}
+	})
+}
+
+// A copy that holds what nobody may have decided answers no linearizable read, however many entries it has, until a
+// leader has gone on beyond these.
+func TestCatalog_LinearizableAfterAForce(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		i := b.other()
+		require.NoError(b, b.Nodes[i].SetForcedIndex(b.lastLog(b.led())+3)) // as if its log had been longer than the leader's
+		ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+		defer cancel()
+		b.Until(time.Minute, "the leader goes on", func() bool {
+			_, err := b.Nodes[i].Catalog(ctx, rpc.Linearizable)
+			return err == nil
+		})
+		require.NoError(b, b.Nodes[i].SetForcedIndex(1<<60))
+		_, err := b.Nodes[i].Catalog(ctx, rpc.Linearizable)
+		require.ErrorIs(b, err, rpc.ErrUnavailable)
 	})
 }

@@ -243,12 +243,18 @@ func (n *Node) awaitApplied(ctx context.Context, index uint64) error {
 
 func (n *Node) awaitIndex(ctx context.Context, index uint64, over <-chan time.Time) error {
 	for {
+		stands := n.copyStands()
 		at, advance := n.control.machine.applied()
-		if at >= index {
+		var again <-chan time.Time
+		switch {
+		case at >= index && stands:
 			return nil
+		case !stands: // what ends that may be no command
+			again = time.After(leaderPoll)
 		}
 		select {
 		case <-advance:
+		case <-again:
 		case <-over:
 			return fmt.Errorf("%w: this node's copy of the catalog is behind (got %d, want %d)", rpc.ErrUnavailable, at, index)
 		case <-ctx.Done():

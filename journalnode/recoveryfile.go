@@ -30,6 +30,9 @@ type recoveryState struct {
 	Plan       json.RawMessage      `json:"plan,omitempty"`
 	Progress   rpc.RecoveryProgress `json:"progress,omitempty"`
 	GivenUp    []quorumloss.Storage `json:"given_up,omitempty"`
+	// ForcedIndex is the last entry of the catalog that was here when its group was given new members; 0: it never
+	// was. What is up to there may never have been decided.
+	ForcedIndex uint64 `json:"forced_index,omitempty"`
 	// Out is why this storage was given up itself; empty: it was not.
 	Out string `json:"out,omitempty"`
 }

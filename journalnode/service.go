@@ -145,8 +145,10 @@ func (n *Node) awaitDecided(ctx context.Context, s rpc.JournalSummary, what stri
 	defer over.Stop()
 	for {
 		at, advance := n.control.machine.applied()
-		if j, ok := n.inCatalog(s.ID); ok && decided(j) {
-			return j, nil
+		if n.copyStands() {
+			if j, ok := n.inCatalog(s.ID); ok && decided(j) {
+				return j, nil
+			}
 		}
 		select {
 		case <-advance:

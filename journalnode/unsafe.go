@@ -264,11 +264,43 @@ func (s *recoveryState) force(opts raftgroup.Options, id identity) error {
 	if err := raftgroup.Force(opts, voters); err != nil {
 		return err
 	}
+	rest, err := raftgroup.Look(opts)
+	if err != nil {
+		return err
+	}
+	s.ForcedIndex = rest.Index
 	s.Progress = rpc.RecoveryForced
 	if plan.Kind == quorumloss.ResetOffline {
 		s.Progress = rpc.RecoveryDone
 	}
 	return nil
+}
+
+// copyStands: what this node's copy of the catalog says was decided. After its group was given new members the copy
+// has all that was in the log here, also what nobody ever agreed to, until a leader has gone on from it, or has sent
+// its own in its place. Asked before the copy is read by whoever cannot take back what he does.
+func (n *Node) copyStands() bool {
+	index := n.recovery().ForcedIndex
+	if index == 0 {
+		return true
+	}
+	g, err := n.control.member()
+	return err == nil && g.Stats().Applied > index
+}
+
+// standEvery is how often it is asked anew whether the copy stands.
+const standEvery = time.Second
+
+// awaitCopy returns when it does, or false when the node stops.
+func (n *Node) awaitCopy() bool {
+	for !n.copyStands() {
+		select {
+		case <-time.After(standEvery):
+		case <-n.stopping:
+			return false
+		}
+	}
+	return true
 }
 
 // endGroup ends the group, if it may be forced, and leaves it down. Whoever asked for it may be gone by then: it is

@@ -99,3 +99,22 @@ func TestStates_NameOfNothing(t *testing.T) {
 		require.Less(b, b.Net.Count("client", "n2", "State"), 30)
 	})
 }
+
+// A node that was taken out, knows it and still runs, is no survivor: a plan that asks anything of it could never be
+// carried out.
+func TestRemoved_NodeIsNoSurvivor(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 4}, func(b *bed) {
+		_, err := b.cl.ChangeMembers(b.ctx, "j", []string{"n1", "n2", "n3"}, libqjm.ChangeOptions{})
+		require.NoError(b, err)
+		require.NoError(b, b.cl.WaitForChange(b.ctx, "j", nil))
+		require.NoError(b, b.cl.RemoveNode(b.ctx, "n4", false))
+		b.Until(time.Minute, "it has found out", func() bool { return b.Nodes[3].Ready() != nil })
+		b.loseForGood(1, 2)
+		p := b.planned()
+		require.Equal(b, []string{"n1"}, nodesOf(p.Survivors))
+		b.recovered(p)
+		w := b.writer()
+		b.write(w, 1, 2)
+		require.NoError(b, w.Close(b.ctx))
+	})
+}

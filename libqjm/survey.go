@@ -34,6 +34,7 @@ type surveyor struct {
 
 // surveyed is what one address answered.
 type surveyed struct {
+	removed  bool // it was taken out of the cluster, and knows it
 	addr     string
 	node     rpc.Node
 	info     rpc.NodeInfo
@@ -105,7 +106,8 @@ func (s *surveyor) askOne(ctx context.Context, addr string) *surveyed {
 	if a.group, a.err = a.node.SurveyGroup(ctx); a.err != nil {
 		return a
 	}
-	if a.view, a.err = a.node.Catalog(ctx, rpc.Stale); a.err != nil && !errors.Is(a.err, rpc.ErrRemoved) {
+	a.view, a.err = a.node.Catalog(ctx, rpc.Stale)
+	if a.removed = errors.Is(a.err, rpc.ErrRemoved); a.err != nil && !a.removed {
 		return a
 	}
 	if a.journals, a.err = a.node.Journals(ctx); errors.Is(a.err, rpc.ErrUnknownNode) {
@@ -152,13 +154,13 @@ func (s *surveyed) tells() []quorum.Member {
 	return out
 }
 
-// alive are the storages that answered and count: one that an earlier recovery gave up does not, nor does
-// anything that it says.
+// alive are the storages that answered and count: one that an earlier recovery gave up does not, or that was taken
+// out of the cluster and knows it, nor does anything that it says.
 func (s *surveyor) alive() map[quorum.Key]*surveyed {
 	out := map[quorum.Key]*surveyed{}
 	for _, addr := range slices.Sorted(maps.Keys(s.said)) {
 		a := s.said[addr]
-		if a.err == nil && out[a.key()] == nil {
+		if a.err == nil && !a.removed && out[a.key()] == nil {
 			out[a.key()] = a
 		}
 	}
@@ -180,6 +182,11 @@ func (s *surveyor) nodes(alive map[quorum.Key]*surveyed) []quorumloss.NodeFacts 
 		}
 		for _, m := range a.group.Record.GivenUp {
 			gone[m.Key()] = true
+		}
+	}
+	for _, a := range s.said {
+		if a.err == nil && a.removed {
+			gone[a.key()] = true
 		}
 	}
 	for k := range alive {

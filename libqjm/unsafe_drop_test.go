@@ -157,3 +157,52 @@ func TestRecoverQuorum_LostWholeAndTheGroup(t *testing.T) {
 		require.Equal(b, upTo(1, 10), b.read(libqjm.ReaderOptions{Linearizable: true}))
 	})
 }
+
+// M8, Q9: those that a reset left out keep what they hold when they come back: it may be all that is left of what
+// was acknowledged.
+func TestResetPeers_ThoseLeftOutKeepTheirData(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 5}, func(b *bed) {
+		_, err := b.cl.CreateJournalWith(b.ctx, "three", libqjm.CreateOptions{Replicas: 3})
+		require.NoError(b, err)
+		members := b.membersOf("three")
+		alone, others := members[0], members[1:]
+		id := b.inCatalog("three").ID
+		b.StopNode(b.index(alone)) // it misses what is acknowledged next
+		w, err := b.cl.OpenWriter(b.ctx, "three", libqjm.WriterOptions{})
+		require.NoError(b, err)
+		_, _, err = w.AppendBatch(b.ctx, texts(1, 5))
+		require.NoError(b, err)
+		require.NoError(b, w.Close(b.ctx))
+		for _, m := range others {
+			b.StopNode(b.index(m))
+		}
+		b.StartNode(b.index(alone))
+		b.cl = b.Client()
+		b.Until(time.Minute, "there is a leader", func() bool {
+			_, err := b.cl.Catalog(b.within(time.Second), libqjm.Linearizable)
+			return err == nil
+		})
+		s, err := b.cl.Survey(b.ctx)
+		require.NoError(b, err)
+		r := libqjm.PeersReset{Journal: "three", Node: alone, Peers: []string{alone}}
+		p, err := libqjm.PlanReset(s, r)
+		require.NoError(b, err)
+		_, err = b.cl.ResetPeers(b.ctx, r, p.Digest, libqjm.RecoverOptions{})
+		require.NoError(b, err)
+		b.Until(5*time.Minute, "the catalog adopts what is installed (M9)", func() bool { return len(b.membersOf("three")) == 1 })
+
+		for _, m := range others {
+			b.StartNode(b.index(m))
+			b.Until(time.Minute, "it takes the config", func() bool {
+				st, err := b.Nodes[b.index(m)].State(b.ctx, id)
+				return err == nil && len(st.Summary.Config.Members()) == 1
+			})
+		}
+		pass(time.Minute)
+		for _, m := range others {
+			names, err := b.Disks[b.index(m)].List(filepath.Join(b.Dir(b.index(m)), "journals", id.String(), "segments"))
+			require.NoError(b, err)
+			require.NotEmpty(b, names, "what %s holds is kept", m)
+		}
+	})
+}

@@ -208,3 +208,17 @@ func TestRecoverQuorum_OldWriterMeetsTheLostOnes(t *testing.T) {
 		_ = w.Close(b.within(time.Second)) // it is fenced, or finds nobody
 	})
 }
+
+// L2: a node whose group was begun anew by a recovery renews leases as before.
+func TestRecoverQuorum_LeasesAreRenewed(t *testing.T) {
+	run(t, testcluster.Options{Nodes: 3}, func(b *bed) {
+		b.loseForGood(1, 2)
+		b.recovered(b.planned())
+		l, err := b.cl.AcquireLease(b.ctx, "j", libqjm.LeaseOptions{Holder: "a", TTL: time.Second})
+		require.NoError(b, err)
+		pass(20 * time.Second)
+		require.NoError(b, l.Err())
+		require.True(b, l.Valid())
+		require.NoError(b, l.Resign(b.ctx))
+	})
+}

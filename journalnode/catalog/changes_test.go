@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -344,6 +345,41 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	require.Len(t, w.journal().History, MaxHistory)
 	require.Equal(t, w.index, w.journal().History[MaxHistory-1].Index)
+}
+
+// M8: by whose word a former member left is known as long as its tombstone is: what it holds may be all that is left.
+func TestHistory_KeepsWhoWasForcedOut(t *testing.T) {
+	w := withJournal(t)
+	w.ok(&ForceConfig{Target: w.target(), Config: quorum.NewConfig(9, members("n1")...), Reason: "n2 and n3 burnt down"})
+	at := w.index
+	for range 2 * MaxHistory {
+		w.changeUpTo(StageLearning)
+		w.ok(&Abort{w.step(), ""})
+	}
+	h := w.journal().History
+	require.Len(t, h, MaxHistory)
+	require.Equal(t, HistoryEntry{at, Forced, 9, "n2 and n3 burnt down"}, h[0])
+	require.Equal(t, w.index, h[MaxHistory-1].Index)
+	for _, m := range members("n2", "n3", "n4", "n5") {
+		w.ok(&Forget{ID: m.ID, Incarnation: m.Incarnation, Journal: j1, Version: 9})
+	}
+	w.ok(&ForceConfig{Target: w.target(), Config: quorum.NewConfig(10, members("n1")...), Reason: "again"})
+	require.False(t, slices.ContainsFunc(w.journal().History, func(h HistoryEntry) bool { return h.Version == 9 && h.Kind == Forced }), "nobody rests on it any more")
+}
+
+// More of them than the history has room for: the oldest share an entry with those who came after them.
+func TestHistory_ForcedOutAgainAndAgain(t *testing.T) {
+	var j Journal
+	for v := uint64(1); v <= 2*MaxHistory; v++ {
+		j.Former = append(j.Former, Former{member("n1", byte(v)), v})
+		j.Config.Version = v
+		j.remember(v, Forced, "again")
+	}
+	require.Len(t, j.History, MaxHistory)
+	require.EqualValues(t, 2*MaxHistory, j.History[MaxHistory-1].Version)
+	for _, f := range j.Former {
+		require.True(t, slices.ContainsFunc(j.History, func(h HistoryEntry) bool { return h.Version == f.Version }), f.Member.Incarnation)
+	}
 }
 
 // TestAddressesComeFromTheNodes: a config of a new version has the addresses of its day.

@@ -157,6 +157,10 @@ const (
 	kindsEnd = Deleted
 )
 
+// ByForce reports whether a config came about without the consent of a majority of the one before, or may have: what
+// nodes had installed before the catalog knew of it may be an operator's reset of one node alone.
+func (k HistoryKind) ByForce() bool { return k == Forced || k == Adopted }
+
 // String returns the kind's name.
 func (k HistoryKind) String() string {
 	names := [...]string{"none", "created", "changed", "aborted", "adopted", "forced", "deleted"}
@@ -234,9 +238,28 @@ func (j *Journal) names(m quorum.Member) bool {
 // remember appends to the history, which is bounded.
 func (j *Journal) remember(index uint64, kind HistoryKind, note string) {
 	j.History = append(j.History, HistoryEntry{Index: index, Kind: kind, Version: j.Config.Version, Note: note})
-	if over := len(j.History) - MaxHistory; over > 0 {
-		j.History = slices.Delete(j.History, 0, over)
+	if len(j.History) > MaxHistory {
+		j.forgetEntry()
 	}
+}
+
+// forgetEntry forgets the oldest entry that no tombstone rests on: by whose word a member left says whether its
+// data may go, for as long as it is a former one (M8). Where tombstones rest on all of them, those of the oldest
+// go to the next one.
+func (j *Journal) forgetEntry() {
+	old := j.History[:MaxHistory] // the newest stays
+	i := slices.IndexFunc(old, func(h HistoryEntry) bool {
+		return !h.Kind.ByForce() || !slices.ContainsFunc(j.Former, func(f Former) bool { return f.Version == h.Version })
+	})
+	if i < 0 {
+		i = 0
+		for k := range j.Former {
+			if j.Former[k].Version == old[0].Version {
+				j.Former[k].Version = old[1].Version
+			}
+		}
+	}
+	j.History = slices.Delete(j.History, i, i+1)
 }
 
 // install makes cfg the journal's config. Who is not in it any more leaves a tombstone; who comes again

@@ -92,12 +92,13 @@ func (t Told) Report(j catalog.Journal, before segments.End, known bool, moved r
 	return r
 }
 
-// OutByForce: the member left because a lost majority was given up. What it holds is nobody's to remove: it is
-// copied when it becomes a member again, or an operator looks at it.
+// OutByForce: the member left because a lost majority was given up, or by a config that nodes had before the catalog
+// knew of it. What it holds is nobody's to remove: it is copied when it becomes a member again, or an operator looks
+// at it.
 func OutByForce(j catalog.Journal, m quorum.Member) bool {
 	i := slices.IndexFunc(j.Former, func(f catalog.Former) bool { return f.Member.Same(m) })
 	return i >= 0 && slices.ContainsFunc(j.History, func(h catalog.HistoryEntry) bool {
-		return h.Kind == catalog.Forced && h.Version == j.Former[i].Version
+		return h.Kind.ByForce() && h.Version == j.Former[i].Version
 	})
 }
 

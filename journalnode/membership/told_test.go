@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
@@ -82,4 +83,19 @@ func TestM4_WhatANodeHoldsBeforeTheSeal(t *testing.T) {
 			require.Equal(t, test.holds, r.HoldsBefore)
 		})
 	}
+}
+
+// M8: whose data is nobody's to remove: that of members whom a majority never let go.
+func TestM8_OutByForce(t *testing.T) {
+	n1, n2 := quorum.Member{ID: "n1"}, quorum.Member{ID: "n2"}
+	left := func(kind catalog.HistoryKind) catalog.Journal {
+		return catalog.Journal{
+			Former:  []catalog.Former{{Member: n1, Version: 7}},
+			History: []catalog.HistoryEntry{{Kind: catalog.Created, Version: 1}, {Kind: kind, Version: 7}, {Kind: catalog.Changed, Version: 9}},
+		}
+	}
+	require.True(t, OutByForce(left(catalog.Forced), n1))
+	require.True(t, OutByForce(left(catalog.Adopted), n1), "a reset on one node alone, as the catalog heard of it (M9)")
+	require.False(t, OutByForce(left(catalog.Changed), n1))
+	require.False(t, OutByForce(left(catalog.Forced), n2), "it never was a member")
 }
