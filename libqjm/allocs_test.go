@@ -23,7 +23,7 @@ func TestAllocs_OneTransaction(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			in.take()
+			in.take(false)
 		})
 		require.LessOrEqual(t, got, float64(perFrame), "allocations for a frame of %d transactions", txns)
 	}

@@ -41,6 +41,7 @@ type Future struct {
 	b     *batch // what its last one is in
 	first TxID
 	last  TxID
+	full  bool // a full batch was there behind it
 }
 
 // Done is closed when the outcome is known.
@@ -120,13 +121,22 @@ func (w *Writer) add(ctx context.Context, p *seat, txns ...[]byte) (Future, erro
 		return Future{}, &AppendError{Err: err}
 	}
 	f.w = w
-	if w.hungry.CompareAndSwap(true, false) {
-		w.feed()
+	if h := w.hungry.Load(); h == forAny || h == forFull && f.full {
+		if w.hungry.CompareAndSwap(h, sated) {
+			w.feed()
+		}
 	}
 	return f, nil
 }
 
-// feed has the write path take what callers left. Whoever unset hungry calls it. Where several appended lately,
+// What the write path waits for.
+const (
+	sated   int32 = iota // nothing: frames are under way, and it looks when they are committed
+	forAny               // a transaction
+	forFull              // a full frame
+)
+
+// feed has the write path take what callers left. Whoever set hungry to sated calls it. Where several appended lately,
 // they were all woken by one commit and are about to come again: one more turn of the scheduler, and they go into
 // one frame. A single caller has nobody to wait for.
 func (w *Writer) feed() {
@@ -217,16 +227,21 @@ func (w *Writer) step() {
 	}
 	w.noteQuota()
 	for w.mayFly() {
-		if b := w.in.take(); b != nil {
+		onlyFull, hungry := len(w.flying) > 0, forAny
+		if onlyFull {
+			hungry = forFull
+		}
+		if b := w.in.take(onlyFull); b != nil {
 			w.seal(b)
 			continue
 		}
-		w.hungry.Store(true)
-		// Who added between the two saw it unset, and left its transactions to us.
-		if w.in.empty() || !w.hungry.CompareAndSwap(true, false) {
+		w.hungry.Store(hungry)
+		// Who added between the two saw it sated, and left its transactions to us.
+		if !w.in.has(onlyFull) || !w.hungry.CompareAndSwap(hungry, sated) {
 			return // the next one to add comes by itself
 		}
 	}
+	w.hungry.Store(sated)
 }
 
 // over ends the writer with its core, and reports whether it has ended. The caller holds mu.
@@ -237,8 +252,8 @@ func (w *Writer) over() bool {
 	return w.err != nil
 }
 
-// mayFly: a batch may become a frame. While few are under way they leave at once, so a single
-// caller never waits; when many callers come they gather behind the frames under way.
+// mayFly: a batch may become a frame, if it is full or none is under way. So a single caller never waits, and many
+// gather behind the frame under way: one sync for all of them, where two frames would take two.
 func (w *Writer) mayFly() bool {
 	return w.err == nil && len(w.flying) < w.opts.FramesInFlight && w.core.Writing() && !w.core.Full()
 }

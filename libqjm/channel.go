@@ -295,7 +295,7 @@ func (ch *channel) handle(r rpc.WriteReply) error {
 	if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
 		w.changed()
 	}
-	if moved && !w.reopening && w.err == nil && len(w.flying) > 0 && w.flying[0].count > 1 {
+	if moved && !w.reopening && w.err == nil && len(w.flying) > 0 && (w.flying[0].count > 1 || !w.in.empty()) {
 		w.complete()
 		w.mu.Unlock()
 		runtime.Gosched() // who was woken appends again first, and into one frame, see feed

@@ -50,7 +50,7 @@ func TestCrowd(t *testing.T) {
 		endOwn()
 		synctest.Wait()
 		require.Equal(t, "own", gone[5])
-		in.take().finish()
+		in.take(false).finish()
 		all.Wait()
 		require.Len(t, gone, 7)
 

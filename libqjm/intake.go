@@ -62,7 +62,7 @@ func (in *intake) add(ctx context.Context, size int, p *seat, txns [][]byte) (f 
 			f.head = f.b
 		}
 	}
-	f.last = in.next - 1
+	f.last, f.full = in.next-1, in.full()
 	if p != nil {
 		*p = f.b.crowd.join(ctx.Done())
 	}
@@ -102,11 +102,16 @@ func (in *intake) fill(txn []byte) *batch {
 	return b
 }
 
-// take returns the oldest batch, which nobody adds to any more, or nil.
-func (in *intake) take() *batch {
+// full reports whether the oldest batch takes no more. The caller holds mu.
+func (in *intake) full() bool {
+	return len(in.batches) > 1 || len(in.batches) == 1 && in.batches[0].b.Size() >= in.opts.FrameBytes
+}
+
+// take returns the oldest batch, which nobody adds to any more, or nil: there is none, or none that is full.
+func (in *intake) take(onlyFull bool) *batch {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if len(in.batches) == 0 {
+	if len(in.batches) == 0 || onlyFull && !in.full() {
 		return nil
 	}
 	b := in.batches[0]
@@ -132,6 +137,13 @@ func (in *intake) makeRoom() {
 		close(in.room)
 		in.room = nil
 	}
+}
+
+// has reports whether take would return a batch.
+func (in *intake) has(onlyFull bool) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.full() || !onlyFull && len(in.batches) > 0
 }
 
 func (in *intake) empty() bool {

@@ -41,8 +41,8 @@ type WriterOptions struct {
 	FrameBytes int
 	// QueueBytes bounds the transactions that wait to be sent; beyond it, appends wait (W7).
 	QueueBytes int
-	// FramesInFlight is how many frames may be under way at once. Few make larger frames, so fewer
-	// syncs; one caller never waits either way.
+	// FramesInFlight is how many full frames (FrameBytes) may be under way at once. A frame that is not full
+	// leaves when none is: many callers gather behind the one under way, and go with one sync; a single caller never waits.
 	FramesInFlight int
 	// RingBytes of frames are kept for nodes that fall behind (W5).
 	RingBytes int
@@ -109,7 +109,7 @@ type Writer struct {
 	turn     sync.Mutex     // held while the writer opens anew or moves; taken before mu
 
 	in     intake       // transactions that are not in a frame yet
-	hungry atomic.Bool  // the write path waits for a transaction: whoever adds one and unsets this calls feed
+	hungry atomic.Int32 // what the write path waits for; whoever adds that and sets this to sated calls feed
 	crowd  atomic.Int64 // transactions in the frame that was committed last: about as many callers come again
 
 	mu        sync.Mutex

@@ -1,0 +1,34 @@
+package libqjm
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// While a frame is under way only a full batch becomes the next one: the others gather.
+func TestIntake_OnlyFullBatchesFollow(t *testing.T) {
+	opts := WriterOptions{FrameBytes: 1000}.withDefaults()
+	var in intake
+	in.opts, in.next, in.epoch = &opts, 1, 1
+	add := func(n int) Future {
+		f, err := in.add(t.Context(), n, nil, [][]byte{make([]byte, n)})
+		require.NoError(t, err)
+		return f
+	}
+	require.Nil(t, in.take(false))
+	require.False(t, add(300).full)
+	require.False(t, in.has(true))
+	require.Nil(t, in.take(true), "it is not full")
+	require.False(t, add(300).full)
+	require.True(t, add(900).full, "it did not fit: the first is full")
+	require.True(t, in.has(true))
+	require.Equal(t, 2, in.take(true).count)
+	require.Nil(t, in.take(true))
+	require.True(t, in.has(false))
+	require.True(t, add(200).full)
+	require.Equal(t, 1, in.take(true).count)
+	require.Equal(t, 1, in.take(false).count)
+	require.True(t, in.empty())
+	require.EqualValues(t, 4, in.assigned())
+}
