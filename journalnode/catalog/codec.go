@@ -11,7 +11,8 @@ import (
 
 // coder walks the fields of a value in one order, to write them or to read them: what is written and
 // what is read cannot drift apart. Numbers are little endian and of fixed width, so every value has one
-// encoding. After the first error nothing more happens.
+// encoding. After the first error nothing more happens. Writing changes nothing, so a value may be written while
+// others look at it.
 type coder struct {
 	b       []byte // written so far, or still to be read
 	reading bool
@@ -49,28 +50,36 @@ func (c *coder) fixed(p []byte) {
 func (c *coder) u8(p *uint8) {
 	b := [1]byte{*p}
 	c.fixed(b[:])
-	*p = b[0]
+	if c.reading {
+		*p = b[0]
+	}
 }
 
 func u16[T ~uint16](c *coder, p *T) {
 	var b [2]byte
 	binary.LittleEndian.PutUint16(b[:], uint16(*p))
 	c.fixed(b[:])
-	*p = T(binary.LittleEndian.Uint16(b[:]))
+	if c.reading {
+		*p = T(binary.LittleEndian.Uint16(b[:]))
+	}
 }
 
 func u32[T ~uint32](c *coder, p *T) {
 	var b [4]byte
 	binary.LittleEndian.PutUint32(b[:], uint32(*p))
 	c.fixed(b[:])
-	*p = T(binary.LittleEndian.Uint32(b[:]))
+	if c.reading {
+		*p = T(binary.LittleEndian.Uint32(b[:]))
+	}
 }
 
 func u64[T ~uint64](c *coder, p *T) {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], uint64(*p))
 	c.fixed(b[:])
-	*p = T(binary.LittleEndian.Uint64(b[:]))
+	if c.reading {
+		*p = T(binary.LittleEndian.Uint64(b[:]))
+	}
 }
 
 func (c *coder) boolean(p *bool) {
@@ -82,7 +91,9 @@ func (c *coder) boolean(p *bool) {
 	if v > 1 {
 		c.fail("truth value", v, "0 or 1")
 	}
-	*p = v == 1
+	if c.reading {
+		*p = v == 1
+	}
 }
 
 // text is a string of at most limit bytes.
