@@ -343,6 +343,10 @@ func (w *Writer) Close(ctx context.Context) error {
 		if w.err != nil {
 			return false, w.err
 		}
+		idle := w.in.empty() && len(w.flying) == 0 && !w.rolling
+		if ctx.Err() != nil && !(idle && w.core.Last().TxID < w.core.Segment()) {
+			return false, fmt.Errorf("libqjm: %w", context.Cause(ctx)) // nothing is begun that nobody waits for
+		}
 		if w.in.empty() && !w.rolling && w.core.Roll() {
 			w.rolling = true
 			w.advance()
