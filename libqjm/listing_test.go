@@ -217,6 +217,7 @@ func TestC1_FencedWriterListsNothing(t *testing.T) {
 	runSnapshots(t, testcluster.Options{}, func(c *catalog) {
 		w := c.writer()
 		c.segmentsTo(w, 20)
+		c.everywhere(20) // a node that lags takes no snapshot yet, and would take the other content later
 		var later *libqjm.Writer
 		c.cl.SetLister(func(_ context.Context, r rpc.ListRequest) error {
 			later = c.writer()
