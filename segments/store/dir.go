@@ -112,6 +112,7 @@ type Dir struct {
 
 	poisoned atomic.Pointer[PoisonedError]
 	clears   atomic.Uint64 // how often Clear was called
+	recent   recent        // the owner's
 
 	// moving is held while files change their names, until segs says so, too. A reader that finds no file
 	// under the name that it looked up waits for it, and looks again; nobody else takes it.
@@ -420,6 +421,7 @@ func (d *Dir) Clear() error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
 	d.clears.Add(1)
+	d.recent = recent{}
 	names, err := d.fs.List(d.dir)
 	if err != nil {
 		return fmt.Errorf("store: clear %s: %w", d.dir, err)
@@ -547,6 +549,7 @@ func (d *Dir) Verify(first segments.TxID, wrap func(io.ReaderAt) io.ReaderAt) er
 		err = d.checkFooter(foot, o.name)
 	}
 	d.noteDamage(o.seg, err)
+	o.f.DropCache(0, size) // a scrub reads everything once
 	return err
 }
 

@@ -205,6 +205,9 @@ func (in *Incoming) replaceable(name segments.Name) (*segment, error) {
 
 // install gives the synced temporary its name and enters the segment.
 func (in *Incoming) install(seg, old *segment, reason segments.Reason) error {
+	if in.c.end > in.d.opts.CachedBytes {
+		in.f.DropCache(0, in.c.end)
+	}
 	if err := in.f.Close(); err != nil {
 		return in.d.poison("close incoming segment", err)
 	}

@@ -94,6 +94,7 @@ func (w *Writer) Append(frames ...segments.Frame) error {
 		}
 		next, total = f.Last()+1, total+int64(f.Size())
 	}
+	w.d.dropOld(w.seg, w.f) // now, not right after the sync: an ack leaves then
 	if err := w.reserve(total); err != nil {
 		return err
 	}
@@ -182,6 +183,7 @@ func (w *Writer) publish() {
 		w.c.index.Add(e)
 	}
 	w.c.frames += uint64(len(w.pending))
+	w.d.recent.add(w.seg, w.c.end, w.written)
 	w.c.end, w.c.last = w.written, w.last
 	w.pending = w.pending[:0]
 }
