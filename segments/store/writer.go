@@ -259,8 +259,8 @@ func (w *Writer) zeroAhead(n int64) error {
 // usualOver is over how many
 // groups their size is averaged.
 const (
-	zeroWindow = 256 << 10
-	zeroUpTo   = 64 << 10
+	zeroWindow = 512 << 10
+	zeroUpTo   = 160 << 10
 	usualOver  = 8
 )
 
@@ -307,12 +307,11 @@ func (w *Writer) drop() error {
 // zeroChunk is how much is zeroed at a time.
 const zeroChunk = 256 << 10
 
+// zeros is shared, and only ever read.
+var zeros [zeroChunk]byte
+
 // zero overwrites [from, to) with zeros.
 func zero(f vfs.File, from, to int64) error {
-	if from >= to {
-		return nil
-	}
-	zeros := make([]byte, min(zeroChunk, to-from))
 	for from < to {
 		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
 		if err != nil {
