@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -209,7 +210,7 @@ func measure(b *testing.B, spec load.Spec, sys load.System, callers, size int) f
 	return float64(s.Ops) / s.Elapsed.Seconds()
 }
 
-// table gathers figures of rounds, and reports the median of each.
+// table gathers figures of rounds, and reports the median of each, and of ratios the lowest, too.
 type table struct {
 	names  []string
 	values map[string][]float64
@@ -229,6 +230,9 @@ func (t *table) report(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // rounds have a fixed length: it would say nothing
 	for _, name := range t.names {
 		b.ReportMetric(quantile(t.values[name], 0.5), name)
+		if ratio, ok := strings.CutPrefix(name, "x-"); ok && b.N > 1 {
+			b.ReportMetric(slices.Min(t.values[name]), "lowest-x-"+ratio)
+		}
 	}
 }
 
