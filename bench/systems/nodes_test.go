@@ -17,22 +17,22 @@ func BenchmarkNodes(b *testing.B) {
 	}
 	var figures table
 	for b.Loop() {
-		for load, run := range map[string]func(q *qjm) float64{
-			"callers": func(q *qjm) float64 { return measure(b, qjmSpec, q, 256, 256) },
-			"async":   func(q *qjm) float64 { return measure(b, qjmAsyncSpec, q, 1, 256) },
-		} {
-			var three float64
-			for _, n := range sizes {
-				rate := run(clusters[n])
-				figures.add(fmt.Sprintf("%d-%s-txns/s", n, load), rate)
-				if n == nodes {
-					three = rate
-					continue
-				}
-				figures.add(fmt.Sprintf("x-3-%s-%d", load, n), rate/three)
-				figures.add(fmt.Sprintf("x-bytes-%s-%d", load, n), rate/three*float64(n)/nodes)
-			}
-		}
+		figures.addNodes("callers", sizes, func(n int) float64 { return measure(b, qjmSpec, clusters[n], 256, 256) })
+		figures.addNodes("async", sizes, func(n int) float64 { return measure(b, qjmAsyncSpec, clusters[n], 1, 256) })
 	}
 	figures.report(b)
+}
+
+func (t *table) addNodes(name string, sizes []int, run func(n int) float64) {
+	var three float64
+	for _, n := range sizes {
+		rate := run(n)
+		t.add(fmt.Sprintf("%s-%d-txns/s", name, n), rate)
+		if n == nodes {
+			three = rate
+			continue
+		}
+		t.add(fmt.Sprintf("x-3-%s-%d", name, n), rate/three)
+		t.add(fmt.Sprintf("x-bytes-%s-%d", name, n), rate/three*float64(n)/nodes)
+	}
 }

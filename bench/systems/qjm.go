@@ -135,15 +135,18 @@ func (q *qjm) Contents(ctx context.Context) (out [][]byte, err error) {
 	return out, nil
 }
 
+// Close can be called again.
 func (q *qjm) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	var errs []error
 	if q.writer != nil {
 		errs = append(errs, q.writer.Close(ctx))
+		q.writer = nil
 	}
 	if q.client != nil {
 		errs = append(errs, q.client.Close())
+		q.client = nil
 	}
 	for i := range q.nodes {
 		errs = append(errs, q.stopNode(ctx, i))
