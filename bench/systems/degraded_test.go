@@ -47,6 +47,7 @@ func benchDead(b *testing.B) {
 // disks and with a slow one alike.
 func benchSlow(b *testing.B) {
 	const times = 10
+	const toFallBehind = 12 * time.Second // the writer's ring is full before, if the node cannot keep up at all
 	disk := &slowDisk{FS: osfs.New("")}
 	q := newWriter(b, nodes, func(i int, o *journalnode.Options) {
 		if i == faulty {
@@ -61,11 +62,13 @@ func benchSlow(b *testing.B) {
 		q.awaitStep(b, faulty, id)
 		healthy := t.rate(b)
 		disk.times.Store(times)
+		pause(toFallBehind)
 		with := t.rate(b)
 		st, ch := q.standing(faulty)
 		figures.add("healthy-txns/s", healthy)
 		figures.add("slow-txns/s", with)
 		figures.add("slow-behind-txns", float64(st.Committed-min(st.Committed, ch.Acked)))
+		figures.add("slow-behind-segments", float64(len(q.finalized(0, id))-len(q.finalized(faulty, id))))
 		figures.add("x-healthy", with/healthy)
 	}
 	disk.times.Store(1)
