@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -722,4 +724,46 @@ func TestOptions(t *testing.T) {
 	require.ErrorContains(t, err, "PreallocateBytes")
 	require.ErrorContains(t, err, "BufferBytes")
 	require.ErrorContains(t, err, "FootersCached")
+}
+
+// Zeros ahead of the groups are there to be faster, and the blocks were reserved: a file system that writes
+// elsewhere (copy-on-write) and has no room for them refuses nothing that anybody asked for. They are left out until
+// the file grows; the groups themselves go on.
+func TestZeroAhead_WithoutRoom(t *testing.T) {
+	opts := Options{PreallocateBytes: 16 << 10, PreallocateBytesMax: 16 << 10}
+	const name = "j/segments/00000000000000000001.inprogress"
+	w := newWorld(t, opts)
+	require.NoError(t, w.create(header(1, segments.End{})))
+	w.fs.Inject(faultfs.Rule{Op: faultfs.OpWrite, PathContains: name, Nth: 1, Err: vfs.ErrNoSpace})
+	w.fs.ResetLog()
+	require.NoError(t, w.append(10), "the zeros are refused, the group is not")
+	require.NoError(t, w.commit())
+	require.Contains(t, w.fs.Log()[0], "(fault)")
+
+	w.fs.ResetLog()
+	for range 5 {
+		require.NoError(t, w.append(10))
+		require.NoError(t, w.commit())
+	}
+	require.Len(t, w.fs.Log(), 10, "a write and a sync each: zeros are not tried again with each append")
+
+	w.fs.ResetLog()
+	for w.w.Bytes() < opts.PreallocateBytes {
+		require.NoError(t, w.append(100))
+		require.NoError(t, w.commit())
+	}
+	preallocated := slices.IndexFunc(w.fs.Log(), func(l string) bool { return strings.HasPrefix(l, "preallocate ") })
+	require.GreaterOrEqual(t, preallocated, 0)
+	require.Contains(t, w.fs.Log()[preallocated+1:], "write "+name+" 20480+12288", "the file grew: zeros again")
+
+	require.NoError(t, w.finalize())
+	require.NoError(t, w.open())
+}
+
+// Any other failure of theirs is a failed write like all others: what is on the disk is not known any more.
+func TestZeroAhead_FailedWritePoisons(t *testing.T) {
+	w := newWorld(t, Options{PreallocateBytes: 16 << 10})
+	require.NoError(t, w.create(header(1, segments.End{})))
+	w.fs.Inject(faultfs.Rule{Op: faultfs.OpWrite, Nth: 1})
+	require.ErrorIs(t, w.append(10), ErrPoisoned)
 }
