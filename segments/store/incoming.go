@@ -234,6 +234,7 @@ func (in *Incoming) install(seg, old *segment, reason segments.Reason) error {
 	defer d.mu.Unlock()
 	d.uncache(seg.name)
 	d.segs[seg.name.First] = seg
+	d.changes.Add(1)
 	return nil
 }
 
@@ -260,6 +261,7 @@ func (d *Dir) finishInstall(n segments.Name) error {
 	}
 	d.mu.Lock()
 	d.segs[n.First] = &segment{name: base, bytes: -1}
+	d.changes.Add(1)
 	d.mu.Unlock()
 	return d.fs.SyncDir(d.dir)
 }

@@ -767,3 +767,70 @@ func TestZeroAhead_FailedWritePoisons(t *testing.T) {
 	w.fs.Inject(faultfs.Rule{Op: faultfs.OpWrite, Nth: 1})
 	require.ErrorIs(t, w.append(10), ErrPoisoned)
 }
+
+// A1: a list that was made is as good as a new one until Changes moves; so whatever turns out to be damaged moves it.
+func TestChanges_DamageCounts(t *testing.T) {
+	name1 := segments.Name{Kind: segments.NameFinalized, First: 1, Last: 1}.String()
+	for name, find := range map[string]func(w *world) error{
+		"scrub":  func(w *world) error { return w.d.Verify(1, nil) },
+		"reader": func(w *world) error {
+			r, err := w.d.Reader(1, 1)
+			if err != nil {
+				return err
+			}
+			_, err = r.Next()
+			return errors.Join(err, r.Close())
+		},
+		"told":   func(w *world) error { w.d.MarkDamaged(1, segments.ErrCorrupt); return segments.ErrCorrupt },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := started(t, Options{}, []int{100})
+			require.NoError(t, w.finalize())
+			before, held := w.d.Changes(), listed(t, w.d)
+			require.NoError(t, w.d.Verify(1, nil))
+			require.Equal(t, before, w.d.Changes(), "nothing was found")
+			require.NoError(t, w.disk.FlipBit("j/segments/"+name1, segments.HeaderSize+70, 1))
+			require.ErrorIs(t, find(w), segments.ErrCorrupt)
+			require.NotEqual(t, held, listed(t, w.d))
+			require.Greater(t, w.d.Changes(), before)
+			after := w.d.Changes()
+			require.Error(t, find(w))
+			require.Equal(t, after, w.d.Changes(), "known already")
+			require.NoError(t, w.d.SetAside(1, segments.ReasonDamaged))
+			require.Greater(t, w.d.Changes(), after)
+			after = w.d.Changes()
+			require.NoError(t, w.d.Clear())
+			require.Greater(t, w.d.Changes(), after)
+		})
+	}
+}
+
+// openCounter counts opened files.
+type openCounter struct {
+	vfs.FS
+	opens int
+}
+
+func (c *openCounter) Open(name string) (vfs.File, error) {
+	c.opens++
+	return c.FS.Open(name)
+}
+
+// What Info tells of a finalized segment is read once, with one opening of its file, and nothing else of it is kept.
+func TestInfo_OpensAFileOnce(t *testing.T) {
+	w := started(t, Options{}, []int{100})
+	require.NoError(t, w.finalize())
+	c := &openCounter{FS: w.disk}
+	d, err := Open(c, testDir, testJournal, Options{})
+	require.NoError(t, err)
+	d.Infos()
+	require.Zero(t, c.opens, "it is told by the names")
+	for range 3 {
+		i, err := d.Info(1)
+		require.NoError(t, err)
+		require.Equal(t, w.one(1).end(), i.End())
+		require.True(t, i.Loaded)
+	}
+	require.Equal(t, 1, c.opens)
+	require.Empty(t, d.cached, "only those who read need the index")
+}

@@ -412,6 +412,7 @@ func (d *Dir) finalized(s *segment, end segments.End, c *content, bytes int64) I
 	d.mu.Lock()
 	s.name = segments.Name{Kind: segments.NameFinalized, First: end.First, Last: end.Last}
 	s.bytes, s.live = bytes, nil
+	d.changes.Add(1)
 	d.mu.Unlock()
 	d.remember(s, c)
 	d.mu.Lock()
