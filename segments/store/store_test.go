@@ -834,3 +834,27 @@ func TestInfo_OpensAFileOnce(t *testing.T) {
 	require.Equal(t, 1, c.opens)
 	require.Empty(t, d.cached, "only those who read need the index")
 }
+
+func TestChanges_CopiesCount(t *testing.T) {
+	w := newWorld(t, Options{})
+	h := header(1, segments.End{})
+	frames := makeFrames(t, h.Start(), h.Epoch, 10, 20)
+	copied := func() *Incoming {
+		in, err := w.d.NewIncoming(h, "x")
+		require.NoError(t, err)
+		for _, f := range frames {
+			require.NoError(t, in.Append(f))
+		}
+		return in
+	}
+	before := w.d.Changes()
+	require.NoError(t, copied().InstallInProgress(segments.ReasonReplaced))
+	require.Greater(t, w.d.Changes(), before)
+	before = w.d.Changes()
+	end := segments.End{First: 1, Last: frames[1].Last(), Digest: frames[1].Digest()}
+	require.NoError(t, copied().Keep())
+	found, err := w.d.InstallKept(1, end, segments.ReasonReplaced)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Greater(t, w.d.Changes(), before)
+}
