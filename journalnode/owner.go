@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -23,6 +24,8 @@ type owner struct {
 	j    *journal.Journal
 	opts Options
 	log  *slog.Logger
+
+	opening rpc.Holding // fresh for each owner; see holding
 
 	turn    chan struct{} // one place: full while somebody has the turn
 	closed  bool          // the journal is; guarded by turn
@@ -58,7 +61,7 @@ const tasksMax = 1024
 
 func newOwner(j *journal.Journal, opts Options, log *slog.Logger, m *metrics) *owner {
 	o := &owner{
-		j: j, opts: opts, log: log, metrics: m,
+		j: j, opts: opts, log: log, metrics: m, opening: rpc.Holding(uuid.New()),
 		turn: make(chan struct{}, 1), floorAt: time.Now(),
 		tasks: make(chan task, tasksMax), bytes: semaphore.NewWeighted(opts.QueueBytes),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
