@@ -203,3 +203,27 @@ func (o older) Segments(ctx context.Context, req rpc.SegmentsRequest) (rpc.Segme
 	o.asked.Store(req.Journal, true)
 	return o.Service.Segments(ctx, req)
 }
+
+// M9, M8: the leader hears once a minute what the nodes have installed, of all journals at once. It asks after a journal
+// by itself where somebody has something else than the catalog, and nowhere else: each such look is an entry of the log.
+func TestM9_LeaderLooksWhereSomethingIsAstray(t *testing.T) {
+	inWard(t, nil, func(w *ward) {
+		c := w.Client()
+		for i := range 10 {
+			require.NoError(w, c.CreateJournal(w.ctx, fmt.Sprintf("k%d", i)))
+		}
+		w.wait(3 * time.Minute)
+		states := func() (n int) {
+			for from := range w.Nodes {
+				for to := range w.Nodes {
+					n += w.Net.Count(w.ID(from), w.ID(to), "State")
+				}
+			}
+			w.Net.ResetCalls()
+			return n
+		}
+		states()
+		w.wait(10 * time.Minute)
+		require.Zero(w, states(), "all is as the catalog has it")
+	})
+}

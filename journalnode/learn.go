@@ -1,6 +1,7 @@
 package journalnode
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -81,15 +82,22 @@ func (n *Node) others() []quorum.NodeID {
 }
 
 func (n *Node) journalsOf(id quorum.NodeID) (js []rpc.JournalSummary, answered bool) {
-	peer, err := n.peers.node(id)
-	if err != nil {
-		return nil, false
-	}
 	ctx, cancel := n.context(n.opts.PeerTimeout)
 	defer cancel()
-	js, err = peer.Journals(ctx)
+	js, err := n.journalsAt(ctx, id)
 	if err != nil {
 		return nil, false // it is asked again soon
 	}
 	return js, true
+}
+
+func (n *Node) journalsAt(ctx context.Context, id quorum.NodeID) ([]rpc.JournalSummary, error) {
+	if id == n.opts.ID {
+		return n.Journals(ctx)
+	}
+	peer, err := n.peers.node(id)
+	if err != nil {
+		return nil, err
+	}
+	return peer.Journals(ctx)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -318,65 +317,4 @@ func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 	n.metrics.repaired.Inc()
 	o.log.Info("segment pulled from a peer", "segment", end, "sources", c.sources)
 	return nil
-}
-
-// scrubLoop reads finalized segments in full, slowly, and reports what has rotted; repair then replaces
-// it (A2).
-func (n *Node) scrubLoop() {
-	done := map[segments.JournalID]map[segments.TxID]time.Time{}
-	for {
-		select {
-		case <-time.After(min(n.opts.ScrubEvery, time.Minute)):
-		case <-n.stopping:
-			return
-		}
-		for _, o := range n.allOwners() {
-			seen := done[o.j.ID()]
-			next := map[segments.TxID]time.Time{}
-			for _, s := range o.j.FinalizedFirsts() {
-				at, ok := seen[s]
-				if !ok || time.Since(at) >= n.opts.ScrubEvery {
-					n.scrub(o, s)
-					at = time.Now()
-				}
-				next[s] = at
-			}
-			done[o.j.ID()] = next
-		}
-	}
-}
-
-func (n *Node) scrub(o *owner, s segments.TxID) {
-	slow := func(r io.ReaderAt) io.ReaderAt { return &slowReader{r: r, rate: n.opts.ScrubRate, stop: n.stopping} }
-	err := o.j.Verify(s, slow)
-	select {
-	case <-n.stopping:
-		return
-	default:
-	}
-	if errors.Is(err, segments.ErrNotFound) {
-		return // purged meanwhile
-	}
-	n.metrics.scrubbed.Inc()
-	if err != nil {
-		n.metrics.damages.Inc()
-		o.log.Error("segment is damaged; it is unknown here until it is pulled from a peer", "segment", s, "err", err)
-	}
-}
-
-// slowReader reads at most rate bytes a second.
-type slowReader struct {
-	r    io.ReaderAt
-	rate int64
-	stop <-chan struct{}
-}
-
-func (s *slowReader) ReadAt(b []byte, off int64) (int, error) {
-	wait := time.Duration(int64(len(b)) * int64(time.Second) / s.rate)
-	select {
-	case <-time.After(wait):
-		return s.r.ReadAt(b, off)
-	case <-s.stop:
-		return 0, rpc.ErrClosed
-	}
 }

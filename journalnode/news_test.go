@@ -2,11 +2,14 @@ package journalnode
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/journalnode/journal"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -85,4 +88,98 @@ func TestA1_HoldingsOfTwoRunsDiffer(t *testing.T) {
 	require.NotEqual(t, o.holding(), other.holding())
 	require.Equal(t, o.holding(), o.holding())
 	require.False(t, o.holding().IsZero())
+}
+
+// M9: who has another config than the catalog, of that version or not, or none at all, is looked at; who does not answer
+// cannot be.
+func TestM9_Astray(t *testing.T) {
+	id := segments.JournalID{1}
+	j := catalog.Journal{ID: id, Config: threeMembers}
+	older, newer, other := threeMembers, threeMembers, quorum.NewConfig(1, threeMembers.Members()[:1]...)
+	older.Version, newer.Version = 0, 2
+	has := func(cfg quorum.Config) map[segments.JournalID]quorum.Config {
+		return map[segments.JournalID]quorum.Config{id: cfg}
+	}
+	for name, tc := range map[string]struct {
+		told   installedOn
+		astray bool
+	}{
+		"all have it":              {told: installedOn{"a": has(threeMembers), "b": has(threeMembers), "c": has(threeMembers)}},
+		"nobody answers":           {told: installedOn{}},
+		"a node that is no member": {told: installedOn{"a": has(threeMembers), "d": has(older)}},
+		"one is behind":            {told: installedOn{"a": has(threeMembers), "b": has(older)}, astray: true},
+		"one is ahead":             {told: installedOn{"a": has(threeMembers), "c": has(newer)}, astray: true},
+		"another of that version":  {told: installedOn{"a": has(other)}, astray: true},
+		"one does not have it":     {told: installedOn{"a": has(threeMembers), "b": {}}, astray: true},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, tc.astray, astray(j, tc.told)) })
+	}
+}
+
+// A2: however small its segments are, a scrub of very many of them takes its time, reads each once in ScrubEvery, and
+// does not even list them where nothing came and nothing is due.
+func TestA2_ScrubOfManySmallSegments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, o, _ := ownerBed(t)
+		n.metrics = o.metrics
+		const count = 50
+		require.NoError(t, o.do(t.Context(), func(j *journal.Journal) error { return fill(j, count) }))
+		scrubs := func(log scrubLog) (scrubLog, time.Duration) {
+			began := time.Now()
+			log = n.scrubJournal(o, log)
+			return log, time.Since(began)
+		}
+		log, took := scrubs(scrubLog{})
+		require.GreaterOrEqual(t, took, count*scrubFileTime)
+		require.Len(t, log.done, count)
+		for range 10 {
+			<-time.After(time.Minute)
+			var again scrubLog
+			again, took = scrubs(log)
+			require.Zero(t, took)
+			require.Equal(t, log, again)
+		}
+		require.NoError(t, o.do(t.Context(), func(j *journal.Journal) error { return fill(j, 1) }))
+		log, took = scrubs(log)
+		require.Equal(t, scrubFileTime, took, "the new one alone")
+		require.Len(t, log.done, count+1)
+		<-time.After(n.opts.ScrubEvery - time.Hour)
+		log, took = scrubs(log)
+		require.Zero(t, took)
+		<-time.After(time.Hour)
+		_, took = scrubs(log)
+		require.GreaterOrEqual(t, took, count*scrubFileTime, "all again")
+	})
+}
+
+// fill puts finalized segments of a transaction each behind what is there.
+func fill(j *journal.Journal, count int) error {
+	prev := segments.End{}
+	for _, s := range j.Segments() {
+		prev = segments.End{First: s.First, Last: s.Last.TxID, Digest: s.Last.Digest}
+	}
+	for range count {
+		var b segments.Builder
+		b.Reset(prev.Next(), 1)
+		err := b.Add([]byte("x"))
+		if err != nil {
+			return err
+		}
+		f, err := b.Seal(prev.Digest, segments.SealOptions{})
+		if err != nil {
+			return err
+		}
+		inc, err := j.NewIncoming(prev, 1)
+		if err != nil {
+			return err
+		}
+		if err := inc.Append(f); err != nil {
+			return err
+		}
+		prev = segments.End{First: f.First(), Last: f.Last(), Digest: f.Digest()}
+		if err := j.InstallFinalized(inc, prev); err != nil {
+			return err
+		}
+	}
+	return nil
 }
