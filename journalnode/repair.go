@@ -62,15 +62,17 @@ func (n *Node) repairLoop() {
 	}
 }
 
+// allOwners lists them by id. The list is shared: it is asked for several times a second, and hardly ever changes.
 func (n *Node) allOwners() []*owner {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ids := slices.SortedFunc(maps.Keys(n.owners), func(a, b segments.JournalID) int { return bytes.Compare(a[:], b[:]) })
-	out := make([]*owner, 0, len(ids))
-	for _, id := range ids {
-		out = append(out, n.owners[id])
+	if n.ordered == nil {
+		n.ordered = slices.SortedFunc(maps.Values(n.owners), func(a, b *owner) int {
+			x, y := a.j.ID(), b.j.ID()
+			return bytes.Compare(x[:], y[:])
+		})
 	}
-	return out
+	return n.ordered
 }
 
 // repairOnce looks after one journal, if it is time, and reports whether it was compared with the peers. Where it may
