@@ -772,7 +772,7 @@ func TestZeroAhead_FailedWritePoisons(t *testing.T) {
 func TestChanges_DamageCounts(t *testing.T) {
 	name1 := segments.Name{Kind: segments.NameFinalized, First: 1, Last: 1}.String()
 	for name, find := range map[string]func(w *world) error{
-		"scrub":  func(w *world) error { return w.d.Verify(1, nil) },
+		"scrub": func(w *world) error { return w.d.Verify(1, nil) },
 		"reader": func(w *world) error {
 			r, err := w.d.Reader(1, 1)
 			if err != nil {
@@ -781,7 +781,7 @@ func TestChanges_DamageCounts(t *testing.T) {
 			_, err = r.Next()
 			return errors.Join(err, r.Close())
 		},
-		"told":   func(w *world) error { w.d.MarkDamaged(1, segments.ErrCorrupt); return segments.ErrCorrupt },
+		"told": func(w *world) error { w.d.MarkDamaged(1, segments.ErrCorrupt); return segments.ErrCorrupt },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := started(t, Options{}, []int{100})
