@@ -237,6 +237,7 @@ func (in *Incoming) install(seg, old *segment, reason segments.Reason) error {
 	defer d.mu.Unlock()
 	d.uncache(seg.name)
 	d.segs[seg.name.First] = seg
+	d.changes.Add(1)
 	return nil
 }
 
@@ -263,6 +264,7 @@ func (d *Dir) finishInstall(n segments.Name) error {
 	}
 	d.mu.Lock()
 	d.segs[n.First] = &segment{name: base, bytes: -1}
+	d.changes.Add(1)
 	d.mu.Unlock()
 	return d.fs.SyncDir(d.dir)
 }

@@ -36,7 +36,7 @@ type Writer struct {
 	written int64                 // c.end, or more where the group was too large to be kept back
 	alloc   int64                 // size of the file
 	step    int64                 // the next preallocation
-	zeroed  int64                 // up to here zeros, or more, were written
+	zeroed  int64                 // up to here zeros, or more, were written, or there was no room for them
 	usual   int64                 // bytes of a group, averaged over some
 	closed  bool
 }
@@ -248,7 +248,12 @@ func (w *Writer) zeroAhead(n int64) error {
 	}
 	from := max(w.zeroed, (end+blockSize-1)/blockSize*blockSize)
 	to := min(from+zeroWindow, w.alloc)
-	if err := zero(w.f, from, to); err != nil {
+	switch err := zero(w.f, from, to); {
+	case errors.Is(err, vfs.ErrNoSpace):
+		// The blocks are reserved, but a file system that writes elsewhere (copy-on-write) needs more. Nothing rests on
+		// the zeros, and what was written of them lies beyond the end: none are wanted until the file grows.
+		to = w.alloc
+	case err != nil:
 		return w.d.poison("zero segment", err)
 	}
 	w.zeroed = max(w.zeroed, to)
@@ -408,6 +413,7 @@ func (d *Dir) finalized(s *segment, end segments.End, c *content, bytes int64) I
 	d.mu.Lock()
 	s.name = segments.Name{Kind: segments.NameFinalized, First: end.First, Last: end.Last}
 	s.bytes, s.live = bytes, nil
+	d.changes.Add(1)
 	d.mu.Unlock()
 	d.remember(s, c)
 	d.mu.Lock()
