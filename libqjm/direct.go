@@ -31,7 +31,7 @@ func (w *Writer) direct() (d direct) {
 		if w.core.AtRest(id) {
 			continue
 		}
-		if ch.stream == nil || d.n == directMax || w.core.UnderWay(id) > rpc.SendAheadBytes || !ch.stream.Ready() || !ch.sending.try() {
+		if d.n == directMax || !ch.takes() || !ch.sending.try() {
 			ch.wake()
 			continue
 		}
@@ -45,6 +45,12 @@ func (w *Writer) direct() (d direct) {
 		d.n++
 	}
 	return d
+}
+
+// takes reports whether the stream certainly takes a message without waiting. The caller holds Writer.mu.
+func (ch *channel) takes() bool {
+	return ch.stream != nil && ch.w.core.UnderWay(ch.member.Key()) <= rpc.SendAheadBytes &&
+		ch.beats.sent-ch.beats.answered <= rpc.BeatsAhead && ch.stream.Ready()
 }
 
 // send sends. A stream that does not take it is left to its channel's goroutine.

@@ -253,9 +253,13 @@ type WriteReply struct {
 	Reach *Reach
 }
 
-// SendAheadBytes may be unanswered on a write stream without Send having to wait. gRPC's Send waits while 64 KiB of
-// earlier messages have not left yet (its write quota of a stream); half of that leaves room for what goes around them.
-const SendAheadBytes = 32 << 10
+// SendAheadBytes of frames and BeatsAhead heartbeats may be unanswered on a write stream without Send having to wait.
+// gRPC's Send waits while 64 KiB of earlier messages have not left yet (its write quota of a stream), which may be all
+// that are unanswered: the connection is shared. What goes around the smallest frames is half as long again as they are.
+const (
+	SendAheadBytes = 16 << 10
+	BeatsAhead     = 32
+)
 
 // WriteStream is the writer's end. Send and Recv may be called by one goroutine each.
 type WriteStream interface {
@@ -263,7 +267,7 @@ type WriteStream interface {
 	// leave after it has returned: they must not change any more.
 	Send(WriteRequest) error
 	// Ready reports whether Send would take a message at once, as far as the transport can tell by itself, if no
-	// more than SendAheadBytes of earlier messages are unanswered.
+	// more than SendAheadBytes and BeatsAhead of earlier messages are unanswered.
 	Ready() bool
 	// Recv returns the next reply, or the typed error that ended the stream.
 	Recv() (WriteReply, error)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 
@@ -89,6 +90,7 @@ type writeStream struct {
 	receiving sync.Mutex
 	ahead     []rpc.WriteReply // guarded by receiving: replies that Send met on its way to the end
 	end       error            // guarded by receiving: what ended the stream
+	answered  atomic.Bool      // a reply has come
 }
 
 // Send hands a message to the transport. Errors: rpc.ErrBadRequest and rpc.ErrTooLarge for a message
@@ -101,8 +103,9 @@ func (w *writeStream) Send(r rpc.WriteRequest) error {
 	return w.send(m)
 }
 
-// Ready implements rpc.WriteStream: gRPC's Send waits for nothing else.
-func (w *writeStream) Ready() bool { return true }
+// Ready implements rpc.WriteStream. Until the first reply, Send may wait for a new connection: gRPC sends all of a
+// stream again on another one where the node has not begun to serve it. After that it waits for its quota only.
+func (w *writeStream) Ready() bool { return w.answered.Load() }
 
 // writeMessage makes what is handed to gRPC.
 func writeMessage(r rpc.WriteRequest) (any, error) {
@@ -162,6 +165,7 @@ func (w *writeStream) next() (rpc.WriteReply, error) {
 	case err != nil:
 		w.end = w.n.fail(err)
 	default:
+		w.answered.Store(true)
 		r, err := writeReplyFromProto(p)
 		if err == nil {
 			return r, nil

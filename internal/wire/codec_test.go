@@ -107,3 +107,26 @@ func FuzzWriteMessage(f *testing.F) {
 		require.Equal(t, byProto, got)
 	})
 }
+
+// A message's buffer is given back once, however often that is asked for.
+func TestFree_Once(t *testing.T) {
+	out, err := encodeBatch(&qjmv1.WriteRequest{Seq: 1}, []segments.Frame{frame(t, 1, 5000)})
+	require.NoError(t, err)
+	var m incoming
+	require.NoError(t, messages.Unmarshal(out.parts, &m))
+	r, err := m.request()
+	require.NoError(t, err)
+	r.Free()
+	require.NotPanics(t, r.Free)
+}
+
+// Frames beside another body: neither of them is passed over in silence.
+func TestMessageOfTwoBodiesIsRefused(t *testing.T) {
+	rest := &qjmv1.WriteRequest{Body: &qjmv1.WriteRequest_Start{Start: &qjmv1.Start{Prev: endToProto(prevEnd)}}}
+	out, err := encodeBatch(rest, []segments.Frame{frame(t, 1, 10)})
+	require.NoError(t, err)
+	var m incoming
+	require.NoError(t, messages.Unmarshal(out.parts, &m))
+	_, err = m.request()
+	require.Error(t, err)
+}

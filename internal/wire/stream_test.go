@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,6 +17,7 @@ import (
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 	qjmv1 "github.com/quorumjournal/qjm/proto/qjm/v1"
+	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -449,5 +452,62 @@ func BenchmarkWrite(b *testing.B) {
 			}
 			sender.Wait()
 		})
+	}
+}
+
+// stuckConn is a connection that takes nothing while it is stuck, like one to a machine that is gone.
+type stuckConn struct {
+	net.Conn
+	stuck *atomic.Bool
+	ends  <-chan struct{}
+}
+
+func (c *stuckConn) Write(b []byte) (int, error) {
+	if c.stuck.Load() {
+		<-c.ends
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(b)
+}
+
+// What may go out ahead of the node's answers is taken at once, however small the frames and however large the
+// numbers around them, and though another journal's frames have filled the connection, which takes nothing any
+// more: whoever sends it must not wait for this node. Keepalive would end the connection, and fail the test, later.
+func TestSend_AheadOfAnswersDoesNotWait(t *testing.T) {
+	d, _ := listen(t, &fakeService{write: func(_ rpc.Header, s rpc.ServerStream) error {
+		var got []rpc.WriteRequest
+		return echo(&got)(rpc.Header{}, s)
+	}}, nil)
+	inner, stuck, ends := d.DialContext, new(atomic.Bool), make(chan struct{})
+	d.DialContext = func(ctx context.Context, addr string) (net.Conn, error) {
+		c, err := inner(ctx, addr)
+		return &stuckConn{Conn: c, stuck: stuck, ends: ends}, err
+	}
+	n, err := d.Dial("n1:7070")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	defer close(ends)
+	open := func() rpc.WriteStream {
+		w, err := n.Write(within(t), header)
+		require.NoError(t, err)
+		t.Cleanup(w.Close)
+		require.False(t, w.Ready(), "before its first answer gRPC may connect anew inside of Send")
+		require.NoError(t, w.Send(rpc.WriteRequest{}))
+		_, err = w.Recv()
+		require.NoError(t, err)
+		require.True(t, w.Ready())
+		return w
+	}
+	w, other := open(), open()
+	stuck.Store(true)
+	require.NoError(t, other.Send(rpc.WriteRequest{Frames: []segments.Frame{frame(t, 1, 1<<20)}}))
+	floor := recovery.Floor{Segment: 1<<64 - 2, Epoch: 1<<64 - 1, At: at}
+	for range rpc.BeatsAhead + 1 {
+		seal := rpc.Seal{Version: 1 << 63, Epoch: 1 << 63, Segment: 1 << 63}
+		require.NoError(t, w.Send(rpc.WriteRequest{Seq: 1 << 63, Floor: floor, Sealed: seal}))
+	}
+	f := frame(t, 1<<62, 1)
+	for under := 0; under <= rpc.SendAheadBytes; under += f.Size() {
+		require.NoError(t, w.Send(rpc.WriteRequest{Seq: 1 << 63, Floor: floor, Frames: []segments.Frame{f}}), "with %d bytes under way", under)
 	}
 }
