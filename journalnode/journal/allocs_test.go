@@ -136,3 +136,12 @@ func longJournal(t *testing.T, count int) *Journal {
 	t.Cleanup(func() { require.NoError(t, j.Close()) })
 	return j
 }
+
+// A page costs its own segments, and is loaded by whoever wants it: the owner, who has appends to do, finds it in memory.
+func TestLoadPage_LoadsThePageAlone(t *testing.T) {
+	j := longJournal(t, 20)
+	j.LoadPage(5, 3)
+	for _, in := range j.store.Infos() {
+		require.Equal(t, in.First > 5 && in.First <= 8, in.Loaded, "segment %d", in.First)
+	}
+}

@@ -564,11 +564,22 @@ func (j *Journal) Segments() []rpc.SegmentInfo { return j.describe(j.store.Infos
 // SegmentsAfter is one page of Segments: the owner is not kept from appends for longer than a page takes.
 // Owner only.
 func (j *Journal) SegmentsAfter(after segments.TxID, limit int) rpc.SegmentsPage {
-	if limit <= 0 || limit > rpc.SegmentsPageMax {
-		limit = rpc.SegmentsPageMax
-	}
-	page, more := j.store.Page(after, limit)
+	page, more := j.store.Page(after, pageLimit(limit))
 	return rpc.SegmentsPage{Segments: j.describe(page), More: more, Purged: j.purged}
+}
+
+// LoadPage reads what SegmentsAfter needs to know of its segments, so that the owner, whom appends wait for, opens no
+// files for it. Anyone.
+func (j *Journal) LoadPage(after segments.TxID, limit int) {
+	page, _ := j.store.Page(after, pageLimit(limit))
+	j.load(page)
+}
+
+func pageLimit(limit int) int {
+	if limit <= 0 {
+		return rpc.SegmentsPageMax
+	}
+	return min(limit, rpc.SegmentsPageMax)
 }
 
 func (j *Journal) describe(infos []store.Info) []rpc.SegmentInfo {

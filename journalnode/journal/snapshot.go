@@ -185,8 +185,10 @@ func (j *Journal) shown(t segments.TxID, view View) (in store.Info, limit segmen
 }
 
 // LoadInfos reads what Purge and Install need to know of segments, so that the owner does not have to. Anyone.
-func (j *Journal) LoadInfos() {
-	for _, in := range j.store.Infos() {
+func (j *Journal) LoadInfos() { j.load(j.store.Infos()) }
+
+func (j *Journal) load(infos []store.Info) {
+	for _, in := range infos {
 		if !in.Loaded && in.State == store.StateFinalized {
 			_, _ = j.store.Info(in.First) // what cannot be read is damaged from then on
 		}
