@@ -413,6 +413,7 @@ func (n *Node) Segments(ctx context.Context, req rpc.SegmentsRequest) (rpc.Segme
 	if err != nil {
 		return rpc.SegmentsPage{}, err
 	}
+	o.j.LoadPage(req.After, req.Limit)
 	return ask(ctx, o, func(j *journal.Journal) (rpc.SegmentsPage, error) { return j.SegmentsAfter(req.After, req.Limit), nil })
 }
 

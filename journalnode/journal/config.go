@@ -96,10 +96,7 @@ func (j *Journal) setOpenAside() error {
 			return err
 		}
 	}
-	for _, info := range j.store.Infos() {
-		if info.Finalized {
-			continue
-		}
+	for _, info := range j.store.InProgress() {
 		if err := j.setAside(info.First, segments.ReasonLeftover); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -212,7 +211,7 @@ func (j *Journal) loadSegments(opts Options) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	for _, info := range j.store.Infos() {
+	for _, info := range j.store.InProgress() {
 		if info.State == store.StateInProgress {
 			j.openTail(info.First)
 		}
@@ -422,10 +421,10 @@ func (j *Journal) newest() segments.TxID { return j.newestFirst }
 
 // structureChanged is called whenever a segment or an accepted record came or went.
 func (j *Journal) structureChanged() {
-	var s segments.TxID
-	j.closedBytes = 0
-	for _, info := range j.store.Infos() {
-		s = max(s, info.First)
+	newest, _ := j.store.Newest()
+	s := newest.First
+	j.closedBytes = j.store.FinalizedBytes()
+	for _, info := range j.store.InProgress() {
 		if j.tails[info.First] == nil {
 			j.closedBytes += info.Bytes
 		}
@@ -473,12 +472,14 @@ func (j *Journal) copyOf(s segments.TxID) recovery.Copy {
 
 // finalizedBefore returns the finalized segment that ends just before s, if it is here.
 func (j *Journal) finalizedBefore(s segments.TxID) segments.End {
-	infos := j.store.Infos()
-	i := sort.Search(len(infos), func(i int) bool { return infos[i].First >= s })
-	if i == 0 || infos[i-1].Last != s-1 || infos[i-1].State != store.StateFinalized {
+	if s == 0 {
 		return segments.End{}
 	}
-	info, err := j.store.Info(infos[i-1].First)
+	info, found := j.store.FinalizedUpTo(s - 1)
+	if !found || info.Last != s-1 || info.State != store.StateFinalized {
+		return segments.End{}
+	}
+	info, err := j.store.Info(info.First)
 	if err != nil || info.State != store.StateFinalized || !info.Loaded {
 		return segments.End{}
 	}
@@ -543,8 +544,8 @@ func (j *Journal) State() rpc.JournalState {
 	if j.unknown != nil {
 		st.Damaged = append(st.Damaged, rpc.Damage{Text: j.unknown.Error()})
 	}
-	for _, info := range j.store.Infos() {
-		if info.State == store.StateDamaged && j.broken[info.First] == nil {
+	for _, info := range j.store.Damaged() {
+		if j.broken[info.First] == nil {
 			st.Damaged = append(st.Damaged, rpc.Damage{Segment: info.First, Text: info.Err.Error()})
 		}
 	}
@@ -563,13 +564,22 @@ func (j *Journal) Segments() []rpc.SegmentInfo { return j.describe(j.store.Infos
 // SegmentsAfter is one page of Segments: the owner is not kept from appends for longer than a page takes.
 // Owner only.
 func (j *Journal) SegmentsAfter(after segments.TxID, limit int) rpc.SegmentsPage {
-	if limit <= 0 || limit > rpc.SegmentsPageMax {
-		limit = rpc.SegmentsPageMax
+	page, more := j.store.Page(after, pageLimit(limit))
+	return rpc.SegmentsPage{Segments: j.describe(page), More: more, Purged: j.purged}
+}
+
+// LoadPage reads what SegmentsAfter needs to know of its segments, so that the owner, whom appends wait for, opens no
+// files for it. Anyone.
+func (j *Journal) LoadPage(after segments.TxID, limit int) {
+	page, _ := j.store.Page(after, pageLimit(limit))
+	j.load(page)
+}
+
+func pageLimit(limit int) int {
+	if limit <= 0 {
+		return rpc.SegmentsPageMax
 	}
-	infos := j.store.Infos()
-	infos = infos[sort.Search(len(infos), func(i int) bool { return infos[i].First > after }):]
-	page := infos[:min(limit, len(infos))]
-	return rpc.SegmentsPage{Segments: j.describe(page), More: len(page) < len(infos), Purged: j.purged}
+	return min(limit, rpc.SegmentsPageMax)
 }
 
 func (j *Journal) describe(infos []store.Info) []rpc.SegmentInfo {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"math"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -204,34 +204,22 @@ func (j *Journal) Tail(ctx context.Context, req rpc.TailRequest, send func(rpc.C
 
 // tailOnce sends what there is of the segment that holds from, and returns where to go on.
 func (j *Journal) tailOnce(ctx context.Context, from segments.TxID, finalizedOnly bool, view View, send func(rpc.Chunk) error) (segments.TxID, error) {
-	infos := j.store.Infos()
-	i, found := slices.BinarySearchFunc(infos, from, func(in store.Info, t segments.TxID) int {
-		if in.First > t {
-			return 1
-		}
-		if in.Finalized && in.Last < t || !in.Finalized && in.First != view.InProgress {
-			return -1
-		}
-		return 0
-	})
+	newest, _ := j.store.Newest() // before: a segment may come and end meanwhile
+	in, limit, found := j.shown(from, view)
 	if !found {
 		if now, _ := j.Watch(); from <= now.Purged.TxID {
 			return from, &rpc.PurgedError{PurgedTo: now.Purged, Snapshot: now.Start}
 		}
-		if i < len(infos) && infos[i].First > from || view.Newest > from {
+		if max(newest.First, view.Newest) > from {
 			return from, fmt.Errorf("%w: txid %d lies in a segment that is not here", rpc.ErrNotFound, from)
 		}
 		return from, nil
 	}
-	in := infos[i]
-	limit := in.Last
 	switch {
 	case in.State == store.StateDamaged:
 		return from, fmt.Errorf("journal: %w", in.Err)
-	case in.State == store.StateInProgress && (finalizedOnly || view.InProgress != in.First):
+	case in.State == store.StateInProgress && finalizedOnly:
 		return from, nil
-	case in.State == store.StateInProgress:
-		limit = view.Limit
 	}
 	last, err := j.stream(ctx, in.First, from, limit, view, send)
 	return last + 1, err
@@ -243,10 +231,8 @@ func (j *Journal) atEnd(from segments.TxID, req rpc.TailRequest, view View) erro
 		return nil // it got something
 	}
 	end := view.Purged.TxID
-	for _, in := range j.store.Infos() {
-		if in.Finalized {
-			end = max(end, in.Last)
-		}
+	if in, found := j.store.FinalizedUpTo(math.MaxUint64); found {
+		end = max(end, in.Last)
 	}
 	if !req.FinalizedOnly && view.InProgress != 0 {
 		end = max(end, view.Limit)

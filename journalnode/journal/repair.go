@@ -32,7 +32,11 @@ func (j *Journal) Incomplete() bool {
 	if now == last {
 		return last.incomplete
 	}
-	now.incomplete = incomplete(j.store.Infos(), now.purged)
+	if oldest, _, whole := j.store.Run(); whole {
+		now.incomplete = oldest > now.purged+1
+	} else {
+		now.incomplete = incomplete(j.store.Infos(), now.purged)
+	}
 	j.viewMu.Lock()
 	j.whole = now
 	j.viewMu.Unlock()
@@ -64,7 +68,14 @@ func incomplete(infos []store.Info, purged segments.TxID) bool {
 func (j *Journal) Needs() segments.TxID {
 	view, _ := j.Watch()
 	next := view.Purged.TxID + 1
-	infos := j.store.Infos()
+	if oldest, newest, whole := j.store.Run(); whole && oldest <= next {
+		return max(next, newest.First, newest.Last+1)
+	}
+	return needs(j.store.Infos(), view.Purged.TxID)
+}
+
+func needs(infos []store.Info, purged segments.TxID) segments.TxID {
+	next := purged + 1
 	for i, in := range infos {
 		if in.First <= next && (in.State == store.StateFinalized || in.Open && i == len(infos)-1) { // else a leftover
 			next = max(next, in.Last+1)

@@ -176,22 +176,19 @@ func (j *Journal) CheckSnapshot(id snapshots.ID) error {
 }
 
 // shown finds the segment that holds a txid, and how far it may be shown (D1, D2).
-func (j *Journal) shown(t segments.TxID, view View) (info store.Info, limit segments.TxID, found bool) {
-	for _, in := range j.store.Infos() {
-		switch {
-		case in.First > t:
-		case in.Finalized && in.Last >= t:
-			return in, in.Last, true
-		case !in.Finalized && in.First == view.InProgress:
-			return in, view.Limit, true
-		}
+func (j *Journal) shown(t segments.TxID, view View) (in store.Info, limit segments.TxID, found bool) {
+	in, found = j.store.Holding(t, view.InProgress)
+	if in.Finalized {
+		return in, in.Last, found
 	}
-	return info, 0, false
+	return in, view.Limit, found
 }
 
 // LoadInfos reads what Purge and Install need to know of segments, so that the owner does not have to. Anyone.
-func (j *Journal) LoadInfos() {
-	for _, in := range j.store.Infos() {
+func (j *Journal) LoadInfos() { j.load(j.store.Infos()) }
+
+func (j *Journal) load(infos []store.Info) {
+	for _, in := range infos {
 		if !in.Loaded && in.State == store.StateFinalized {
 			_, _ = j.store.Info(in.First) // what cannot be read is damaged from then on
 		}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -144,7 +143,7 @@ type Dir struct {
 
 	// mu guards what follows. It is not held while the disk is read or written.
 	mu     sync.Mutex
-	segs   map[segments.TxID]*segment
+	segs   index
 	asides map[string]uint64 // the highest number given to "name.reason"
 	cached []*cachedContent  // contents of finalized segments, least recently used first
 }
@@ -166,7 +165,7 @@ func Open(fsys vfs.FS, dir string, journal segments.JournalID, opts Options) (*D
 	}
 	d := &Dir{
 		fs: fsys, dir: dir, journal: journal, opts: opts,
-		segs: map[segments.TxID]*segment{}, asides: map[string]uint64{},
+		asides: map[string]uint64{},
 	}
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", dir, err)
@@ -229,17 +228,16 @@ func (d *Dir) load() error {
 // of two copies of a segment the finalized one comes first: it is the decided one, and the other is
 // what was there before InstallFinalized put it in place.
 func (d *Dir) adopt(n segments.Name) (aside []segments.Name) {
-	seg := &segment{name: n, bytes: -1}
-	have, twin := d.segs[n.First]
-	if !twin {
-		d.segs[n.First] = seg
+	have := d.segs.get(n.First)
+	if have == nil {
+		d.segs.put(&segment{name: n, bytes: -1})
 		return nil
 	}
 	if have.finalized() && n.Kind == segments.NameInProgress {
 		return []segments.Name{n}
 	}
 	// Two finalized copies with different ends: nobody here may choose.
-	have.err = &segments.CorruptionError{Segment: n.First, Err: fmt.Errorf("store: two finalized copies: %v and %v", have.name, n)}
+	d.segs.damage(have, &segments.CorruptionError{Segment: n.First, Err: fmt.Errorf("store: two finalized copies: %v and %v", have.name, n)})
 	return nil
 }
 
@@ -249,42 +247,6 @@ func (d *Dir) adopt(n segments.Name) (aside []segments.Name) {
 func (d *Dir) Changes() uint64 { return d.changes.Load() }
 
 func (d *Dir) path(n segments.Name) string { return path.Join(d.dir, n.String()) }
-
-// Infos returns what is known of all segments, by first txid. It reads no file: digest, epoch and
-// previous end are there only where Loaded says so.
-func (d *Dir) Infos() []Info {
-	d.mu.Lock()
-	infos := make([]Info, 0, len(d.segs))
-	for _, s := range d.segs {
-		infos = append(infos, s.info())
-	}
-	d.mu.Unlock()
-	for i := range infos {
-		if infos[i].Open || infos[i].Bytes < 0 {
-			infos[i].Bytes = d.statBytes(infos[i])
-		}
-	}
-	slices.SortFunc(infos, func(a, b Info) int { return cmp.Compare(a.First, b.First) })
-	return infos
-}
-
-// statBytes returns the size of a segment's file, 0 if it is gone meanwhile.
-func (d *Dir) statBytes(i Info) int64 {
-	n := segments.Name{Kind: segments.NameInProgress, First: i.First}
-	if i.Finalized {
-		n = segments.Name{Kind: segments.NameFinalized, First: i.First, Last: i.Last}
-	}
-	st, err := d.fs.Stat(d.path(n))
-	if err != nil {
-		return 0
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s := d.segs[i.First]; s != nil && s.name == n && s.finalized() {
-		s.bytes = st.Size()
-	}
-	return st.Size()
-}
 
 // Info returns all there is to know of a segment without reading its frames: from the footer, or
 // from the header of one in progress. A damaged segment is no error here, but State and Err say so;
@@ -323,7 +285,7 @@ func (d *Dir) look(first segments.TxID) {
 func (d *Dir) known(first segments.TxID) (i Info, all bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.segs[first]
+	s := d.segs.get(first)
 	if s == nil {
 		return Info{}, false, notFound(first)
 	}
@@ -430,7 +392,7 @@ func (d *Dir) open(first segments.TxID) (opened, error) {
 func (d *Dir) peek(first segments.TxID) (opened, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.segs[first]
+	s := d.segs.get(first)
 	if s == nil {
 		return opened{}, notFound(first)
 	}
@@ -493,7 +455,7 @@ func (d *Dir) Clear() error {
 		}
 	}
 	d.mu.Lock()
-	d.segs, d.cached = map[segments.TxID]*segment{}, nil
+	d.segs, d.cached = index{}, nil
 	d.changes.Add(1)
 	d.mu.Unlock()
 	if err := d.fs.SyncDir(d.dir); err != nil {
@@ -509,7 +471,7 @@ func (d *Dir) idle(first segments.TxID) (*segment, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.segs[first]
+	s := d.segs.get(first)
 	switch {
 	case s == nil:
 		return nil, notFound(first)
@@ -541,7 +503,7 @@ func asideKey(base segments.Name, reason segments.Reason) string {
 func (d *Dir) forget(n segments.Name) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.segs, n.First)
+	d.segs.remove(n.First)
 	d.changes.Add(1)
 	d.uncache(n)
 }
@@ -569,8 +531,8 @@ func (d *Dir) poison(op string, err error) error {
 func (d *Dir) MarkDamaged(first segments.TxID, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s := d.segs[first]; s != nil && s.err == nil {
-		s.err = err
+	if s := d.segs.get(first); s != nil && s.err == nil {
+		d.segs.damage(s, err)
 		d.changes.Add(1)
 		d.uncache(s.name)
 	}
@@ -583,8 +545,8 @@ func (d *Dir) noteDamage(seg *segment, err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.segs[seg.name.First] == seg && seg.err == nil {
-		seg.err = err
+	if d.segs.get(seg.name.First) == seg && seg.err == nil {
+		d.segs.damage(seg, err)
 		d.changes.Add(1)
 		d.uncache(seg.name)
 	}

@@ -236,7 +236,7 @@ func (in *Incoming) install(seg, old *segment, reason segments.Reason) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.uncache(seg.name)
-	d.segs[seg.name.First] = seg
+	d.segs.put(seg)
 	d.changes.Add(1)
 	return nil
 }
@@ -248,7 +248,7 @@ func (in *Incoming) install(seg, old *segment, reason segments.Reason) error {
 func (d *Dir) finishInstall(n segments.Name) error {
 	base := n.Base()
 	d.mu.Lock()
-	seg := d.segs[n.First]
+	seg := d.segs.get(n.First)
 	d.mu.Unlock()
 	switch {
 	case seg != nil && seg.finalized() && seg.name != base:
@@ -263,7 +263,7 @@ func (d *Dir) finishInstall(n segments.Name) error {
 		return err
 	}
 	d.mu.Lock()
-	d.segs[n.First] = &segment{name: base, bytes: -1}
+	d.segs.put(&segment{name: base, bytes: -1})
 	d.changes.Add(1)
 	d.mu.Unlock()
 	return d.fs.SyncDir(d.dir)

@@ -177,6 +177,7 @@ func (m *machine) Check() {
 			require.Equal(m.rt, v.frames[i].Bytes(), f.Bytes())
 		}
 	}
+	checkLists(m.rt, m.w.d)
 	m.checkChanges()
 }
 

@@ -112,7 +112,7 @@ func (d *Dir) remember(s *segment, c *content) {
 	_, last := c.synced()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.segs[s.name.First] != s {
+	if d.segs.get(s.name.First) != s {
 		return
 	}
 	s.learnFooter(c.header, segments.End{First: s.name.First, Last: last.TxID, Digest: last.Digest})

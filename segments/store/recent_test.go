@@ -72,7 +72,7 @@ func TestRecentStaysCached(t *testing.T) {
 		for i := len(written) - 1; i >= 0; i-- {
 			g := written[i]
 			dir.mu.Lock()
-			name := dir.segs[g.first].name
+			name := dir.segs.get(g.first).name
 			dir.mu.Unlock()
 			gone := d.upTo[path.Join("j", name.String())]
 			if newer+g.to-g.from <= cached {

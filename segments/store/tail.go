@@ -44,7 +44,7 @@ func (d *Dir) Create(h segments.Header) (*Writer, error) {
 		return nil, err
 	}
 	d.mu.Lock()
-	d.segs[h.First] = seg
+	d.segs.put(seg)
 	d.changes.Add(1)
 	d.mu.Unlock()
 	// Opened anew by its own name, which is what errors about it should say.

@@ -411,8 +411,10 @@ func (w *Writer) rename(end segments.End, contentEnd int64) (Info, error) {
 // finalized enters that a segment is finalized.
 func (d *Dir) finalized(s *segment, end segments.End, c *content, bytes int64) Info {
 	d.mu.Lock()
-	s.name = segments.Name{Kind: segments.NameFinalized, First: end.First, Last: end.Last}
-	s.bytes, s.live = bytes, nil
+	d.segs.change(s, func(s *segment) {
+		s.name = segments.Name{Kind: segments.NameFinalized, First: end.First, Last: end.Last}
+		s.bytes, s.live = bytes, nil
+	})
 	d.changes.Add(1)
 	d.mu.Unlock()
 	d.remember(s, c)
