@@ -235,13 +235,19 @@ func (w *Writer) step() {
 			w.seal(b)
 			continue
 		}
-		w.hungry.Store(hungry)
-		// Who added between the two saw it sated, and left its transactions to us.
-		if !w.in.has(onlyFull) || !w.hungry.CompareAndSwap(hungry, sated) {
+		if !w.goHungry(hungry) {
 			return // the next one to add comes by itself
 		}
 	}
 	w.hungry.Store(sated)
+}
+
+// goHungry says what the write path waits for, after it found none of it, and reports whether there is some now after
+// all: who added between the two saw it sated, and left its transactions to us. The order is add's reversed: there
+// the transaction is left first, and hungry looked at then.
+func (w *Writer) goHungry(hungry int32) (again bool) {
+	w.hungry.Store(hungry)
+	return w.in.has(hungry == forFull) && w.hungry.CompareAndSwap(hungry, sated)
 }
 
 // over ends the writer with its core, and reports whether it has ended. The caller holds mu.

@@ -32,3 +32,21 @@ func TestIntake_OnlyFullBatchesFollow(t *testing.T) {
 	require.True(t, in.empty())
 	require.EqualValues(t, 4, in.assigned())
 }
+
+// TestIntake_NobodyIsLeftBehind: a transaction that comes between the look at an empty intake and the word that the
+// write path is hungry is taken by whoever says that: its caller has seen it sated, and feeds nobody.
+func TestIntake_NobodyIsLeftBehind(t *testing.T) {
+	for _, hungry := range []int32{forAny, forFull} {
+		w := &Writer{opts: WriterOptions{QueueBytes: 1000, FrameBytes: 100}}
+		w.in.opts, w.in.next, w.in.epoch = &w.opts, 1, 1
+		require.False(t, w.goHungry(hungry))
+		require.Equal(t, hungry, w.hungry.Load(), "it waits")
+
+		w.hungry.Store(sated)
+		require.Nil(t, w.in.take(hungry == forFull))
+		_, err := w.in.add(t.Context(), 100, nil, [][]byte{make([]byte, 100)}) // and looks at hungry: sated
+		require.NoError(t, err)
+		require.True(t, w.goHungry(hungry))
+		require.Equal(t, sated, w.hungry.Load(), "nobody else comes for it")
+	}
+}
