@@ -64,7 +64,7 @@ func (w *Writer) tellFloor() {
 	if w.floorSet {
 		return
 	}
-	w.floorSet = true
+	w.floorSet, w.floorWas = true, w.core.Committed().TxID
 	if w.floorDue == nil {
 		w.floorDue = time.AfterFunc(floorDelay, w.floorIsDue)
 	} else {
@@ -72,6 +72,8 @@ func (w *Writer) tellFloor() {
 	}
 }
 
+// floorIsDue has those nodes told that no frame has told of what was committed floorDelay ago. What was committed since
+// waits as long: under load its frame is about to leave.
 func (w *Writer) floorIsDue() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,10 +81,17 @@ func (w *Writer) floorIsDue() {
 	if w.era == nil || w.err != nil {
 		return
 	}
+	more := false
 	for _, ch := range w.era.chs {
-		if w.core.Idle(ch.member.Key()) {
+		id := ch.member.Key()
+		if w.core.Untold(id, w.floorWas) {
 			ch.floor.Store(true)
 			ch.wake()
+		} else if w.core.Idle(id) {
+			more = true
 		}
+	}
+	if more {
+		w.tellFloor()
 	}
 }

@@ -128,8 +128,9 @@ type Writer struct {
 	era       *era          // the channels
 	reached   rpc.Reached   // the answer to the last question
 
-	floorDue *time.Timer // tells nodes what is committed; nil until it is used for the first time
-	floorSet bool        // floorDue is under way
+	floorDue *time.Timer   // tells nodes what is committed; nil until it is used for the first time
+	floorSet bool          // floorDue is under way
+	floorWas segments.TxID // what was committed when it was set
 
 	since progress // what a snapshot is due by
 
