@@ -27,7 +27,7 @@ func ownerBed(t *testing.T) (*Node, *owner, *memfs.FS) {
 	j, err := journal.Open(disk, "j", self, id, journal.Options{})
 	require.NoError(t, err)
 	n := &Node{opts: Options{}.withDefaults(), stopping: make(chan struct{})}
-	o := newOwner(j, n.opts, slog.New(slog.DiscardHandler), newMetrics(n))
+	o := newOwner(j, n.opts, slog.New(slog.DiscardHandler), newMetrics(n), newSpare(n.opts.QuietAfter))
 	t.Cleanup(o.close)
 	return n, o, disk
 }

@@ -82,7 +82,7 @@ func TestA1_HoldingsOfTwoRunsDiffer(t *testing.T) {
 	_, o, disk := ownerBed(t)
 	again, err := journal.Open(disk, "j", o.j.Self(), o.j.ID(), journal.Options{})
 	require.NoError(t, err)
-	other := newOwner(again, o.opts, o.log, o.metrics)
+	other := newOwner(again, o.opts, o.log, o.metrics, o.spare)
 	t.Cleanup(other.close)
 	require.Equal(t, o.j.Changes(), again.Changes())
 	require.NotEqual(t, o.holding(), other.holding())

@@ -40,6 +40,7 @@ type Node struct {
 	control   *control
 	unsafe    unsafe
 	metrics   *metrics
+	spare     *spare
 	reserve   *reserve
 
 	rememberTurn chan struct{} // who writes the file of addresses
@@ -106,6 +107,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	n.rememberTurn = make(chan struct{}, 1)
 	n.control = newControl(n.log)
 	n.metrics = newMetrics(n)
+	n.spare = newSpare(n.opts.QuietAfter)
 	if len(opts.Join) == 0 && len(opts.InitialCluster)%2 == 0 {
 		n.log.Warn("an even number of nodes tolerates no more failures than one node less",
 			"nodes", len(opts.InitialCluster))
@@ -231,7 +233,7 @@ func (n *Node) openJournal(id segments.JournalID) error {
 	if err != nil {
 		return err
 	}
-	o := newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics)
+	o := newOwner(j, n.opts, n.log.With("journal", j.Name()), n.metrics, n.spare)
 	n.peers.learn(j.Summary().Config.Members())
 	n.mu.Lock()
 	stopped := n.stopped

@@ -46,6 +46,7 @@ type owner struct {
 	writerAt   atomic.Int64 // unix nanoseconds when a writer was last heard; 0: nobody, or it has left
 	kept       keptBy       // what the applied catalog says of its log and snapshots
 	metrics    *metrics
+	spare      *spare // the node's
 }
 
 // task is a message of a write stream, or anything else to do with the journal.
@@ -63,9 +64,9 @@ const (
 	queuedMax = 128
 )
 
-func newOwner(j *journal.Journal, opts Options, log *slog.Logger, m *metrics) *owner {
+func newOwner(j *journal.Journal, opts Options, log *slog.Logger, m *metrics, s *spare) *owner {
 	o := &owner{
-		j: j, opts: opts, log: log, metrics: m, opening: rpc.Holding(uuid.New()),
+		j: j, opts: opts, log: log, metrics: m, spare: s, opening: rpc.Holding(uuid.New()),
 		turn: make(chan struct{}, 1), floorAt: time.Now(),
 		tasks: make(chan task, queuedMax), bytes: semaphore.NewWeighted(opts.QueueBytes),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
@@ -79,6 +80,7 @@ func (o *owner) run() {
 	defer close(o.stopped)
 	quiet := time.NewTimer(o.opts.QuietAfter)
 	defer quiet.Stop()
+	var spare chan<- struct{} // the node's turn, while the journal is quiet and waits for it
 	var group []task
 	for {
 		select {
@@ -89,15 +91,22 @@ func (o *owner) run() {
 			o.end()
 			clear(group) // the frames may go
 			quiet.Reset(o.opts.QuietAfter)
+			spare = nil
 		case <-quiet.C:
-			if since := time.Since(time.Unix(0, o.lastAt.Load())); since < o.opts.QuietAfter {
-				quiet.Reset(o.opts.QuietAfter - since) // messages were handled elsewhere
+			if left := o.quietIn(); left > 0 {
+				quiet.Reset(left)
+			} else {
+				spare = o.spare.turn
+			}
+		case spare <- struct{}{}:
+			spare = nil
+			if left := o.quietIn(); left > 0 {
+				o.spare.give(0)
+				quiet.Reset(left)
 				continue
 			}
 			o.begin()
-			if err := o.j.Quiet(); err != nil {
-				o.log.Error("journal poisoned", "err", err)
-			}
+			o.write(o.j.Quiet)
 			o.end()
 		case <-o.stop:
 			o.begin()
@@ -106,6 +115,11 @@ func (o *owner) run() {
 			return
 		}
 	}
+}
+
+// quietIn returns how long it is until the journal is quiet: messages are handled elsewhere, too.
+func (o *owner) quietIn() time.Duration {
+	return o.opts.QuietAfter - time.Since(time.Unix(0, o.lastAt.Load()))
 }
 
 // begin waits for the turn, and end gives it back.
@@ -153,22 +167,29 @@ func framesBytes(it journal.Item) int {
 	return bytes
 }
 
-// keepFloor writes the floor now and then.
+// keepFloor writes the committed floor now and then (W3). No sync of it goes ahead of a waiting append; under load that
+// never breaks off something always waits, here or for the disk, and there it is written without one.
 func (o *owner) keepFloor() {
-	if time.Since(o.floorAt) >= o.opts.QuietAfter {
-		o.floorAt = time.Now()
-		o.writeFloor()
+	switch {
+	case time.Since(o.floorAt) < o.opts.QuietAfter:
+		return
+	case len(o.tasks) == 0 && o.spare.try():
+		o.write(o.j.SaveFloor)
+	default:
+		o.note(o.j.NoteFloor())
 	}
+	o.floorAt = time.Now()
 }
 
-// writeFloor writes the committed floor (W3). No sync of it goes ahead of a waiting append; but under load
-// that never breaks off something always waits, so there it is written without one.
-func (o *owner) writeFloor() {
-	save := o.j.SaveFloor
-	if len(o.tasks) > 0 {
-		save = o.j.NoteFloor
-	}
-	if err := save(); err != nil {
+// write writes what nobody waits for. The caller has the node's turn for it, and gives it back by this.
+func (o *owner) write(save func() error) {
+	began := time.Now()
+	o.note(save())
+	o.spare.give(time.Since(began))
+}
+
+func (o *owner) note(err error) {
+	if err != nil {
 		o.log.Error("journal poisoned", "err", err)
 	}
 }
@@ -224,6 +245,9 @@ func (o *owner) process(items []journal.Item, bytes int) {
 	took := now.Sub(begin)
 	o.lastTook.Store(int64(took))
 	o.lastAt.Store(now.UnixNano())
+	if bytes > 0 {
+		o.spare.appended.Store(now.UnixNano())
+	}
 	o.noteWriter(items)
 	o.metrics.commit(took, len(items), bytes)
 	if took > o.opts.StallWarnAfter {

@@ -27,7 +27,7 @@ func TestW3_FloorIsWrittenUnderUnbrokenLoad(t *testing.T) {
 		j, err := journal.Open(disk, "j", self, id, journal.Options{})
 		require.NoError(t, err)
 		opts := Options{}.withDefaults()
-		o := newOwner(j, opts, slog.New(slog.DiscardHandler), newMetrics(&Node{opts: opts}))
+		o := newOwner(j, opts, slog.New(slog.DiscardHandler), newMetrics(&Node{opts: opts}), newSpare(opts.QuietAfter))
 		h := rpc.Header{Journal: id, ConfigVersion: 1, Incarnation: self.Incarnation, Claim: fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}}
 		require.NoError(t, o.do(context.Background(), func(j *journal.Journal) error { return j.Hello(h) }))
 

@@ -154,11 +154,12 @@ func (n *Node) repair(ctx context.Context, o *owner, ask []quorum.NodeID) (inOrd
 		return false, err
 	}
 	theirs, inOrder, err := n.peersFinalized(ctx, o, own, ask)
+	p := n.newPace(o)
 	for _, c := range theirs {
 		if ctx.Err() != nil {
 			return false, errors.Join(err, context.Cause(ctx))
 		}
-		if perr := n.pull(ctx, o, c); perr != nil { // the others do not rest on it
+		if perr := n.pull(ctx, o, c, p); perr != nil { // the others do not rest on it
 			err = errors.Join(err, fmt.Errorf("segment %d: %w", c.info.First, perr))
 		}
 	}
@@ -279,7 +280,7 @@ func (n *Node) listOf(ctx context.Context, id quorum.NodeID, j segments.JournalI
 }
 
 // pull copies one finalized segment, verified frame by frame, and puts it in place.
-func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
+func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy, p *pace) error {
 	end := segments.End{First: c.info.First, Last: c.info.Last.TxID, Digest: c.info.Last.Digest}
 	inc, err := n.begin(ctx, o, func(j *journal.Journal) (*store.Incoming, error) {
 		return j.NewIncoming(c.info.Prev, c.info.Epoch)
@@ -292,6 +293,7 @@ func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 		if inc.Position() == end.Position() {
 			break
 		}
+		p.begin(src)
 		err := n.readFrom(ctx, src, rpc.ReadRequest{
 			Journal: o.j.ID(), Segment: end.First, From: inc.Position().TxID + 1, UpTo: end.Last,
 		}, func(frames []segments.Frame) error {
@@ -300,6 +302,9 @@ func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 					continue
 				}
 				if err := inc.Append(f); err != nil {
+					return err
+				}
+				if err := p.step(ctx, inc, f.Size()); err != nil {
 					return err
 				}
 			}
@@ -318,5 +323,5 @@ func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 	}
 	n.metrics.repaired.Inc()
 	o.log.Info("segment pulled from a peer", "segment", end, "sources", c.sources)
-	return nil
+	return p.rest(ctx)
 }

@@ -281,6 +281,7 @@ func (w *Writer) seal(b *batch) {
 	}
 	b.flown, b.frame = true, f
 	w.flying = append(w.flying, b)
+	w.frameAfterFloor()
 	if w.opened.IsZero() {
 		w.opened = time.Now()
 	}

@@ -19,8 +19,12 @@ import (
 const (
 	reconnectMin   = 20 * time.Millisecond
 	reconnectMax   = time.Second
-	floorDelay     = time.Millisecond // the committed floor waits this long for a frame to ride on
 	heartbeatEvery = time.Second
+
+	// floorDelay is how long the committed floor waits for a frame to ride on. Readers that follow wait for it with each
+	// transaction of a writer that has nothing more to write just now; a caller that appends one transaction after the
+	// other has the next frame out some 20 µs after the last one was committed.
+	floorDelay = 100 * time.Microsecond
 )
 
 // era is the set of channels of one epoch and config.
@@ -331,8 +335,8 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 		idle.Reset(heartbeatEvery)
 		select {
 		case <-ch.kick:
-			if !ch.floor.Swap(false) {
-				continue
+			if !ch.floor.Swap(false) || !ch.idle() {
+				continue // a frame was faster
 			}
 		case <-idle.C:
 		case <-ended:
@@ -384,6 +388,13 @@ func (ch *channel) next() (rpc.WriteRequest, bool) {
 	}
 	ch.beat(m, ok)
 	return m, ok
+}
+
+// idle reports whether the node is still to be told of something.
+func (ch *channel) idle() bool {
+	ch.w.mu.Lock()
+	defer ch.w.mu.Unlock()
+	return ch.w.core.Idle(ch.member.Key())
 }
 
 func (ch *channel) heartbeat(stream rpc.WriteStream) error {

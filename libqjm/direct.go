@@ -65,9 +65,16 @@ func (d *direct) send() {
 	}
 }
 
-// tellFloor has the nodes told what is committed after floorDelay, unless a frame tells them before. The caller holds mu.
+// tellFloor has the nodes told what is committed after floorDelay, unless a frame tells them before; and at once where
+// the last time no frame did: a writer that has something to write now and then only goes on like that. The caller
+// holds mu.
 func (w *Writer) tellFloor() {
 	if w.floorSet {
+		return
+	}
+	w.floorWas = w.core.Committed().TxID
+	if w.floorAlone && len(w.flying) == 0 {
+		w.sendFloor()
 		return
 	}
 	w.floorSet = true
@@ -78,17 +85,39 @@ func (w *Writer) tellFloor() {
 	}
 }
 
+// floorIsDue has those nodes told that no frame has told of what was committed floorDelay ago. What was committed since
+// waits as long: under load its frame is about to leave.
 func (w *Writer) floorIsDue() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.floorSet = false
+	w.floorSet, w.floorAlone = false, false
+	if w.sendFloor() {
+		w.tellFloor()
+	}
+}
+
+// sendFloor reports whether what was committed after floorWas is still to be told. The caller holds mu.
+func (w *Writer) sendFloor() (more bool) {
 	if w.era == nil || w.err != nil {
-		return
+		return false
 	}
 	for _, ch := range w.era.chs {
-		if w.core.Idle(ch.member.Key()) {
+		id := ch.member.Key()
+		if w.core.Untold(id, w.floorWas) {
+			w.floorAlone, w.floorAt = true, time.Now()
 			ch.floor.Store(true)
 			ch.wake()
+		} else if w.core.Idle(id) {
+			more = true
 		}
+	}
+	return more
+}
+
+// frameAfterFloor notes whether the floor that was told last could have waited for the frame that comes now. The
+// caller holds mu.
+func (w *Writer) frameAfterFloor() {
+	if w.floorAlone && time.Since(w.floorAt) < floorDelay {
+		w.floorAlone = false
 	}
 }

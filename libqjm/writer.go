@@ -128,8 +128,11 @@ type Writer struct {
 	era       *era          // the channels
 	reached   rpc.Reached   // the answer to the last question
 
-	floorDue *time.Timer // tells nodes what is committed; nil until it is used for the first time
-	floorSet bool        // floorDue is under way
+	floorDue   *time.Timer   // tells nodes what is committed; nil until it is used for the first time
+	floorSet   bool          // floorDue is under way
+	floorWas   segments.TxID // what was committed when it was set
+	floorAlone bool          // the last floor had no frame to ride on
+	floorAt    time.Time     // when it was told
 
 	since progress // what a snapshot is due by
 

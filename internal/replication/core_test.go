@@ -559,6 +559,8 @@ func TestW3_FloorIsPassedOn(t *testing.T) {
 	require.Equal(t, recovery.Floor{Segment: 1, Epoch: claim.Epoch, At: one}, m.Floor)
 	require.False(t, r.Idle(a), "told")
 	require.True(t, r.Idle(b))
+	require.True(t, r.Untold(b, one.TxID+1), "there is nothing beyond the floor to wait for")
+	require.False(t, r.Untold(b, one.TxID-1), "it is news")
 	r.add(1)
 	m, _ = r.Next(b)
 	require.Equal(t, one, m.Floor.At)

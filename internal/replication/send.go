@@ -67,10 +67,12 @@ func (c *Core) UnderWay(id quorum.Key) int {
 
 // Idle reports whether a heartbeat would tell the node of a higher floor, or a seal, than it has heard of. The
 // shell sends one when nothing else goes out for a while.
-func (c *Core) Idle(id quorum.Key) bool {
+func (c *Core) Idle(id quorum.Key) bool { return c.Untold(id, c.floor.At.TxID) }
+
+// Untold is Idle for a floor of a moment ago: what became committed since may still have a frame to ride on.
+func (c *Core) Untold(id quorum.Key, floor segments.TxID) bool {
 	n := c.node(id)
-	return n != nil && n.linked && n.started && c.over == nil &&
-		(n.floorSent < c.floor.At.TxID || n.sealSent != c.seal())
+	return n != nil && n.linked && n.started && c.over == nil && (n.floorSent < min(floor, c.floor.At.TxID) || n.sealSent != c.seal())
 }
 
 // Heartbeat returns a message that carries the floor, and the seal.

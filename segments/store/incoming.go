@@ -18,6 +18,7 @@ type Incoming struct {
 	c      content // never shared: its lock is not used
 	buf    []byte  // what goes to offset c.end
 	synced segments.Position
+	upTo   int64  // what lies below it in the file was synced
 	clears uint64 // Dir.clears when it was begun
 	err    error  // why nothing more can be done with it
 }
@@ -119,7 +120,30 @@ func (in *Incoming) Sync() error {
 	if err := in.f.Sync(); err != nil {
 		return in.d.poison("sync incoming segment", err)
 	}
-	in.synced = in.c.last
+	in.synced, in.upTo = in.c.last, in.c.end
+	return nil
+}
+
+// Trickle writes what was appended, and where that comes to a number of bytes since the last time, syncs it. A copy that
+// is made next to appends does so often: a sync of all of it at the end would hold up theirs. What is synced of a large
+// copy leaves the page cache, as all of it does when it is installed.
+func (in *Incoming) Trickle(syncEvery int64) error {
+	if err := in.ready(); err != nil {
+		return err
+	}
+	if err := in.flush(); err != nil {
+		return err
+	}
+	if in.c.end-in.upTo < syncEvery {
+		return nil
+	}
+	from := in.upTo / dropAlign * dropAlign
+	if err := in.Sync(); err != nil {
+		return err
+	}
+	if in.c.end > in.d.opts.CachedBytes {
+		in.f.DropCache(from, in.c.end-from)
+	}
 	return nil
 }
 

@@ -2,11 +2,13 @@ package store
 
 import (
 	"path"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/internal/vfs"
+	"github.com/quorumjournal/qjm/internal/vfs/faultfs"
 	"github.com/quorumjournal/qjm/internal/vfs/memfs"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -135,4 +137,51 @@ func TestRecentIsBounded(t *testing.T) {
 	_, more = r.excess(dropStep)
 	require.False(t, more)
 	require.EqualValues(t, dropStep, r.bytes)
+}
+
+// TestTrickle: a copy that trickles in is on the disk piece by piece, with a sync for so many bytes; what is synced of a
+// large one leaves the page cache, nothing else does, and what comes of it is what comes without.
+func TestTrickle(t *testing.T) {
+	const piece, count, syncEvery, cached = 256 << 10, 40, 2 << 20, 4 << 20
+	d := &dropped{FS: memfs.New(), upTo: map[string]int64{}, file: map[string]string{}}
+	ff := faultfs.New(d)
+	dir, err := Open(ff, "j", testJournal, Options{CachedBytes: cached})
+	require.NoError(t, err)
+	in, err := dir.NewIncoming(header(1, segments.End{}), "x")
+	require.NoError(t, err)
+	temp := path.Join("j", in.temp.String())
+	syncs := func() (n int) {
+		for _, l := range ff.Log() {
+			if strings.HasPrefix(l, "sync ") {
+				n++
+			}
+		}
+		return n
+	}
+	ff.ResetLog()
+	synced := int64(0)
+	for i := range int64(count) {
+		f := makeFrames(t, in.Position(), 1, piece)
+		require.NoError(t, in.Append(f[0]))
+		before := syncs()
+		require.NoError(t, in.Trickle(syncEvery))
+		st, err := d.Stat(temp)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, st.Size(), (i+1)*piece, "written")
+		if syncs() > before {
+			synced = st.Size()
+		}
+		require.LessOrEqual(t, d.upTo[temp], synced)
+		require.LessOrEqual(t, st.Size()-synced, int64(syncEvery+piece))
+		if synced <= cached {
+			require.Zero(t, d.upTo[temp], "a small one stays")
+		} else {
+			require.Equal(t, synced, d.upTo[temp])
+		}
+	}
+	require.Equal(t, count*piece/syncEvery, syncs())
+	end := segments.End{First: 1, Last: in.Position().TxID, Digest: in.Position().Digest}
+	_, err = in.InstallFinalized(end, segments.ReasonLeftover)
+	require.NoError(t, err)
+	require.NoError(t, dir.Verify(1, nil))
 }
