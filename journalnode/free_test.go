@@ -24,7 +24,7 @@ func TestW2_BuffersAreGivenBackBehindTheSync(t *testing.T) {
 	j, err := journal.Open(disk, "j", self, id, journal.Options{})
 	require.NoError(t, err)
 	opts := Options{}.withDefaults()
-	o := newOwner(j, opts, slog.New(slog.DiscardHandler), newMetrics(&Node{opts: opts}))
+	o := newOwner(j, opts, slog.New(slog.DiscardHandler), newMetrics(&Node{opts: opts}), newSpare(opts.QuietAfter))
 	defer o.close()
 	h := rpc.Header{Journal: id, ConfigVersion: 1, Incarnation: self.Incarnation, Claim: fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}}
 	require.NoError(t, o.do(t.Context(), func(j *journal.Journal) error { return j.Hello(h) }))
