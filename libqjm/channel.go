@@ -315,7 +315,7 @@ func (ch *channel) handle(r rpc.WriteReply) error {
 func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-chan struct{}) error {
 	idle := time.NewTimer(heartbeatEvery)
 	defer idle.Stop()
-	for {
+	for spoke := false; ; { // since the timer was set: being woken for nothing is no sign of life
 		more, err := ch.sendNext(stream)
 		if err != nil {
 			return err
@@ -328,11 +328,16 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 			if err := ch.relay(ctx, stream); err != nil {
 				return err
 			}
+			spoke = true
 			continue
 		case more:
+			spoke = true
 			continue
 		}
-		idle.Reset(heartbeatEvery)
+		if spoke {
+			idle.Reset(heartbeatEvery)
+		}
+		spoke = false
 		select {
 		case <-ch.kick:
 			if !ch.floor.Swap(false) || !ch.idle() {
@@ -347,6 +352,7 @@ func (ch *channel) send(ctx context.Context, stream rpc.WriteStream, ended <-cha
 		if err := ch.heartbeat(stream); err != nil {
 			return err
 		}
+		spoke = true
 	}
 }
 
