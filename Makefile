@@ -9,7 +9,7 @@ BASE    ?= main
 RACE = ./fencing/... ./segments/... ./recovery/... ./journalnode/... ./libqjm/... ./internal/quorum/... \
        ./internal/replication/... ./internal/wire/... ./internal/durable/... ./tests/...
 
-.PHONY: help build test race fmt demo sim model model-large fuzz bench bench-full bench-compare bench-smoke \
+.PHONY: help build test race fmt demo sim model model-large fuzz bench bench-full bench-compare bench-profiles bench-smoke \
         proto proto-lint proto-breaking clean
 
 help: ## list the targets
@@ -82,6 +82,9 @@ bench-full: ## the same, longer; writes the page and the plots in docs/benchmark
 bench-compare: ## qjm at BASE=ref and in this tree, in turn: what changed, and whether it is noise
 	@tools/bench-compare.sh '$(BASE)' '$(or $(ROUNDS),6)' -systems '$(or $(SYSTEMS),$(OURS))' -callers '$(or $(CALLERS),$(LEVELS))' \
 	    -size '$(or $(SIZE),256)' -duration '$(or $(DURATION),2s)' $(BENCHFLAGS)
+
+bench-profiles: ## where the time and the memory of qjm go, as text in docs/benchmarks/profiles/ (a minute)
+	@tools/bench-profiles.sh docs/benchmarks/profiles
 
 bench-smoke: ## the harness itself: vet, tests, and 50 transactions through each system
 	cd bench && go vet ./... && go test -count=1 ./...

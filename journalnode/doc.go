@@ -13,7 +13,8 @@
 // journal has one owner goroutine (owner.go), the only one that calls it; write streams (stream.go)
 // queue messages for it, bounded in bytes, and it handles whatever has come together with one sync.
 // Around them: who this storage is and how a cluster is founded (identity.go, genesis.go, rules N1 to
-// N5), repair of segments from peers (repair.go, rules A0 to A2), and health.
+// N5), repair of segments from peers (repair.go, rules A0 and A1; holdings.go says when there is nothing to
+// compare), the scrub (scrub.go, A2), and health.
 //
 // The control plane: the catalog (package catalog) is driven by a Raft group (package raftgroup) whose
 // life is in control.go and machine.go. Commands and reads go through propose.go, to the leader wherever

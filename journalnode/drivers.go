@@ -40,25 +40,91 @@ func (n *Node) newDrivers(ctx context.Context, g *raftgroup.Group) *drivers {
 	}
 }
 
-// start sees to the journals that are unsettled; all of them, where a new leader must hear first what the
-// nodes have installed (M9), and now and then, because nodes that left may be back with their data (M8).
-func (d *drivers) start(all bool) {
-	var due []segments.JournalID
-	d.n.readCatalog(func(c *catalog.Catalog) {
-		for _, j := range c.Journals() {
-			if !j.Deleted && (all || unsettled(j)) {
-				due = append(due, j.ID)
+// start sees to the journals that are unsettled.
+func (d *drivers) start() {
+	var journals []catalog.Journal
+	d.n.readCatalog(func(c *catalog.Catalog) { journals = c.Journals() })
+	for _, j := range journals {
+		if !j.Deleted && unsettled(j) {
+			d.run(j.ID)
+		}
+	}
+}
+
+// lookAtAll sees to the journals whose members are not as the catalog has them: a new leader must hear first what the
+// nodes have installed (M9), and now and then, because nodes that left may be back with their data (M8). Each member is
+// asked for all of its journals at once. A driver would ask for each, with entries of the log for its Barriers, and have
+// nothing to do where the members that answer have the very config of the catalog and nobody has left.
+func (d *drivers) lookAtAll() {
+	d.work.Go(func() {
+		var journals []catalog.Journal
+		d.n.readCatalog(func(c *catalog.Catalog) { journals = c.Journals() })
+		told := d.installed(journals)
+		for _, j := range journals {
+			if !j.Deleted && (unsettled(j) || len(j.Former) > 0 || astray(j, told)) {
+				d.run(j.ID)
 			}
 		}
 	})
-	for _, id := range due {
-		d.mu.Lock()
-		if !d.running[id] {
-			d.running[id] = true
-			d.work.Go(func() { d.drive(id) })
-		}
-		d.mu.Unlock()
+}
+
+// run starts a journal's driver, if it has none.
+func (d *drivers) run(id segments.JournalID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.running[id] {
+		d.running[id] = true
+		d.work.Go(func() { d.drive(id) })
 	}
+}
+
+// installedOn is which configs the nodes that answered have, of all journals.
+type installedOn map[quorum.NodeID]map[segments.JournalID]quorum.Config
+
+// installed asks all members of journals for what they have installed, at the same time.
+func (d *drivers) installed(journals []catalog.Journal) installedOn {
+	ids := map[quorum.NodeID]bool{}
+	for _, j := range journals {
+		ms := j.Config.Members()
+		d.n.peers.learn(ms)
+		for _, m := range ms {
+			ids[m.ID] = true
+		}
+	}
+	told := installedOn{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for id := range ids {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(d.ctx, d.n.opts.PeerTimeout)
+			defer cancel()
+			js, err := d.n.journalsAt(ctx, id)
+			if err != nil {
+				return // a driver would hear nothing either
+			}
+			configs := make(map[segments.JournalID]quorum.Config, len(js))
+			for _, s := range js {
+				configs[s.ID] = s.Config
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			told[id] = configs
+		})
+	}
+	wg.Wait()
+	return told
+}
+
+// astray: a member that answered has another config than the catalog, or none.
+func astray(j catalog.Journal, told installedOn) bool {
+	for _, m := range j.Config.Members() {
+		configs, answered := told[m.ID]
+		cfg, has := configs[j.ID]
+		if answered && (!has || cfg.Version != j.Config.Version || cfg.Digest() != j.Config.Digest()) {
+			return true
+		}
+	}
+	return false
 }
 
 // unsettled: something waits for the leader.

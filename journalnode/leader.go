@@ -48,11 +48,11 @@ func (n *Node) leaderLoop(ctx context.Context, g *raftgroup.Group) {
 			}
 			wait, pause = leaderRetry, leaderRetry
 		} else {
-			all := looked.IsZero() || time.Since(looked) >= leaderRound
-			if all {
+			drivers.start()
+			if looked.IsZero() || time.Since(looked) >= leaderRound {
 				looked = time.Now()
+				drivers.lookAtAll()
 			}
-			drivers.start(all)
 		}
 		timer := time.NewTimer(wait)
 		select {

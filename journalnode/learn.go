@@ -1,6 +1,7 @@
 package journalnode
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -16,12 +17,15 @@ type said map[quorum.NodeID]rpc.JournalSummary
 // learnJournals asks the peers which journals there are: this node may have been away when one was created,
 // and its copy of the catalog may stand still for want of a leader. A journal is taken over when it was missed
 // in the last round, too: whoever creates one is about to install it everywhere. That one is deleted is the
-// catalog's to say.
-func (n *Node) learnJournals(before map[segments.JournalID]bool) (missed map[segments.JournalID]bool) {
+// catalog's to say. What the peers say that they hold is for repair.
+func (n *Node) learnJournals(before map[segments.JournalID]bool) (missed map[segments.JournalID]bool, told *holdings) {
 	missed = map[segments.JournalID]bool{}
+	told = &holdings{}
 	heard := map[segments.JournalID]said{}
 	for _, p := range n.others() {
-		for _, s := range n.journalsOf(p) {
+		js, answered := n.journalsOf(p)
+		told.note(p, answered, js)
+		for _, s := range js {
 			if heard[s.ID] == nil {
 				heard[s.ID] = said{}
 			}
@@ -33,7 +37,7 @@ func (n *Node) learnJournals(before map[segments.JournalID]bool) (missed map[seg
 			n.log.Warn("cannot take over what peers say of a journal", "journal", id, "err", err)
 		}
 	}
-	return missed
+	return missed, told
 }
 
 func (n *Node) learn(id segments.JournalID, by said, before, missed map[segments.JournalID]bool) error {
@@ -77,16 +81,23 @@ func (n *Node) others() []quorum.NodeID {
 	return slices.DeleteFunc(slices.Compact(out), func(id quorum.NodeID) bool { return id == n.opts.ID })
 }
 
-func (n *Node) journalsOf(id quorum.NodeID) []rpc.JournalSummary {
-	peer, err := n.peers.node(id)
-	if err != nil {
-		return nil
-	}
+func (n *Node) journalsOf(id quorum.NodeID) (js []rpc.JournalSummary, answered bool) {
 	ctx, cancel := n.context(n.opts.PeerTimeout)
 	defer cancel()
-	js, err := peer.Journals(ctx)
+	js, err := n.journalsAt(ctx, id)
 	if err != nil {
-		return nil // it is asked again soon
+		return nil, false // it is asked again soon
 	}
-	return js
+	return js, true
+}
+
+func (n *Node) journalsAt(ctx context.Context, id quorum.NodeID) ([]rpc.JournalSummary, error) {
+	if id == n.opts.ID {
+		return n.Journals(ctx)
+	}
+	peer, err := n.peers.node(id)
+	if err != nil {
+		return nil, err
+	}
+	return peer.Journals(ctx)
 }

@@ -60,6 +60,7 @@ type Node struct {
 	stopped  bool                             // no owner is started any more; guarded by mu
 	manifest manifest                         // guarded by mu
 	owners   map[segments.JournalID]*owner    // guarded by mu
+	ordered  []*owner                         // owners by id; nil: to be made anew; guarded by mu
 	failed   map[segments.JournalID]error     // listed, and could not be opened (N2); guarded by mu
 	unopened map[segments.JournalID]*unopened // listed, and not used yet (W2a); guarded by mu
 	tries    map[segments.JournalID]repairLog // guarded by mu
@@ -235,7 +236,7 @@ func (n *Node) openJournal(id segments.JournalID) error {
 	n.mu.Lock()
 	stopped := n.stopped
 	if !stopped {
-		n.owners[id] = o
+		n.owners[id], n.ordered = o, nil
 	}
 	n.mu.Unlock()
 	if stopped { // a request that came just before is making it: nobody would close it any more
@@ -260,7 +261,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.mu.Lock()
 	n.stopped = true
 	owners := n.owners
-	n.owners = map[segments.JournalID]*owner{}
+	n.owners, n.ordered = map[segments.JournalID]*owner{}, nil
 	n.mu.Unlock()
 	for _, o := range owners {
 		o.close()

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/quorumjournal/qjm/internal/rpc"
@@ -23,6 +24,8 @@ type owner struct {
 	j    *journal.Journal
 	opts Options
 	log  *slog.Logger
+
+	opening rpc.Holding // fresh for each owner; see holding
 
 	turn    chan struct{} // one place: full while somebody has the turn
 	closed  bool          // the journal is; guarded by turn
@@ -53,14 +56,18 @@ type task struct {
 	do    func(*journal.Journal)
 }
 
-// tasksMax bounds how many tasks wait; frames are bounded in bytes besides.
-const tasksMax = 1024
+// tasksMax bounds how many tasks are done as one group, and queuedMax how many wait; frames are bounded in bytes besides.
+// The queue's room is there for every journal, also for those that nobody uses: 128 places are 21 KiB.
+const (
+	tasksMax  = 1024
+	queuedMax = 128
+)
 
 func newOwner(j *journal.Journal, opts Options, log *slog.Logger, m *metrics) *owner {
 	o := &owner{
-		j: j, opts: opts, log: log, metrics: m,
+		j: j, opts: opts, log: log, metrics: m, opening: rpc.Holding(uuid.New()),
 		turn: make(chan struct{}, 1), floorAt: time.Now(),
-		tasks: make(chan task, tasksMax), bytes: semaphore.NewWeighted(opts.QueueBytes),
+		tasks: make(chan task, queuedMax), bytes: semaphore.NewWeighted(opts.QueueBytes),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	o.kept.p.Store(&keeping{margin: opts.Retain}) // until the catalog says otherwise

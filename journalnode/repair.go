@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -23,8 +22,13 @@ import (
 type repairLog struct {
 	next     time.Time // not before
 	failures int
-	compared time.Time
+	round    uint64  // of the holdings that were looked at last
+	inOrder  matched // the last comparison that found nothing
 }
+
+// comparesMax bounds how many journals are compared in one round of repair, of those that have news. After a start all
+// have: each list is made of every file of a journal, here and at the peers, and there is other work then.
+const comparesMax = 100
 
 // repairLoop is anti-entropy (A0, A1): it pulls finalized segments that this node lacks, has only
 // unfinished, or cannot read, and whole journals that it missed the creation or the deletion of. It
@@ -33,7 +37,8 @@ func (n *Node) repairLoop() {
 	tick := time.NewTicker(n.opts.RepairEvery)
 	defer tick.Stop()
 	var learned time.Time
-	missed := map[segments.JournalID]bool{}
+	missed, told := map[segments.JournalID]bool{}, &holdings{}
+	start := 0 // where the next round begins: what is constantly news to one must not keep the others from their turn
 	for {
 		select {
 		case <-tick.C:
@@ -41,63 +46,98 @@ func (n *Node) repairLoop() {
 			return
 		}
 		if time.Since(learned) >= n.opts.CompareEvery && n.admitted() == nil {
-			missed = n.learnJournals(missed)
-			learned = time.Now()
+			round := told.round + 1
+			missed, told = n.learnJournals(missed)
+			told.round, learned = round, time.Now()
 		}
-		for _, o := range n.allOwners() {
-			n.repairOnce(o)
+		owners, left := n.allOwners(), comparesMax
+		for i := range owners {
+			at := (start + i) % len(owners)
+			if n.repairOnce(owners[at], told, left > 0) {
+				if left--; left == 0 {
+					start = at + 1
+				}
+			}
 		}
 	}
 }
 
+// allOwners lists them by id. The list is shared: it is asked for several times a second, and hardly ever changes.
 func (n *Node) allOwners() []*owner {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ids := slices.SortedFunc(maps.Keys(n.owners), func(a, b segments.JournalID) int { return bytes.Compare(a[:], b[:]) })
-	out := make([]*owner, 0, len(ids))
-	for _, id := range ids {
-		out = append(out, n.owners[id])
+	if n.ordered == nil {
+		n.ordered = slices.SortedFunc(maps.Values(n.owners), func(a, b *owner) int {
+			x, y := a.j.ID(), b.j.ID()
+			return bytes.Compare(x[:], y[:])
+		})
 	}
-	return out
+	return n.ordered
 }
 
-// repairOnce looks after one journal, if it is time.
-func (n *Node) repairOnce(o *owner) {
+// repairOnce looks after one journal, if it is time, and reports whether it was compared with the peers. Where it may
+// not be now, it is later.
+func (n *Node) repairOnce(o *owner, told *holdings, mayCompare bool) bool {
 	id := o.j.ID()
 	log := n.tries[id] // only this loop touches it
 	now := time.Now()
-	compare := now.Sub(log.compared) >= n.opts.CompareEvery
-	s := o.j.Summary()
-	if !s.Config.Has(n.opts.ID, o.j.Self().Incarnation) && now.UnixNano() > o.learnUntil.Load() {
-		return // it has left, and keeps nothing but config and promise (M8)
+	incomplete, unheard := o.j.Incomplete(), mayCompare && log.round != told.round
+	if !incomplete && !unheard || now.Before(log.next) {
+		return false
 	}
-	if s.Deleted || now.Before(log.next) || !o.j.Incomplete() && !compare {
-		return
+	s := o.j.Summary()
+	if s.Deleted || !s.Config.Has(n.opts.ID, o.j.Self().Incarnation) && now.UnixNano() > o.learnUntil.Load() {
+		return false // it has left, and keeps nothing but config and promise (M8)
+	}
+	var with matched
+	compare := false
+	if unheard {
+		log.round, with = told.round, told.of(n.opts.ID, id, s.Config, o.holding())
+		compare = with.news(log.inOrder)
+		n.tries[id] = log
+	}
+	if !incomplete && !compare {
+		return false
+	}
+	ask := n.sources(o)
+	if !incomplete {
+		ask = slices.DeleteFunc(ask, func(p quorum.NodeID) bool { _, in := with.peers[p]; return !in })
+	}
+	if len(ask) == 0 {
+		return false
 	}
 	ctx, cancel := n.context(n.opts.ScrubEvery)
 	defer cancel()
-	err := n.repair(ctx, o)
+	inOrder, err := n.repair(ctx, o, ask)
 	select {
 	case <-n.stopping:
-		return // what failed says nothing: this node ended it
+		return compare // what failed says nothing: this node ended it
 	default:
 	}
-	if compare {
-		log.compared = now
+	if compare && inOrder {
+		log.inOrder = with
 	}
-	log.next = time.Time{}
-	if err == nil {
-		log.failures = 0
-	} else {
-		log.failures++
-		log.next = now.Add(min(n.opts.RepairEvery<<min(log.failures, 6), n.opts.CompareEvery))
+	n.tries[id] = log.after(err, now, n.opts)
+	if err != nil {
 		level := slog.LevelDebug
-		if log.failures == 1 { // said once, not with each try
+		if n.tries[id].failures == 1 { // said once, not with each try
 			level = slog.LevelWarn
 		}
 		o.log.Log(ctx, level, "repair is not complete and will be tried again", "err", err)
 	}
-	n.tries[id] = log
+	return compare
+}
+
+// after says when the next try is.
+func (l repairLog) after(err error, now time.Time, opts Options) repairLog {
+	l.next = time.Time{}
+	if err == nil {
+		l.failures = 0
+		return l
+	}
+	l.failures++
+	l.next = now.Add(min(opts.RepairEvery<<min(l.failures, 6), opts.CompareEvery))
+	return l
 }
 
 // finalizedCopy is a finalized segment as a peer has it.
@@ -106,22 +146,23 @@ type finalizedCopy struct {
 	sources []quorum.NodeID
 }
 
-// repair pulls what is missing, oldest first.
-func (n *Node) repair(ctx context.Context, o *owner) error {
+// repair compares with the peers, and pulls what is missing, oldest first. It reports whether there was nothing to do,
+// and nothing that nobody could tell.
+func (n *Node) repair(ctx context.Context, o *owner, ask []quorum.NodeID) (inOrder bool, err error) {
 	own, err := rpc.WholeList(ctx, o.j.ID(), n.Segments)
 	if err != nil {
-		return err
+		return false, err
 	}
-	theirs, err := n.peersFinalized(ctx, o, own)
+	theirs, inOrder, err := n.peersFinalized(ctx, o, own, ask)
 	for _, c := range theirs {
 		if ctx.Err() != nil {
-			return errors.Join(err, context.Cause(ctx))
+			return false, errors.Join(err, context.Cause(ctx))
 		}
 		if perr := n.pull(ctx, o, c); perr != nil { // the others do not rest on it
 			err = errors.Join(err, fmt.Errorf("segment %d: %w", c.info.First, perr))
 		}
 	}
-	return err
+	return inOrder && err == nil, err
 }
 
 // unpurged returns what is to be compared of a list: nothing at or below a purge point, of its own or of the
@@ -131,21 +172,19 @@ func unpurged(page rpc.SegmentsPage, own segments.Position) []rpc.SegmentInfo {
 	return slices.DeleteFunc(page.Segments, func(s rpc.SegmentInfo) bool { return s.Last.TxID <= point && s.First <= point })
 }
 
-// peersFinalized asks all peers for their finalized segments and compares.
-func (n *Node) peersFinalized(ctx context.Context, o *owner, own rpc.SegmentsPage) ([]finalizedCopy, error) {
+// peersFinalized asks the peers for their finalized segments and compares. It reports whether all could be told, and
+// agreed.
+func (n *Node) peersFinalized(ctx context.Context, o *owner, own rpc.SegmentsPage, ask []quorum.NodeID) (pull []finalizedCopy, inOrder bool, err error) {
 	lists := map[quorum.NodeID][]rpc.SegmentInfo{n.opts.ID: unpurged(own, own.Purged)}
 	var errs []error
 	cfg := o.j.Summary().Config
-	for _, m := range cfg.Members() {
-		if _, asked := lists[m.ID]; asked {
-			continue
-		}
-		infos, err := n.listOf(ctx, m.ID, o.j.ID())
+	for _, id := range ask {
+		infos, err := n.listOf(ctx, id, o.j.ID())
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", m.ID, err))
+			errs = append(errs, fmt.Errorf("%s: %w", id, err))
 			continue
 		}
-		lists[m.ID] = unpurged(infos, own.Purged)
+		lists[id] = unpurged(infos, own.Purged)
 	}
 	found := compareFinalized(n.opts.ID, cfg, lists)
 	for i := range found.diverging {
@@ -158,7 +197,17 @@ func (n *Node) peersFinalized(ctx context.Context, o *owner, own rpc.SegmentsPag
 		o.log.Error("a majority finalized this segment with another end: the copy here is set aside", "segment", q.Segment, "err", q)
 		errs = append(errs, o.do(ctx, func(j *journal.Journal) error { return j.Quarantine(q.Segment) }))
 	}
-	return found.pull, errors.Join(errs...)
+	return found.pull, found.nothing() && readable(lists) && len(errs) == 0, errors.Join(errs...)
+}
+
+// readable: nobody has a segment that it cannot tell the end of. It may be able to later, and says nothing then.
+func readable(lists map[quorum.NodeID][]rpc.SegmentInfo) bool {
+	for _, list := range lists {
+		if slices.ContainsFunc(list, func(s rpc.SegmentInfo) bool { return s.State == recovery.Unknown }) {
+			return false
+		}
+	}
+	return true
 }
 
 // comparison is what follows from all nodes' lists of finalized segments.
@@ -167,6 +216,8 @@ type comparison struct {
 	quarantine []recovery.DivergenceError // held here with an end that a majority contradicts (R2)
 	diverging  []recovery.DivergenceError // nobody may choose: seen and named (A1, A2)
 }
+
+func (c comparison) nothing() bool { return len(c.pull)+len(c.quarantine)+len(c.diverging) == 0 }
 
 // compareFinalized is anti-entropy's decision as a pure function. A segment that all agree on is pulled
 // where it is missing. Where ends differ, one that a majority of the members holds is the decided one: a
@@ -268,65 +319,4 @@ func (n *Node) pull(ctx context.Context, o *owner, c finalizedCopy) error {
 	n.metrics.repaired.Inc()
 	o.log.Info("segment pulled from a peer", "segment", end, "sources", c.sources)
 	return nil
-}
-
-// scrubLoop reads finalized segments in full, slowly, and reports what has rotted; repair then replaces
-// it (A2).
-func (n *Node) scrubLoop() {
-	done := map[segments.JournalID]map[segments.TxID]time.Time{}
-	for {
-		select {
-		case <-time.After(min(n.opts.ScrubEvery, time.Minute)):
-		case <-n.stopping:
-			return
-		}
-		for _, o := range n.allOwners() {
-			seen := done[o.j.ID()]
-			next := map[segments.TxID]time.Time{}
-			for _, s := range o.j.FinalizedFirsts() {
-				at, ok := seen[s]
-				if !ok || time.Since(at) >= n.opts.ScrubEvery {
-					n.scrub(o, s)
-					at = time.Now()
-				}
-				next[s] = at
-			}
-			done[o.j.ID()] = next
-		}
-	}
-}
-
-func (n *Node) scrub(o *owner, s segments.TxID) {
-	slow := func(r io.ReaderAt) io.ReaderAt { return &slowReader{r: r, rate: n.opts.ScrubRate, stop: n.stopping} }
-	err := o.j.Verify(s, slow)
-	select {
-	case <-n.stopping:
-		return
-	default:
-	}
-	if errors.Is(err, segments.ErrNotFound) {
-		return // purged meanwhile
-	}
-	n.metrics.scrubbed.Inc()
-	if err != nil {
-		n.metrics.damages.Inc()
-		o.log.Error("segment is damaged; it is unknown here until it is pulled from a peer", "segment", s, "err", err)
-	}
-}
-
-// slowReader reads at most rate bytes a second.
-type slowReader struct {
-	r    io.ReaderAt
-	rate int64
-	stop <-chan struct{}
-}
-
-func (s *slowReader) ReadAt(b []byte, off int64) (int, error) {
-	wait := time.Duration(int64(len(b)) * int64(time.Second) / s.rate)
-	select {
-	case <-time.After(wait):
-		return s.r.ReadAt(b, off)
-	case <-s.stop:
-		return 0, rpc.ErrClosed
-	}
 }

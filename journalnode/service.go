@@ -57,7 +57,9 @@ func (n *Node) Journals(ctx context.Context) ([]rpc.JournalSummary, error) {
 	n.mu.Unlock()
 	out := make([]rpc.JournalSummary, 0, len(owners))
 	for _, o := range owners {
-		out = append(out, o.j.Summary())
+		s := o.j.Summary()
+		s.Holding = o.holding()
+		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b rpc.JournalSummary) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil

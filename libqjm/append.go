@@ -141,7 +141,7 @@ const (
 // one frame. A single caller has nobody to wait for.
 func (w *Writer) feed() {
 	if w.crowd.Load() > 1 {
-		runtime.Gosched()
+		w.makeWay()
 	}
 	w.mu.Lock()
 	w.step()
@@ -283,20 +283,73 @@ func (w *Writer) seal(b *batch) {
 	}
 }
 
-// complete wakes the callers of everything that is committed.
-func (w *Writer) complete() {
+// landed takes what is committed from the frames under way, and adds it to what is to be finished. The caller holds mu.
+func (w *Writer) landed(done []*batch) []*batch {
 	committed := w.core.Committed().TxID
 	n := 0
 	for n < len(w.flying) && w.flying[n].last() <= committed {
 		w.crowd.Store(int64(w.flying[n].count))
-		w.flying[n].finish()
 		n++
 	}
 	if n > 0 {
+		done = append(done, w.flying[:n]...)
 		w.flying = slices.Delete(w.flying, 0, n)
 		w.changed()
 	}
+	return done
 }
+
+// complete wakes the callers of everything that is committed. The caller holds mu.
+func (w *Writer) complete() {
+	var some [landing]*batch
+	finish(w.landed(some[:0]))
+}
+
+// landing is how many frames may be committed at once without memory being asked for.
+const landing = 8
+
+func finish(done []*batch) {
+	for _, b := range done {
+		b.finish()
+	}
+}
+
+// land wakes the callers of what is committed, and lets go of mu meanwhile. Who is woken is about to append again, and
+// takes both the processor and the lock: where enough waits already, it leaves first, and nodes are busy while
+// callers run; otherwise, callers go first, so that all they bring goes into one frame and is synced at
+// once, see feed. The caller holds mu.
+func (w *Writer) land() {
+	if w.reopening || w.err != nil || len(w.flying) == 0 {
+		return
+	}
+	var some [landing]*batch
+	alone := w.flying[0].count == 1 && w.in.empty()
+	done := w.landed(some[:0])
+	switch {
+	case len(done) == 0:
+	case alone:
+		finish(done)
+	default:
+		w.mu.Unlock()
+		finish(done)
+		w.makeWay()
+		w.mu.Lock()
+	}
+}
+
+// makeWay lets other goroutines run: those who were just woken and will append again.
+func (w *Writer) makeWay() {
+	for n := min(w.crowd.Load(), wayMax); n > 0; n -= wayOf {
+		runtime.Gosched()
+	}
+}
+
+// wayOf is how many goroutines run before one that makes way has its turn again: so often the scheduler looks at those
+// who wait for any processor. wayMax bounds for how many it is done.
+const (
+	wayOf  = 61
+	wayMax = 4 * wayOf
+)
 
 // rollOn starts the next segment once the last is finalized on a majority (W8).
 func (w *Writer) rollOn() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -295,11 +294,8 @@ func (ch *channel) handle(r rpc.WriteReply) error {
 	if moved || r.Kind == rpc.Started || r.Kind == rpc.Finalized || err != nil {
 		w.changed()
 	}
-	if moved && !w.reopening && w.err == nil && len(w.flying) > 0 && (w.flying[0].count > 1 || !w.in.empty()) {
-		w.complete()
-		w.mu.Unlock()
-		runtime.Gosched() // who was woken appends again first, and into one frame, see feed
-		w.mu.Lock()
+	if moved {
+		w.land()
 	}
 	w.step()
 	if moved || w.core.Idle(ch.member.Key()) {

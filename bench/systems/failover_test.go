@@ -57,3 +57,28 @@ func BenchmarkFailover(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFailoverBehind is BenchmarkFailover, with an empty tail, of a journal of 10 finalized segments and of one of
+// 10,000, in turn in one cluster.
+func BenchmarkFailoverBehind(b *testing.B) {
+	q := newCluster(b, nodes, nil)
+	q.longJournals(b, map[string]int{"few": 10, "many": manySegments})
+	takeover := func(name string) float64 {
+		begin := time.Now()
+		w, err := q.client.OpenWriter(b.Context(), name, libqjm.WriterOptions{})
+		must(b, err)
+		_, err = w.Append(b.Context(), []byte("transaction"))
+		must(b, err)
+		return millis(time.Since(begin))
+	}
+	var few, many []float64
+	for b.Loop() {
+		few, many = append(few, takeover("few")), append(many, takeover("many"))
+	}
+	b.ReportMetric(median(few), "10-ms/p50")
+	b.ReportMetric(quantile(few, 0.99), "10-ms/p99")
+	b.ReportMetric(median(many), "10000-ms/p50")
+	b.ReportMetric(quantile(many, 0.99), "10000-ms/p99")
+	b.ReportMetric(median(many)/median(few), "x-10-p50")
+	b.ReportMetric(quantile(many, 0.99)/quantile(few, 0.99), "x-10-p99")
+}

@@ -25,23 +25,39 @@ var qjmAsyncSpec = load.Spec{
 const journalName = "bench"
 
 type qjm struct {
-	nodes  []*journalnode.Node
+	opts   []journalnode.Options
+	nodes  []*journalnode.Node // nil: it does not run
 	client *libqjm.Client
 	writer *libqjm.Writer
 }
 
-// startQJM starts three nodes as `journalnode serve` would, on the real disk and with the real gRPC, and a
-// writer: every option is the default.
-func startQJM(ctx context.Context, env load.Env) (sys load.System, err error) {
+// startQJM starts three nodes as `journalnode serve` would, and a writer: every option is the default.
+func startQJM(ctx context.Context, env load.Env) (load.System, error) {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	q := &qjm{}
+	q, err := startCluster(ctx, env.Dir, nodes, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := q.create(ctx, journalName); err != nil {
+		return nil, errors.Join(err, q.Close())
+	}
+	if q.writer, err = q.client.OpenWriter(ctx, journalName, libqjm.WriterOptions{}); err != nil {
+		return nil, errors.Join(err, q.Close())
+	}
+	return q, nil
+}
+
+// startCluster starts nodes below dir, on the real disk and with the real gRPC, and a client. Every option is the
+// default, unless change, where not nil, sets another one for the i-th node.
+func startCluster(ctx context.Context, dir string, count int, change func(i int, o *journalnode.Options)) (q *qjm, err error) {
+	q = &qjm{nodes: make([]*journalnode.Node, count)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, q.Close())
 		}
 	}()
-	addrs, err := freeAddrs(nodes)
+	addrs, err := freeAddrs(count)
 	if err != nil {
 		return nil, err
 	}
@@ -49,27 +65,42 @@ func startQJM(ctx context.Context, env load.Env) (sys load.System, err error) {
 	for i, addr := range addrs {
 		peers = append(peers, journalnode.Peer{ID: quorum.NodeID(fmt.Sprintf("n%d", i+1)), Addr: addr})
 	}
-	for _, p := range peers {
-		n, err := journalnode.Start(ctx, journalnode.Options{
-			ID: p.ID, DataDir: filepath.Join(env.Dir, string(p.ID)), Listen: p.Addr, InitialCluster: peers,
-		})
-		if err != nil {
+	for i, p := range peers {
+		o := journalnode.Options{ID: p.ID, DataDir: filepath.Join(dir, string(p.ID)), Listen: p.Addr, InitialCluster: peers}
+		if change != nil {
+			change(i, &o)
+		}
+		q.opts = append(q.opts, o)
+	}
+	for i := range q.opts {
+		if err := q.startNode(ctx, i); err != nil {
 			return nil, err
 		}
-		q.nodes = append(q.nodes, n)
 	}
-	if q.client, err = libqjm.Dial(ctx, libqjm.Options{Endpoints: addrs}); err != nil {
-		return nil, err
+	q.client, err = libqjm.Dial(ctx, libqjm.Options{Endpoints: addrs})
+	return q, err
+}
+
+func (q *qjm) startNode(ctx context.Context, i int) (err error) {
+	q.nodes[i], err = journalnode.Start(ctx, q.opts[i])
+	return err
+}
+
+func (q *qjm) stopNode(ctx context.Context, i int) error {
+	n := q.nodes[i]
+	q.nodes[i] = nil
+	if n == nil {
+		return nil
 	}
-	err = until(ctx, "the journal to be created", func() (bool, error) {
-		err := q.client.CreateJournal(ctx, journalName)
+	return n.Stop(ctx)
+}
+
+// create makes a journal, as soon as the cluster can.
+func (q *qjm) create(ctx context.Context, name string) error {
+	return until(ctx, "the journal to be created", func() (bool, error) {
+		err := q.client.CreateJournal(ctx, name)
 		return err == nil || errors.Is(err, libqjm.ErrJournalExists), nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	q.writer, err = q.client.OpenWriter(ctx, journalName, libqjm.WriterOptions{})
-	return q, err
 }
 
 func (q *qjm) Append(ctx context.Context, txn []byte) error {
@@ -104,18 +135,21 @@ func (q *qjm) Contents(ctx context.Context) (out [][]byte, err error) {
 	return out, nil
 }
 
+// Close can be called again.
 func (q *qjm) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	var errs []error
 	if q.writer != nil {
 		errs = append(errs, q.writer.Close(ctx))
+		q.writer = nil
 	}
 	if q.client != nil {
 		errs = append(errs, q.client.Close())
+		q.client = nil
 	}
-	for _, n := range q.nodes {
-		errs = append(errs, n.Stop(ctx))
+	for i := range q.nodes {
+		errs = append(errs, q.stopNode(ctx, i))
 	}
 	return errors.Join(errs...)
 }

@@ -71,7 +71,10 @@ func BenchmarkStart(b *testing.B) {
 		if m, err := load.AnonMemory(); err == nil {
 			mem = max(mem, float64(m)/(1<<20))
 		}
-		idle += idleCPU(b, opts.DataDir)
+		idle += idleCPU(b, opts.DataDir, time.Second, 5*time.Second)
+		if m, err := load.AnonMemory(); err == nil {
+			mem = max(mem, float64(m)/(1<<20))
+		}
 		if err := n.Stop(b.Context()); err != nil {
 			b.Fatal(err)
 		}
@@ -81,10 +84,56 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(idle/float64(b.N)*100, "idle-%core")
 }
 
+// BenchmarkIdle runs three nodes with many journals that nobody uses, and looks at what a node takes then: once they have
+// compared what they hold, for longer than anything is done that is done rarely.
+func BenchmarkIdle(b *testing.B) {
+	const journals = 1000
+	var mem, idle float64
+	for range b.N { // what is measured is no time
+		sys, err := startQJM(b.Context(), load.Env{Dir: b.TempDir()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		q := sys.(*qjm)
+		for i := range journals {
+			name := fmt.Sprintf("j%04d", i)
+			if err := q.client.CreateJournal(b.Context(), name); err != nil {
+				b.Fatal(err)
+			}
+			if i%10 > 0 {
+				continue
+			}
+			w, err := q.client.OpenWriter(b.Context(), name, libqjm.WriterOptions{})
+			if err == nil {
+				_, err = w.Append(b.Context(), []byte("transaction"))
+			}
+			if err == nil {
+				err = w.Close(b.Context())
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := q.writer.Close(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		runtime.GC()
+		idle += idleCPU(b, b.TempDir(), 30*time.Second, 65*time.Second) / float64(len(q.nodes))
+		if m, err := load.AnonMemory(); err == nil {
+			mem = max(mem, float64(m)/(1<<20)/float64(len(q.nodes)))
+		}
+		q.writer = nil
+		if err := q.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(mem, "MiB/node")
+	b.ReportMetric(idle/float64(b.N)*100, "idle-%core/node")
+}
+
 // idleCPU is the share of a core that the process takes while nobody asks for anything.
-func idleCPU(b *testing.B, dir string) float64 {
-	const window = 5 * time.Second
-	<-time.After(time.Second)
+func idleCPU(b *testing.B, dir string, settle, window time.Duration) float64 {
+	<-time.After(settle)
 	before, err := load.ReadUsage(dir)
 	if err != nil {
 		b.Fatal(err)

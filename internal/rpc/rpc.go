@@ -70,7 +70,18 @@ type JournalSummary struct {
 	// Learner, in InstallConfig: the node is no member yet, and is to copy what is finalized (M6), for
 	// LearnFor from now on.
 	Learner bool
+	// Holding, in Journals: what the node holds finalized, by name.
+	Holding Holding
 }
+
+// Holding names a state of what one node holds finalized of one journal. While the node tells the same one, no segment
+// was finalized, came, went, or was found damaged there: a list of segments that was asked for after a Holding was
+// told stays as good as a new one for as long as it is told again (A1). The Holdings of two nodes have nothing to do
+// with each other, and those of two runs of a node are never the same. Zero: the node does not tell.
+type Holding [16]byte
+
+// IsZero reports whether the node did not tell.
+func (h Holding) IsZero() bool { return h == Holding{} }
 
 // JournalState is what a node says of a journal without promising anything. Counts towards a quorum
 // where it is used for reading (D4, D6) or before a claim (F2).

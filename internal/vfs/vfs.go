@@ -71,6 +71,10 @@ type File interface {
 	// the next Sync pays for; writing zeros there first moves that ahead.
 	Preallocate(off, n int64) error
 
+	// DropCache says that [off, off+n), all of it synced, will not be read soon, so that the system need not keep
+	// it in memory. It is advice: what is read there later is the same, and nothing is reported.
+	DropCache(off, n int64)
+
 	// Sync makes all data written before the call durable (fdatasync: size changes included). After
 	// an error the state of the file on disk is unknown: the caller must not use it any more, and
 	// must not call Sync again.

@@ -52,7 +52,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	m.buf = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	m.buf = data.MaterializeToBuffer(messageBuffers)
 	err := m.parse(m.buf.ReadOnlyData())
 	if err != nil || !m.batch {
 		m.free()

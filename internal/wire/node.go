@@ -45,6 +45,7 @@ func journalToProto(j rpc.JournalSummary) *qjmv1.Journal {
 		Config:    configToProto(j.Config),
 		Deleted:   j.Deleted,
 		Learner:   j.Learner,
+		Holding:   idOrNone(j.Holding),
 	}
 }
 
@@ -62,6 +63,7 @@ func (d *decoder) journal(p *qjmv1.Journal) rpc.JournalSummary {
 		Name:    p.Name,
 		Config:  d.config(p.Config),
 		Deleted: p.Deleted, Learner: p.Learner,
+		Holding: d.idOrNone("holding", p.Holding),
 	}
 }
 

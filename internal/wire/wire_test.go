@@ -62,7 +62,7 @@ var (
 		TxID: 13, At: segments.Position{TxID: 15, Digest: segments.Digest{2, 15: 1}}, Size: 1 << 40,
 		Checksum: snapshot.Checksum{6, 31: 7}, Epoch: 1<<63 + 1,
 	}
-	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true}
+	summary = rpc.JournalSummary{ID: segments.JournalID{3}, Name: "name-node_1", Config: config, Deleted: true, Holding: rpc.Holding{1, 15: 2}}
 )
 
 // frame returns a frame of one transaction of n bytes.

@@ -96,6 +96,7 @@ type Journal struct {
 	summary   rpc.JournalSummary
 	unusable  error
 	lacksRoom bool
+	whole     wholeness
 	listed    []snapshots.Snapshot // as the applied catalog lists them, oldest first (C2)
 
 	snapMu   sync.Mutex       // guards what follows; held while the store is opened
@@ -448,11 +449,9 @@ func (j *Journal) copyOf(s segments.TxID) recovery.Copy {
 		c.State = recovery.Unknown
 	case err == nil:
 		c.Epoch, c.Prev = info.Epoch, info.Prev
-		switch info.State {
-		case store.StateFinalized:
+		c.State = recovery.Unknown // in progress is known through its tail, set below
+		if info.State == store.StateFinalized && info.Loaded {
 			c.State, c.Last = recovery.Finalized, info.End().Position()
-		default: // in progress is known through its tail, set below
-			c.State = recovery.Unknown
 		}
 	}
 	if t := j.tails[s]; t != nil {
@@ -480,7 +479,7 @@ func (j *Journal) finalizedBefore(s segments.TxID) segments.End {
 		return segments.End{}
 	}
 	info, err := j.store.Info(infos[i-1].First)
-	if err != nil || info.State != store.StateFinalized {
+	if err != nil || info.State != store.StateFinalized || !info.Loaded {
 		return segments.End{}
 	}
 	return info.End()

@@ -7,14 +7,42 @@ import (
 	"github.com/quorumjournal/qjm/segments/store"
 )
 
+// Changes is store.Dir.Changes: while it stays the same, so does what this node holds finalized. Anyone.
+func (j *Journal) Changes() uint64 { return j.store.Changes() }
+
+// wholeness is what Incomplete found, and what of.
+type wholeness struct {
+	known      bool
+	changes    uint64
+	purged     segments.TxID
+	incomplete bool
+}
+
 // Incomplete reports whether this node can tell by itself that it lacks something that was finalized: a
-// hole between its purge point and its newest segment, a leftover there, or a damaged copy. Anyone.
+// hole between its purge point and its newest segment, a leftover there, or a damaged copy. It is asked all the time,
+// and looks again only when a segment came, went, ended or was found damaged, or the purge point moved: it rests on
+// nothing else. Anyone.
 func (j *Journal) Incomplete() bool {
-	view, _ := j.Watch()
-	next := view.Purged.TxID + 1
-	infos := j.store.Infos()
+	now := wholeness{known: true, changes: j.store.Changes()} // before the list: what changes meanwhile is looked at again
+	j.viewMu.Lock()
+	now.purged = j.view.Purged.TxID
+	last := j.whole
+	j.viewMu.Unlock()
+	now.incomplete = last.incomplete
+	if now == last {
+		return last.incomplete
+	}
+	now.incomplete = incomplete(j.store.Infos(), now.purged)
+	j.viewMu.Lock()
+	j.whole = now
+	j.viewMu.Unlock()
+	return now.incomplete
+}
+
+func incomplete(infos []store.Info, purged segments.TxID) bool {
+	next := purged + 1
 	for i, in := range infos {
-		if in.Finalized && in.Last <= view.Purged.TxID {
+		if in.Finalized && in.Last <= purged {
 			continue // it will go; what is wrong with it is nobody's business any more
 		}
 		if in.First > next || in.State == store.StateDamaged {

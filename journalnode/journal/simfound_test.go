@@ -74,3 +74,21 @@ func TestN2_RottenRecordOfAFinalizedSegment(t *testing.T) {
 	require.Equal(t, recovery.Finalized, m.copyOf(1).State)
 	require.Empty(t, c.restart(nodeC, 0).State().Damaged, "durably")
 }
+
+// N2: a finalized copy whose file cannot be opened now (too many open files) was listed as finalized with no digest,
+// as another history. It is unknown as long as that lasts, and no longer: nothing is wrong with it.
+func TestN2_FileThatCannotBeOpenedNow(t *testing.T) {
+	c := newCluster(t)
+	w := c.mustRecover().mustStart(c.ids()...)
+	w.write("one", c.ids()...)
+	require.NoError(t, w.finalize(nodeC))
+	m := c.restart(nodeC, 100)
+	m.fs.Inject(faultfs.Rule{Op: faultfs.OpOpen, PathContains: ".seg", Sticky: true, Nth: 1})
+	require.Equal(t, recovery.Unknown, m.Segments()[0].State)
+	require.Zero(t, m.Segments()[0].Last)
+	require.Zero(t, m.finalizedBefore(2))
+	m.fs.ClearRules()
+	require.Equal(t, recovery.Finalized, m.Segments()[0].State)
+	require.Equal(t, w.end().Position(), m.Segments()[0].Last)
+	require.Equal(t, w.end(), m.finalizedBefore(2))
+}

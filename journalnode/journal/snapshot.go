@@ -206,7 +206,8 @@ func (j *Journal) described() []snapshots.Segment {
 			in = full
 		}
 		s := snapshots.Segment{End: in.End(), Prev: in.Prev, Finalized: in.Finalized, Bytes: in.Bytes}
-		s.Damaged = in.State == store.StateDamaged || j.broken[in.First] != nil
+		unread := in.Finalized && !in.Loaded // it cannot be opened now: its end is not known
+		s.Damaged = in.State == store.StateDamaged || unread || j.broken[in.First] != nil
 		if t := j.tails[in.First]; t != nil {
 			s.End = segments.End{First: in.First, Last: t.w.Synced().TxID, Digest: t.w.Synced().Digest}
 			s.Prev, s.Damaged = t.w.Header().Prev, s.Damaged || t.w.Damaged() != nil

@@ -64,14 +64,40 @@ type Info struct {
 // End returns the segment's end; it means something where Last and Digest are known.
 func (i Info) End() segments.End { return segments.End{First: i.First, Last: i.Last, Digest: i.Digest} }
 
-// segment is one copy in the directory. Its fields are guarded by Dir.mu.
+// segment is one copy in the directory. Its fields are guarded by Dir.mu. There may be very many: it is small.
 type segment struct {
-	name   segments.Name
-	err    error // why it is damaged
-	header *segments.Header
-	end    *segments.End // finalized, once the footer was read
-	bytes  int64         // -1: not known yet
-	live   *content      // in progress and open
+	name  segments.Name
+	err   error    // why it is damaged
+	read  *facts   // what was read of the file; nil: nothing yet
+	bytes int64    // -1: not known yet
+	live  *content // in progress and open
+}
+
+// facts are what Info wants of a file. They are copied: content, which they are read with, is much larger.
+type facts struct {
+	epoch  fencing.Epoch
+	prev   segments.End
+	header bool // epoch and prev are the header's own
+	footer bool // finalized, and the footer was read: digest is known
+	digest segments.Digest
+}
+
+// learn returns the segment's facts, to be changed. Dir.mu is held.
+func (s *segment) learn() *facts {
+	if s.read == nil {
+		s.read = &facts{}
+	}
+	return s.read
+}
+
+func (s *segment) learnHeader(h segments.Header) {
+	f := s.learn()
+	f.epoch, f.prev, f.header = h.Epoch, h.Prev, true
+}
+
+func (s *segment) learnFooter(h segments.Header, end segments.End) {
+	s.learnHeader(h)
+	s.read.footer, s.read.digest = true, end.Digest
 }
 
 func (s *segment) finalized() bool { return s.name.Kind == segments.NameFinalized }
@@ -88,15 +114,12 @@ func (s *segment) state() State {
 
 func (s *segment) info() Info {
 	i := Info{First: s.name.First, Last: s.name.Last, State: s.state(), Finalized: s.finalized(), Bytes: s.bytes, Err: s.err}
-	if s.header != nil {
-		i.Epoch, i.Prev = s.header.Epoch, s.header.Prev
+	if s.read != nil {
+		i.Epoch, i.Prev, i.Loaded, i.Digest = s.read.epoch, s.read.prev, s.read.footer, s.read.digest
 	}
-	switch {
-	case s.live != nil:
+	if s.live != nil {
 		_, last := s.live.synced()
 		i.Open, i.Loaded, i.Last, i.Digest = true, true, last.TxID, last.Digest
-	case s.end != nil:
-		i.Loaded, i.Digest = true, s.end.Digest
 	}
 	return i
 }
@@ -112,6 +135,8 @@ type Dir struct {
 
 	poisoned atomic.Pointer[PoisonedError]
 	clears   atomic.Uint64 // how often Clear was called
+	recent   recent        // the owner's
+	changes  atomic.Uint64 // see Changes; counted while mu is held
 
 	// moving is held while files change their names, until segs says so, too. A reader that finds no file
 	// under the name that it looked up waits for it, and looks again; nobody else takes it.
@@ -218,6 +243,11 @@ func (d *Dir) adopt(n segments.Name) (aside []segments.Name) {
 	return nil
 }
 
+// Changes counts how often a segment came, went, was replaced, was finalized, or turned out to be damaged. While it
+// stays the same, so do the finalized segments, their digests, and which segments are damaged: whoever reads it before
+// he lists them has not to list them again. What is appended to an open segment does not count.
+func (d *Dir) Changes() uint64 { return d.changes.Load() }
+
 func (d *Dir) path(n segments.Name) string { return path.Join(d.dir, n.String()) }
 
 // Infos returns what is known of all segments, by first txid. It reads no file: digest, epoch and
@@ -261,19 +291,32 @@ func (d *Dir) statBytes(i Info) int64 {
 // its epoch is filled in where the header is readable (W0 asks for it). ErrNotFound where there is
 // no such segment.
 func (d *Dir) Info(first segments.TxID) (Info, error) {
-	if i, known, err := d.known(first); known || err != nil {
-		if i.Open || i.Bytes < 0 { // a finalized segment does not change
-			i.Bytes = d.statBytes(i)
-		}
-		return i, err
+	i, known, err := d.known(first)
+	if !known && err == nil {
+		d.look(first)
+		i, _, err = d.known(first)
 	}
-	if v, err := d.view(first); err == nil {
-		_ = v.f.Close()
+	if err == nil && (i.Open || i.Bytes < 0) { // a finalized segment does not change
+		i.Bytes = d.statBytes(i)
 	}
-	_, _ = d.Header(first) // remembered, if it is whole
-	i, _, err := d.known(first)
-	i.Bytes = d.statBytes(i)
 	return i, err
+}
+
+// look reads what Info wants of a segment's file. It keeps nothing else: all segments are looked at sooner or later.
+func (d *Dir) look(first segments.TxID) {
+	o, err := d.open(first)
+	if err != nil {
+		return
+	}
+	defer func() { _ = o.f.Close() }()
+	if o.err == nil && o.live == nil && o.name.Kind == segments.NameFinalized {
+		if foot, err := d.readFooter(o); err == nil {
+			d.mu.Lock()
+			o.seg.learnFooter(foot.Header, foot.End)
+			d.mu.Unlock()
+		}
+	}
+	_, _ = d.readHeader(o) // also of a damaged one, if it is whole
 }
 
 // known returns what is in memory of a segment, and whether that is all.
@@ -285,7 +328,7 @@ func (d *Dir) known(first segments.TxID) (i Info, all bool, err error) {
 		return Info{}, false, notFound(first)
 	}
 	i = s.info()
-	return i, i.Loaded && s.header != nil, nil
+	return i, i.Loaded && s.read != nil && s.read.header, nil
 }
 
 // Header returns the header of a segment's file, of a damaged one, too, if the header is whole.
@@ -295,6 +338,11 @@ func (d *Dir) Header(first segments.TxID) (segments.Header, error) {
 		return segments.Header{}, err
 	}
 	defer func() { _ = o.f.Close() }()
+	return d.readHeader(o)
+}
+
+// readHeader reads and checks the header of a copy, and remembers it.
+func (d *Dir) readHeader(o opened) (segments.Header, error) {
 	size, err := o.f.Size()
 	if err != nil {
 		return segments.Header{}, err
@@ -309,8 +357,22 @@ func (d *Dir) Header(first segments.TxID) (segments.Header, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	o.seg.header = &h
+	o.seg.learnHeader(h)
 	return h, nil
+}
+
+// readFooter reads and checks the footer of a finalized copy. Damage makes the segment Damaged.
+func (d *Dir) readFooter(o opened) (segments.Footer, error) {
+	size, err := o.f.Size()
+	if err != nil {
+		return segments.Footer{}, err
+	}
+	foot, err := segments.ReadFooter(o.f, size)
+	if err == nil {
+		err = d.checkFooter(foot, o.name)
+	}
+	d.noteDamage(o.seg, err)
+	return foot, err
 }
 
 // checkHeader compares a header with the name it was found under.
@@ -420,6 +482,7 @@ func (d *Dir) Clear() error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
 	d.clears.Add(1)
+	d.recent = recent{}
 	names, err := d.fs.List(d.dir)
 	if err != nil {
 		return fmt.Errorf("store: clear %s: %w", d.dir, err)
@@ -431,6 +494,7 @@ func (d *Dir) Clear() error {
 	}
 	d.mu.Lock()
 	d.segs, d.cached = map[segments.TxID]*segment{}, nil
+	d.changes.Add(1)
 	d.mu.Unlock()
 	if err := d.fs.SyncDir(d.dir); err != nil {
 		return fmt.Errorf("store: clear %s: %w", d.dir, err)
@@ -478,6 +542,7 @@ func (d *Dir) forget(n segments.Name) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.segs, n.First)
+	d.changes.Add(1)
 	d.uncache(n)
 }
 
@@ -506,6 +571,7 @@ func (d *Dir) MarkDamaged(first segments.TxID, err error) {
 	defer d.mu.Unlock()
 	if s := d.segs[first]; s != nil && s.err == nil {
 		s.err = err
+		d.changes.Add(1)
 		d.uncache(s.name)
 	}
 }
@@ -519,6 +585,7 @@ func (d *Dir) noteDamage(seg *segment, err error) {
 	defer d.mu.Unlock()
 	if d.segs[seg.name.First] == seg && seg.err == nil {
 		seg.err = err
+		d.changes.Add(1)
 		d.uncache(seg.name)
 	}
 }
@@ -547,6 +614,7 @@ func (d *Dir) Verify(first segments.TxID, wrap func(io.ReaderAt) io.ReaderAt) er
 		err = d.checkFooter(foot, o.name)
 	}
 	d.noteDamage(o.seg, err)
+	o.f.DropCache(0, size) // a scrub reads everything once
 	return err
 }
 

@@ -205,6 +205,9 @@ func (in *Incoming) replaceable(name segments.Name) (*segment, error) {
 
 // install gives the synced temporary its name and enters the segment.
 func (in *Incoming) install(seg, old *segment, reason segments.Reason) error {
+	if in.c.end > in.d.opts.CachedBytes {
+		in.f.DropCache(0, in.c.end)
+	}
 	if err := in.f.Close(); err != nil {
 		return in.d.poison("close incoming segment", err)
 	}
@@ -234,6 +237,7 @@ func (in *Incoming) install(seg, old *segment, reason segments.Reason) error {
 	defer d.mu.Unlock()
 	d.uncache(seg.name)
 	d.segs[seg.name.First] = seg
+	d.changes.Add(1)
 	return nil
 }
 
@@ -260,6 +264,7 @@ func (d *Dir) finishInstall(n segments.Name) error {
 	}
 	d.mu.Lock()
 	d.segs[n.First] = &segment{name: base, bytes: -1}
+	d.changes.Add(1)
 	d.mu.Unlock()
 	return d.fs.SyncDir(d.dir)
 }

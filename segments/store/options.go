@@ -15,6 +15,9 @@ type Options struct {
 	// BufferBytes bounds what a writer collects before it writes, without a sync, ahead of Commit.
 	// Default 4 MiB.
 	BufferBytes int
+	// CachedBytes is how much of what was appended last may stay in the system's page cache: for those who follow,
+	// and for a restart. Default 16 MiB.
+	CachedBytes int64
 	// FootersCached bounds how many indexes of finalized segments are kept in memory. Default 64.
 	FootersCached int
 }
@@ -28,6 +31,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BufferBytes == 0 {
 		o.BufferBytes = 4 << 20
+	}
+	if o.CachedBytes == 0 {
+		o.CachedBytes = 16 << 20
 	}
 	if o.FootersCached == 0 {
 		o.FootersCached = 64
@@ -45,6 +51,7 @@ func (o Options) validate() error {
 	check(o.PreallocateBytes >= 8<<10, "PreallocateBytes", o.PreallocateBytes)
 	check(o.PreallocateBytesMax >= o.PreallocateBytes, "PreallocateBytesMax", o.PreallocateBytesMax)
 	check(o.BufferBytes >= 1<<10, "BufferBytes", int64(o.BufferBytes))
+	check(o.CachedBytes >= 0, "CachedBytes", o.CachedBytes)
 	check(o.FootersCached >= 1, "FootersCached", int64(o.FootersCached))
 	return errors.Join(errs...)
 }

@@ -64,7 +64,6 @@ func (d *Dir) view(first segments.TxID) (view, error) {
 		err = fmt.Errorf("%w: %d", ErrNotOpen, first)
 	case o.live == nil:
 		v.c, err = d.finalizedContent(o)
-		d.noteDamage(o.seg, err)
 	}
 	if err != nil {
 		return view{}, errors.Join(err, o.f.Close())
@@ -77,15 +76,8 @@ func (d *Dir) finalizedContent(o opened) (*content, error) {
 	if c := d.lookup(o.name); c != nil {
 		return c, nil
 	}
-	size, err := o.f.Size()
+	foot, err := d.readFooter(o)
 	if err != nil {
-		return nil, err
-	}
-	foot, err := segments.ReadFooter(o.f, size)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.checkFooter(foot, o.name); err != nil {
 		return nil, err
 	}
 	c := newContent(foot)
@@ -123,7 +115,7 @@ func (d *Dir) remember(s *segment, c *content) {
 	if d.segs[s.name.First] != s {
 		return
 	}
-	s.header, s.end = &c.header, &segments.End{First: s.name.First, Last: last.TxID, Digest: last.Digest}
+	s.learnFooter(c.header, segments.End{First: s.name.First, Last: last.TxID, Digest: last.Digest})
 	if d.uncache(s.name); len(d.cached) >= d.opts.FootersCached {
 		d.cached = d.cached[1:]
 	}

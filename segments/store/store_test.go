@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -722,4 +724,137 @@ func TestOptions(t *testing.T) {
 	require.ErrorContains(t, err, "PreallocateBytes")
 	require.ErrorContains(t, err, "BufferBytes")
 	require.ErrorContains(t, err, "FootersCached")
+}
+
+// Zeros ahead of the groups are there to be faster, and the blocks were reserved: a file system that writes
+// elsewhere (copy-on-write) and has no room for them refuses nothing that anybody asked for. They are left out until
+// the file grows; the groups themselves go on.
+func TestZeroAhead_WithoutRoom(t *testing.T) {
+	opts := Options{PreallocateBytes: 16 << 10, PreallocateBytesMax: 16 << 10}
+	const name = "j/segments/00000000000000000001.inprogress"
+	w := newWorld(t, opts)
+	require.NoError(t, w.create(header(1, segments.End{})))
+	w.fs.Inject(faultfs.Rule{Op: faultfs.OpWrite, PathContains: name, Nth: 1, Err: vfs.ErrNoSpace})
+	w.fs.ResetLog()
+	require.NoError(t, w.append(10), "the zeros are refused, the group is not")
+	require.NoError(t, w.commit())
+	require.Contains(t, w.fs.Log()[0], "(fault)")
+
+	w.fs.ResetLog()
+	for range 5 {
+		require.NoError(t, w.append(10))
+		require.NoError(t, w.commit())
+	}
+	require.Len(t, w.fs.Log(), 10, "a write and a sync each: zeros are not tried again with each append")
+
+	w.fs.ResetLog()
+	for w.w.Bytes() < opts.PreallocateBytes {
+		require.NoError(t, w.append(100))
+		require.NoError(t, w.commit())
+	}
+	preallocated := slices.IndexFunc(w.fs.Log(), func(l string) bool { return strings.HasPrefix(l, "preallocate ") })
+	require.GreaterOrEqual(t, preallocated, 0)
+	require.Contains(t, w.fs.Log()[preallocated+1:], "write "+name+" 20480+12288", "the file grew: zeros again")
+
+	require.NoError(t, w.finalize())
+	require.NoError(t, w.open())
+}
+
+// Any other failure of theirs is a failed write like all others: what is on the disk is not known any more.
+func TestZeroAhead_FailedWritePoisons(t *testing.T) {
+	w := newWorld(t, Options{PreallocateBytes: 16 << 10})
+	require.NoError(t, w.create(header(1, segments.End{})))
+	w.fs.Inject(faultfs.Rule{Op: faultfs.OpWrite, Nth: 1})
+	require.ErrorIs(t, w.append(10), ErrPoisoned)
+}
+
+// A1: a list that was made is as good as a new one until Changes moves; so whatever turns out to be damaged moves it.
+func TestChanges_DamageCounts(t *testing.T) {
+	name1 := segments.Name{Kind: segments.NameFinalized, First: 1, Last: 1}.String()
+	for name, find := range map[string]func(w *world) error{
+		"scrub": func(w *world) error { return w.d.Verify(1, nil) },
+		"reader": func(w *world) error {
+			r, err := w.d.Reader(1, 1)
+			if err != nil {
+				return err
+			}
+			_, err = r.Next()
+			return errors.Join(err, r.Close())
+		},
+		"told": func(w *world) error { w.d.MarkDamaged(1, segments.ErrCorrupt); return segments.ErrCorrupt },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := started(t, Options{}, []int{100})
+			require.NoError(t, w.finalize())
+			before, held := w.d.Changes(), listed(t, w.d)
+			require.NoError(t, w.d.Verify(1, nil))
+			require.Equal(t, before, w.d.Changes(), "nothing was found")
+			require.NoError(t, w.disk.FlipBit("j/segments/"+name1, segments.HeaderSize+70, 1))
+			require.ErrorIs(t, find(w), segments.ErrCorrupt)
+			require.NotEqual(t, held, listed(t, w.d))
+			require.Greater(t, w.d.Changes(), before)
+			after := w.d.Changes()
+			require.Error(t, find(w))
+			require.Equal(t, after, w.d.Changes(), "known already")
+			require.NoError(t, w.d.SetAside(1, segments.ReasonDamaged))
+			require.Greater(t, w.d.Changes(), after)
+			after = w.d.Changes()
+			require.NoError(t, w.d.Clear())
+			require.Greater(t, w.d.Changes(), after)
+		})
+	}
+}
+
+// openCounter counts opened files.
+type openCounter struct {
+	vfs.FS
+	opens int
+}
+
+func (c *openCounter) Open(name string) (vfs.File, error) {
+	c.opens++
+	return c.FS.Open(name)
+}
+
+// What Info tells of a finalized segment is read once, with one opening of its file, and nothing else of it is kept.
+func TestInfo_OpensAFileOnce(t *testing.T) {
+	w := started(t, Options{}, []int{100})
+	require.NoError(t, w.finalize())
+	c := &openCounter{FS: w.disk}
+	d, err := Open(c, testDir, testJournal, Options{})
+	require.NoError(t, err)
+	d.Infos()
+	require.Zero(t, c.opens, "it is told by the names")
+	for range 3 {
+		i, err := d.Info(1)
+		require.NoError(t, err)
+		require.Equal(t, w.one(1).end(), i.End())
+		require.True(t, i.Loaded)
+	}
+	require.Equal(t, 1, c.opens)
+	require.Empty(t, d.cached, "only those who read need the index")
+}
+
+func TestChanges_CopiesCount(t *testing.T) {
+	w := newWorld(t, Options{})
+	h := header(1, segments.End{})
+	frames := makeFrames(t, h.Start(), h.Epoch, 10, 20)
+	copied := func() *Incoming {
+		in, err := w.d.NewIncoming(h, "x")
+		require.NoError(t, err)
+		for _, f := range frames {
+			require.NoError(t, in.Append(f))
+		}
+		return in
+	}
+	before := w.d.Changes()
+	require.NoError(t, copied().InstallInProgress(segments.ReasonReplaced))
+	require.Greater(t, w.d.Changes(), before)
+	before = w.d.Changes()
+	end := segments.End{First: 1, Last: frames[1].Last(), Digest: frames[1].Digest()}
+	require.NoError(t, copied().Keep())
+	found, err := w.d.InstallKept(1, end, segments.ReasonReplaced)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Greater(t, w.d.Changes(), before)
 }

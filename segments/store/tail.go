@@ -45,6 +45,7 @@ func (d *Dir) Create(h segments.Header) (*Writer, error) {
 	}
 	d.mu.Lock()
 	d.segs[h.First] = seg
+	d.changes.Add(1)
 	d.mu.Unlock()
 	// Opened anew by its own name, which is what errors about it should say.
 	if f, err = d.fs.OpenWrite(d.path(seg.name)); err != nil {
@@ -104,7 +105,8 @@ func (d *Dir) moveIn(temp, name segments.Name) error {
 // newWriter opens a segment for readers, and returns its writer.
 func (d *Dir) newWriter(seg *segment, f vfs.File, c *content, marked segments.Position, size int64) *Writer {
 	d.mu.Lock()
-	seg.live, seg.header = c, &c.header
+	seg.live = c
+	seg.learnHeader(c.header)
 	d.mu.Unlock()
 	end, last := c.synced()
 	w := &Writer{d: d, seg: seg, f: f, c: c, last: last, marked: marked, written: end, alloc: size}

@@ -36,7 +36,7 @@ type Writer struct {
 	written int64                 // c.end, or more where the group was too large to be kept back
 	alloc   int64                 // size of the file
 	step    int64                 // the next preallocation
-	zeroed  int64                 // up to here zeros, or more, were written
+	zeroed  int64                 // up to here zeros, or more, were written, or there was no room for them
 	usual   int64                 // bytes of a group, averaged over some
 	closed  bool
 }
@@ -94,6 +94,7 @@ func (w *Writer) Append(frames ...segments.Frame) error {
 		}
 		next, total = f.Last()+1, total+int64(f.Size())
 	}
+	w.d.dropOld(w.seg, w.f) // now, not right after the sync: an ack leaves then
 	if err := w.reserve(total); err != nil {
 		return err
 	}
@@ -182,6 +183,7 @@ func (w *Writer) publish() {
 		w.c.index.Add(e)
 	}
 	w.c.frames += uint64(len(w.pending))
+	w.d.recent.add(w.seg, w.c.end, w.written)
 	w.c.end, w.c.last = w.written, w.last
 	w.pending = w.pending[:0]
 }
@@ -246,7 +248,12 @@ func (w *Writer) zeroAhead(n int64) error {
 	}
 	from := max(w.zeroed, (end+blockSize-1)/blockSize*blockSize)
 	to := min(from+zeroWindow, w.alloc)
-	if err := zero(w.f, from, to); err != nil {
+	switch err := zero(w.f, from, to); {
+	case errors.Is(err, vfs.ErrNoSpace):
+		// The blocks are reserved, but a file system that writes elsewhere (copy-on-write) needs more. Nothing rests on
+		// the zeros, and what was written of them lies beyond the end: none are wanted until the file grows.
+		to = w.alloc
+	case err != nil:
 		return w.d.poison("zero segment", err)
 	}
 	w.zeroed = max(w.zeroed, to)
@@ -257,8 +264,8 @@ func (w *Writer) zeroAhead(n int64) error {
 // usualOver is over how many
 // groups their size is averaged.
 const (
-	zeroWindow = 256 << 10
-	zeroUpTo   = 64 << 10
+	zeroWindow = 512 << 10
+	zeroUpTo   = 160 << 10
 	usualOver  = 8
 )
 
@@ -305,12 +312,11 @@ func (w *Writer) drop() error {
 // zeroChunk is how much is zeroed at a time.
 const zeroChunk = 256 << 10
 
+// zeros is shared, and only ever read.
+var zeros [zeroChunk]byte
+
 // zero overwrites [from, to) with zeros.
 func zero(f vfs.File, from, to int64) error {
-	if from >= to {
-		return nil
-	}
-	zeros := make([]byte, min(zeroChunk, to-from))
 	for from < to {
 		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
 		if err != nil {
@@ -407,6 +413,7 @@ func (d *Dir) finalized(s *segment, end segments.End, c *content, bytes int64) I
 	d.mu.Lock()
 	s.name = segments.Name{Kind: segments.NameFinalized, First: end.First, Last: end.Last}
 	s.bytes, s.live = bytes, nil
+	d.changes.Add(1)
 	d.mu.Unlock()
 	d.remember(s, c)
 	d.mu.Lock()

@@ -65,6 +65,8 @@ func (h *file) Preallocate(off, n int64) error {
 		func() error { return h.inner.Preallocate(off, n) })
 }
 
+func (h *file) DropCache(off, n int64) { h.inner.DropCache(off, n) }
+
 func (h *file) Sync() error {
 	c := h.call(OpSync, "sync", nil)
 	if inner, can := h.inner.(interface{ DropUnsynced() }); can {

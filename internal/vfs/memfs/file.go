@@ -93,6 +93,9 @@ func (h *file) WriteVAt(pieces [][]byte, off int64) (int, error) {
 	return h.WriteAt(bytes.Join(pieces, nil), off)
 }
 
+// DropCache has nothing to do: what is in memory is all there is.
+func (h *file) DropCache(int64, int64) {}
+
 func (h *file) Truncate(size int64) error {
 	return h.mutate("truncate",
 		func(int64) (int64, error) {

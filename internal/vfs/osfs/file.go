@@ -78,6 +78,11 @@ func (f *file) Preallocate(off, n int64) error {
 	return nil
 }
 
+// DropCache is advice: a failure means that the pages stay.
+func (f *file) DropCache(off, n int64) {
+	_ = control(f.os, "fadvise", func(fd int) error { return dropCache(fd, off, n) })
+}
+
 func (f *file) preallocate(off, n int64) error {
 	err := control(f.os, "fallocate", func(fd int) error { return reserve(fd, off, n) })
 	if err == nil || !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EOPNOTSUPP) {

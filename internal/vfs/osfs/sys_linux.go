@@ -12,6 +12,8 @@ func fdatasync(fd int) error { return unix.Fdatasync(fd) }
 // there, after a crash, too.
 func reserve(fd int, off, n int64) error { return unix.Fallocate(fd, 0, off, n) }
 
+func dropCache(fd int, off, n int64) error { return unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) }
+
 // piecesMax is how many pieces one call takes (IOV_MAX of Linux).
 const piecesMax = 1024
 

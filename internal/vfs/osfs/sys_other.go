@@ -14,6 +14,8 @@ func fdatasync(fd int) error { return unix.Fsync(fd) }
 
 func reserve(int, int64, int64) error { return errors.ErrUnsupported }
 
+func dropCache(int, int64, int64) error { return nil }
+
 func (f *file) writev(pieces [][]byte, off int64) (written int, err error) {
 	for _, p := range pieces {
 		n, err := f.os.WriteAt(p, off)

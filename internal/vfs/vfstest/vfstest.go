@@ -38,6 +38,7 @@ func Run(t *testing.T, newFS func(t *testing.T) (fsys vfs.FS, root string)) {
 		{"Preallocate", preallocate},
 		{"PreallocateLarge", preallocateLarge},
 		{"PreallocateInsideFails", preallocateInsideFails},
+		{"DropCache", dropCache},
 		{"ClosedFile", closedFile},
 		{"RenameReplaces", renameReplaces},
 		{"RenameBetweenDirectories", renameBetweenDirectories},
@@ -224,6 +225,19 @@ func preallocate(f fixture) {
 	f.requireContent("a", "head"+string(make([]byte, 10)))
 	require.NoError(f, file.Preallocate(14, 0))
 	f.requireSize(file, 14)
+}
+
+func dropCache(f fixture) {
+	file := f.create("a", "0123456789")
+	require.NoError(f, file.Sync())
+	file.DropCache(0, 1<<20)
+	f.requireContent("a", "0123456789")
+	_, err := file.WriteAt([]byte("ab"), 2)
+	require.NoError(f, err)
+	file.DropCache(0, 10) // not synced: only advice
+	f.requireContent("a", "01ab456789")
+	require.NoError(f, file.Close())
+	file.DropCache(0, 10)
 }
 
 func preallocateLarge(f fixture) {

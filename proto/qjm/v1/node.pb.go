@@ -227,7 +227,11 @@ type Journal struct {
 	// The journal was deleted; only its tombstone is left (M8).
 	Deleted bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	// In InstallConfig: the node is no member yet, and is to copy what is finalized (M6).
-	Learner       bool `protobuf:"varint,6,opt,name=learner,proto3" json:"learner,omitempty"`
+	Learner bool `protobuf:"varint,6,opt,name=learner,proto3" json:"learner,omitempty"`
+	// In ListJournals: names the state of what this node holds finalized of the journal: 16 bytes. While the node tells
+	// the same, no segment was finalized, came, went, or was found damaged there, so a list of them that was asked for
+	// since is as good as a new one (A1). Absent: it does not tell.
+	Holding       []byte `protobuf:"bytes,7,opt,name=holding,proto3" json:"holding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -295,6 +299,13 @@ func (x *Journal) GetLearner() bool {
 		return x.Learner
 	}
 	return false
+}
+
+func (x *Journal) GetHolding() []byte {
+	if x != nil {
+		return x.Holding
+	}
+	return nil
 }
 
 // ListJournalsRequest asks which journals a node has.
@@ -1177,14 +1188,15 @@ const file_qjm_v1_node_proto_rawDesc = "" +
 	"\x05phase\x18\x04 \x01(\x0e2\r.qjm.v1.PhaseR\x05phase\x12*\n" +
 	"\bfounders\x18\x05 \x03(\v2\x0e.qjm.v1.MemberR\bfounders\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
-	"\x04full\x18\a \x01(\bR\x04full\"\xa8\x01\n" +
+	"\x04full\x18\a \x01(\bR\x04full\"\xc2\x01\n" +
 	"\aJournal\x12\x1d\n" +
 	"\n" +
 	"journal_id\x18\x01 \x01(\fR\tjournalId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
 	"\x06config\x18\x03 \x01(\v2\x0e.qjm.v1.ConfigR\x06config\x12\x18\n" +
 	"\adeleted\x18\x04 \x01(\bR\adeleted\x12\x18\n" +
-	"\alearner\x18\x06 \x01(\bR\alearnerJ\x04\b\x05\x10\x06R\bdeleting\"\x15\n" +
+	"\alearner\x18\x06 \x01(\bR\alearner\x12\x18\n" +
+	"\aholding\x18\a \x01(\fR\aholdingJ\x04\b\x05\x10\x06R\bdeleting\"\x15\n" +
 	"\x13ListJournalsRequest\"C\n" +
 	"\x14ListJournalsResponse\x12+\n" +
 	"\bjournals\x18\x01 \x03(\v2\x0f.qjm.v1.JournalR\bjournals\"A\n" +
