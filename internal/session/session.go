@@ -94,7 +94,7 @@ type state struct {
 	id      ID
 	ttl     Millis
 	end     Millis // in the table's time
-	at      int           // in the heap
+	at      int    // in the heap
 	awaited uint64
 	applied []kept // by number
 	bytes   int
