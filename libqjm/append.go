@@ -23,6 +23,8 @@ type batch struct {
 	flown bool  // handed to the core: bound to its txids (W6); guarded by Writer.mu
 	frame segments.Frame
 
+	owners []*proposal // of a replica: whose its transactions are, in order; nil: nobody's
+
 	crowd crowd
 }
 
@@ -72,7 +74,7 @@ func (f Future) Wait(ctx context.Context) (TxID, error) {
 // bytes are copied before it returns. See MayHaveCommitted for what an error means.
 func (w *Writer) Append(ctx context.Context, txn []byte) (TxID, error) {
 	var p seat
-	f, err := w.add(ctx, &p, txn)
+	f, err := w.add(ctx, &p, nil, nil, txn)
 	if err != nil {
 		return 0, err
 	}
@@ -99,24 +101,24 @@ func (w *Writer) AppendBatch(ctx context.Context, txns [][]byte) (first, last Tx
 // for room until the context ends. The bytes are copied before it returns. Transactions get txids in
 // the order of the calls.
 func (w *Writer) AppendAsync(ctx context.Context, txn []byte) (Future, error) {
-	return w.add(ctx, nil, txn)
+	return w.add(ctx, nil, nil, nil, txn)
 }
 
 // AppendBatchAsync is AppendBatch without the wait for the outcome. The future is done when the last of
 // the transactions is; all before it are committed then, too.
 func (w *Writer) AppendBatchAsync(ctx context.Context, txns [][]byte) (Future, error) {
-	return w.add(ctx, nil, txns...)
+	return w.add(ctx, nil, nil, nil, txns...)
 }
 
 // add puts transactions into the batch being filled. Nothing has been handed to a node when it returns
 // an error, so each error is a definite refusal, and uses up no txid (W6). p, where not nil, becomes the caller's seat among those
-// who wait.
-func (w *Writer) add(ctx context.Context, p *seat, txns ...[]byte) (Future, error) {
-	size, err := w.check(txns)
+// who wait; own and head are intake.add's.
+func (w *Writer) add(ctx context.Context, p *seat, own *proposal, head []byte, txns ...[]byte) (Future, error) {
+	size, err := w.check(len(head), txns)
 	if err != nil {
 		return Future{}, &AppendError{Err: err}
 	}
-	f, err := w.in.add(ctx, size, p, txns)
+	f, err := w.in.add(ctx, size, p, own, head, txns)
 	if err != nil {
 		return Future{}, &AppendError{Err: err}
 	}
@@ -187,18 +189,18 @@ func joinIDs(ids []quorum.NodeID) string {
 	return strings.Join(out, ", ")
 }
 
-func (w *Writer) check(txns [][]byte) (size int, err error) {
+func (w *Writer) check(head int, txns [][]byte) (size int, err error) {
 	if len(txns) == 0 {
 		return 0, ErrEmpty
 	}
 	for _, t := range txns {
-		if len(t) == 0 {
+		if head+len(t) == 0 {
 			return 0, ErrEmpty
 		}
-		if len(t) > w.opts.MaxTxnBytes {
-			return 0, fmt.Errorf("%w: transaction of %d bytes, the limit is %d", ErrTooLarge, len(t), w.opts.MaxTxnBytes)
+		if head+len(t) > w.opts.MaxTxnBytes {
+			return 0, fmt.Errorf("%w: transaction of %d bytes, the limit is %d", ErrTooLarge, head+len(t), w.opts.MaxTxnBytes)
 		}
-		size += len(t)
+		size += head + len(t)
 	}
 	// The queue takes one transaction of the largest size when it is empty, and no batch beyond it: there
 	// would never be room, and taken whole it would make the bound none (W7).
@@ -290,7 +292,8 @@ func (w *Writer) seal(b *batch) {
 	}
 }
 
-// landed takes what is committed from the frames under way, and adds it to what is to be finished. The caller holds mu.
+// landed takes what is committed from the frames under way, and adds it to what is to be finished; or leaves it to the
+// replica, which applies it first. The caller holds mu.
 func (w *Writer) landed(done []*batch) []*batch {
 	committed := w.core.Committed().TxID
 	n := 0
@@ -299,7 +302,11 @@ func (w *Writer) landed(done []*batch) []*batch {
 		n++
 	}
 	if n > 0 {
-		done = append(done, w.flying[:n]...)
+		if w.opts.sink != nil {
+			w.opts.sink.put(w.flying[:n])
+		} else {
+			done = append(done, w.flying[:n]...)
+		}
 		w.flying = slices.Delete(w.flying, 0, n)
 		w.changed()
 	}

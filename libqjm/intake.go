@@ -33,8 +33,9 @@ const (
 	frameHintPad = 8 // a buffer is larger than the last frame by one part in so many, and shrinks as slowly
 )
 
-// add takes transactions, all or none, once there is room for them.
-func (in *intake) add(ctx context.Context, size int, p *seat, txns [][]byte) (f Future, err error) {
+// add takes transactions, all or none, once there is room for them. Each has the head in front of it; own, where not
+// nil, is told what became of the only one.
+func (in *intake) add(ctx context.Context, size int, p *seat, own *proposal, head []byte, txns [][]byte) (f Future, err error) {
 	for {
 		in.mu.Lock()
 		if err := in.refuses(); err != nil {
@@ -57,7 +58,10 @@ func (in *intake) add(ctx context.Context, size int, p *seat, txns [][]byte) (f 
 	}
 	f.first = in.next
 	for _, txn := range txns {
-		f.b = in.fill(txn)
+		f.b = in.fill(head, txn)
+		if in.opts.sink != nil {
+			f.b.owners = append(f.b.owners, own)
+		}
 		if f.head == nil {
 			f.head = f.b
 		}
@@ -79,25 +83,26 @@ func (in *intake) refuses() error {
 }
 
 // fill adds one transaction to the last batch, or to a new one. The caller holds mu.
-func (in *intake) fill(txn []byte) *batch {
+func (in *intake) fill(head, txn []byte) *batch {
+	size := len(head) + len(txn)
 	var b *batch
 	if n := len(in.batches); n > 0 {
 		b = in.batches[n-1]
 	}
-	if b == nil || b.b.Size()+len(txn) > in.opts.FrameBytes && b.count > 0 || b.count >= segments.MaxFrameTxns {
+	if b == nil || b.b.Size()+size > in.opts.FrameBytes && b.count > 0 || b.count >= segments.MaxFrameTxns {
 		b = &batch{first: in.next, done: make(chan struct{})}
 		b.b.Reuse(make([]byte, 0, max(frameHintMin, in.hint)))
 		b.b.Reset(in.next, in.epoch)
 		in.batches = append(in.batches, b)
 	}
-	if err := b.b.Add(txn); err != nil {
+	if err := b.b.Add(head, txn); err != nil {
 		// check has bounded it: the builder's own limits are far above. A batch that cannot take it
 		// fails as a whole rather than losing one silently.
 		b.err = err
 	}
 	b.count++
-	b.bytes += len(txn)
-	in.queued += len(txn)
+	b.bytes += size
+	in.queued += size
 	in.next++
 	return b
 }
@@ -116,10 +121,23 @@ func (in *intake) take(onlyFull bool) *batch {
 	}
 	b := in.batches[0]
 	in.batches = slices.Delete(in.batches, 0, 1)
-	in.queued -= b.bytes
+	if in.opts.sink == nil {
+		in.queued -= b.bytes
+	}
 	in.hint = min(max(b.b.Size()+b.b.Size()/frameHintPad, in.hint-in.hint/frameHintPad), in.opts.FrameBytes)
 	in.makeRoom()
 	return b
+}
+
+// applied makes the room of a batch that a replica has applied: until then it counts as waiting, so that a slow state
+// machine holds its proposers back.
+func (in *intake) applied(b *batch) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.refusal == nil {
+		in.queued -= b.bytes
+	}
+	in.makeRoom()
 }
 
 // takeAll returns all batches, and refuses what comes from now on.

@@ -12,7 +12,7 @@ func TestIntake_OnlyFullBatchesFollow(t *testing.T) {
 	var in intake
 	in.opts, in.next, in.epoch = &opts, 1, 1
 	add := func(n int) Future {
-		f, err := in.add(t.Context(), n, nil, [][]byte{make([]byte, n)})
+		f, err := in.add(t.Context(), n, nil, nil, nil, [][]byte{make([]byte, n)})
 		require.NoError(t, err)
 		return f
 	}

@@ -57,6 +57,8 @@ type WriterOptions struct {
 	// whose only writer this is meant to be: a challenger that fenced and died is outlived. Leave it off
 	// where anything else decides who writes.
 	ReopenWhenFenced bool
+	sink             *applyQueue // takes what is committed, in order; nil: callers are told at once
+
 	// Compress makes frames smaller with zstd where that helps.
 	Compress bool
 	// OnSnapshotDue is called when SnapshotPolicy says that a snapshot is due, or, where that is zero, the
@@ -224,6 +226,13 @@ func (w *Writer) Epoch() Epoch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.recovered.Claim.Epoch
+}
+
+// claim is what nodes have promised while nobody else writes.
+func (w *Writer) claim() Claim {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.recovered.Claim
 }
 
 // FirstTxID returns the txid that the writer's first transaction gets, or got: everything below was

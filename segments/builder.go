@@ -39,18 +39,24 @@ func (b *Builder) Reuse(buf []byte) {
 	}
 }
 
-// Add appends a copy of a transaction. ErrTooLarge means that it does not fit into this frame, which
+// Add appends a copy of a transaction, which is given in one piece or in several. ErrTooLarge means that it does not fit into this frame, which
 // is unchanged: seal it and try the next one; in an empty frame it means that it never fits.
-func (b *Builder) Add(txn []byte) error {
-	need := uvarintLen(uint64(len(txn))) + len(txn)
+func (b *Builder) Add(txn ...[]byte) error {
+	size := 0
+	for _, piece := range txn {
+		size += len(piece)
+	}
+	need := uvarintLen(uint64(size)) + size
 	if have := len(b.buf) - FrameHeaderSize; need > MaxFramePayload-have {
 		return mismatch(ErrTooLarge, "frame payload", have+need, MaxFramePayload)
 	}
 	if b.count == MaxFrameTxns {
 		return mismatch(ErrTooLarge, "txns in a frame", b.count+1, MaxFrameTxns)
 	}
-	b.buf = binary.AppendUvarint(b.buf, uint64(len(txn)))
-	b.buf = append(b.buf, txn...)
+	b.buf = binary.AppendUvarint(b.buf, uint64(size))
+	for _, piece := range txn {
+		b.buf = append(b.buf, piece...)
+	}
 	b.count++
 	return nil
 }

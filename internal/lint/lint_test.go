@@ -64,6 +64,7 @@ var layers = map[string][]string{
 	"segments/store":         {"fencing", "segments", "internal/vfs", "internal/durable"},
 	"recovery":               {"fencing", "segments", "internal/quorum"},
 	"internal/snapshot":      {"fencing", "segments"},
+	"internal/session":       {},
 	"internal/rpc":           {"fencing", "segments", "recovery", "internal/quorum", "internal/snapshot"},
 	"internal/quorumloss":    {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
 	"internal/replication":   {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc"},
@@ -75,7 +76,7 @@ var layers = map[string][]string{
 	"journalnode/leaseclock": {"segments", "journalnode/catalog"},
 	"journalnode/snapshots":  {"fencing", "segments", "internal/snapshot", "internal/vfs", "internal/durable"},
 	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/quorumloss", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/leaseclock", "journalnode/membership", "journalnode/snapshots"},
-	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "internal/quorumloss", "internal/snapshot", "journalnode/catalog"},
+	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "internal/quorumloss", "internal/session", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "journalnode/catalog"},
 	"internal/model":         {},
 	// The catalog is above it; the group itself knows bytes only.
 	"journalnode/raftgroup": {},
@@ -103,7 +104,7 @@ func TestImportsRunDownwards(t *testing.T) {
 }
 
 // pure packages decide; they do not do.
-var pure = []string{"fencing", "internal/quorum", "internal/quorumloss", "internal/snapshot", "segments", "recovery", "internal/replication", "journalnode/journal", "journalnode/catalog", "journalnode/membership", "segments/store", "internal/durable", "journalnode/snapshots"}
+var pure = []string{"fencing", "internal/quorum", "internal/quorumloss", "internal/session", "internal/snapshot", "segments", "recovery", "internal/replication", "journalnode/journal", "journalnode/catalog", "journalnode/membership", "segments/store", "internal/durable", "journalnode/snapshots"}
 
 func TestCoresHaveNoNetworkFilesOrLogs(t *testing.T) {
 	for _, p := range packages(t) {

@@ -1,0 +1,332 @@
+package libqjm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
+	"github.com/quorumjournal/qjm/internal/session"
+)
+
+// SessionLimits bound the sessions of a replicated state machine. All replicas of a journal must use the same.
+type SessionLimits = session.Limits
+
+// ReplicaOptions of one replica. The zero value is good, but for Addr where clients are to be redirected.
+type ReplicaOptions struct {
+	// Name tells this replica from the others of its journal. Default: a random one. A name that another process
+	// has, too, is no danger, but a transfer to it goes to either.
+	Name string
+	// Addr is where clients of the service find this replica, in the service's own words. Others redirect to it.
+	Addr string
+	// LeaseTTL is how long the others wait after they have heard nothing of the active. Default 10 s. It bounds
+	// the failover from above; short ones cost more when the catalog is slow.
+	LeaseTTL time.Duration
+	// Observer: it follows, and never becomes active.
+	Observer bool
+	// OpenWithoutCatalog: see CampaignOptions.
+	OpenWithoutCatalog bool
+	// Writer is how the active writes. ReopenWhenFenced and OnSnapshotDue must be unset. QueueBytes bounds all
+	// proposals that are not applied yet.
+	Writer WriterOptions
+	// Snapshots says when the active saves a snapshot by itself. Zero: what the journal's own policy says.
+	Snapshots SnapshotPolicy
+	// SpoolDir is where a snapshot is written before it is sent, as a temporary file. Empty: it is held in memory.
+	SpoolDir string
+	// Sessions bounds what is kept for clients that retry.
+	Sessions SessionLimits
+	// CompareStates finds a state machine that is not deterministic: the active puts digests of its state into the
+	// log, the others compare, and one that differs stops with ErrStateDiverges. The state machine must be a
+	// Digester. It is for tests: every transaction is applied by itself, and summed up.
+	CompareStates bool
+	// Forward sends a proposal to the active's address, and returns its result: Propose on a standby calls it. nil:
+	// it returns a *NotActiveError. The error it returns is returned as it is.
+	Forward func(ctx context.Context, addr string, p Proposal) (Applied, error)
+	// Callbacks tell what happens to the replica.
+	Callbacks Callbacks
+}
+
+// Callbacks of a replica. They are called one at a time, in the order of what they tell, by a goroutine of their own:
+// they may call the replica, and wait for it, and hold up nothing but each other. nil ones are left out.
+type Callbacks struct {
+	// OnActive: this replica has all that was committed, and takes proposals.
+	OnActive func(epoch Epoch)
+	// OnStandby: it is not active any more, or has caught up for the first time. reason is nil unless it lost its
+	// place: then it says why.
+	OnStandby func(reason error)
+	// OnFollowing: somebody else holds the lease; his name, and his address.
+	OnFollowing func(name, addr string)
+	// OnConfig: the journal's nodes are others now.
+	OnConfig func(version uint64, nodes []string)
+	// OnError: something failed, and is tried again.
+	OnError func(err error)
+	// OnShutdown is the last one: the replica was closed, or failed. err is nil after Close.
+	OnShutdown func(err error)
+}
+
+// Role is what a replica does.
+type Role uint8
+
+// Roles.
+const (
+	RoleStarting Role = iota + 1 // it loads the state, and catches up for the first time
+	RoleStandby                  // it follows
+	RoleActive                   // it takes proposals
+	RoleDraining                 // it finishes proposals and takes no more, to hand over or to stop
+	RoleStopped                  // it was closed, or has failed
+)
+
+// String returns the word that is used in logs and JSON.
+func (r Role) String() string {
+	switch r {
+	case RoleStarting:
+		return "starting"
+	case RoleStandby:
+		return "standby"
+	case RoleActive:
+		return "active"
+	case RoleDraining:
+		return "draining"
+	case RoleStopped:
+		return "stopped"
+	}
+	return "unknown"
+}
+
+// NotActiveError: the replica takes no proposals. The proposal was not appended.
+type NotActiveError struct {
+	Role   Role
+	Active string // who holds the lease, as far as this replica has heard; empty: nobody, or it is not known
+	Addr   string // where that one is found
+}
+
+// ErrNotActive is the class of *NotActiveError.
+var ErrNotActive = errors.New("libqjm: replica is not active")
+
+func (e *NotActiveError) Error() string {
+	if e.Active == "" {
+		return fmt.Sprintf("%v: it is %v, and no other is known to be active", ErrNotActive, e.Role)
+	}
+	return fmt.Sprintf("%v: it is %v; the active is %s at %q", ErrNotActive, e.Role, e.Active, e.Addr)
+}
+
+// Unwrap returns ErrNotActive.
+func (e *NotActiveError) Unwrap() error { return ErrNotActive }
+
+// ReplicaStatus is how a replica stands.
+type ReplicaStatus struct {
+	Name    string
+	Role    Role
+	Epoch   Epoch // while active
+	Applied TxID
+	Active  string // who holds the lease, as far as it has heard
+	Addr    string // and where he is found
+	Err     error  // why it has stopped
+}
+
+// Replica keeps a user's state machine: the same state in each of several processes, of which one is active. The active
+// takes proposals, which are committed and then applied everywhere; the others follow closely, and one of them
+// becomes active by itself when the active is gone. Nothing that was acknowledged is lost, and nobody who was
+// replaced can acknowledge anything.
+//
+// Safe for concurrent use.
+type Replica struct {
+	c    *Client
+	name string // the journal's
+	opts ReplicaOptions
+
+	m      *machine // run's alone
+	queue  *applyQueue
+	due    chan SnapshotReason // one place
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{} // closed when run has ended
+	events *events
+	rounds confirmRounds
+
+	mu      sync.Mutex
+	role    Role
+	applied TxID
+	moved   chan struct{} // closed when what is guarded by mu has changed; nil while nobody waits
+	lead    *Leadership   // while active or draining
+	active  LeaseInfo     // what was last heard of the lease
+	fresh   time.Time     // the state was linearizable then
+	failed  error         // why it has stopped
+	lost    error         // why it is not active any more, until it follows again
+	closing bool
+}
+
+// OpenReplica starts a replica of a journal that exists, and returns at once: it loads the newest snapshot, follows, and
+// campaigns, in the background, until it is closed or fails. Errors: ErrBadRequest, ErrClosed.
+func (c *Client) OpenReplica(journal string, sm StateMachine, o ReplicaOptions) (*Replica, error) {
+	o.Name = cmp.Or(o.Name, uuid.NewString())
+	o.LeaseTTL = cmp.Or(o.LeaseTTL, DefaultLeaseTTL)
+	if err := o.validate(journal, sm); err != nil {
+		return nil, err
+	}
+	r := &Replica{
+		c: c, name: journal, opts: o, m: newMachine(sm, o.Sessions, o.CompareStates),
+		due: make(chan SnapshotReason, 1), done: make(chan struct{}), role: RoleStarting, events: newEvents(c.log),
+	}
+	r.ctx, r.cancel = context.WithCancel(c.ctx)
+	if !c.start(r.run) {
+		return nil, ErrClosed
+	}
+	go r.events.run()
+	go r.watch()
+	return r, nil
+}
+
+func (o ReplicaOptions) validate(journal string, sm StateMachine) error {
+	_, digests := sm.(Digester)
+	switch {
+	case sm == nil:
+		return fmt.Errorf("%w: no state machine", ErrBadRequest)
+	case o.CompareStates && !digests:
+		return fmt.Errorf("%w: CompareStates needs a state machine that is a Digester", ErrBadRequest)
+	case o.Writer.OnSnapshotDue != nil:
+		return fmt.Errorf("%w: a replica saves its snapshots itself: Writer.OnSnapshotDue must be unset", ErrBadRequest)
+	}
+	if err := o.Snapshots.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	return errors.Join(rpc.CheckJournalName(journal), o.campaign(nil, nil).validate())
+}
+
+// campaign returns the options to campaign with.
+func (o ReplicaOptions) campaign(q *applyQueue, due func(SnapshotReason)) CampaignOptions {
+	w := o.Writer
+	w.sink, w.OnSnapshotDue, w.SnapshotPolicy = q, due, o.Snapshots
+	return CampaignOptions{
+		Lease:  LeaseOptions{Holder: o.Name, Addr: o.Addr, TTL: o.LeaseTTL},
+		Writer: w, OpenWithoutCatalog: o.OpenWithoutCatalog,
+	}
+}
+
+// Status returns how the replica stands.
+func (r *Replica) Status() ReplicaStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := ReplicaStatus{
+		Name: r.opts.Name, Role: r.role, Applied: r.applied, Active: r.active.Holder, Addr: r.active.Addr, Err: r.failed,
+	}
+	if r.lead != nil {
+		st.Epoch = r.lead.w.Epoch()
+	}
+	return st
+}
+
+// Done returns a channel that is closed when the replica has stopped: it was closed, or has failed.
+func (r *Replica) Done() <-chan struct{} { return r.done }
+
+// Err returns why the replica has failed, or nil: it runs, or was closed. The classes are ErrStateMachine,
+// ErrStateDiverges, ErrNotOurs, ErrBadSnapshot, ErrJournalDeleted, ErrNoJournal.
+func (r *Replica) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
+}
+
+// change changes what mu guards, and wakes those who wait for it.
+func (r *Replica) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+	if r.moved != nil {
+		close(r.moved)
+		r.moved = nil
+	}
+}
+
+// await waits until done reports true, or an error, with mu held. ErrClosed, or why it failed, once the replica has
+// stopped.
+func (r *Replica) await(ctx context.Context, done func() (bool, error)) error {
+	for {
+		r.mu.Lock()
+		ok, err := done()
+		if !ok && err == nil && r.role == RoleStopped {
+			err = cmp.Or(r.failed, ErrClosed)
+		}
+		if ok || err != nil {
+			r.mu.Unlock()
+			return err
+		}
+		if r.moved == nil {
+			r.moved = make(chan struct{})
+		}
+		moved := r.moved
+		r.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("libqjm: replica of %s: %w", r.name, context.Cause(ctx))
+		}
+	}
+}
+
+// Close stops the replica. An active finishes the proposals that it has taken, finalizes its segment, and lets another
+// have the lease; then the error is that of Leadership.Resign. Where the context ends first it stops at once, and
+// another becomes active when the lease has expired. It may be called by callbacks; not by the state machine.
+func (r *Replica) Close(ctx context.Context) error {
+	r.change(func() { r.closing = true })
+	lead := r.drain(RoleActive, RoleDraining)
+	var err error
+	if lead != nil {
+		err = lead.Resign(ctx)
+	}
+	r.cancel()
+	<-r.done
+	return err
+}
+
+// Transfer hands over to the replica of that name: the proposals taken so far are finished, later ones wait until it
+// is active, and are forwarded or redirected. Errors: ErrNotActive; those of Leadership.Transfer: the replica
+// is a standby then, too, and whoever gets the lease becomes active.
+func (r *Replica) Transfer(ctx context.Context, to string) error {
+	if err := checkHolder(to); err != nil {
+		return err
+	}
+	if to == r.opts.Name {
+		return fmt.Errorf("%w: the replica is %q itself", ErrBadRequest, to)
+	}
+	lead := r.drain(RoleActive)
+	if lead == nil {
+		return r.notActive()
+	}
+	return lead.Transfer(ctx, to)
+}
+
+// drain lets no more proposals in, where the replica has one of the roles.
+func (r *Replica) drain(from ...Role) (lead *Leadership) {
+	r.change(func() {
+		for _, role := range from {
+			if r.role == role {
+				r.role, lead = RoleDraining, r.lead
+				return
+			}
+		}
+	})
+	return lead
+}
+
+func (r *Replica) notActive() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.notActiveLocked()
+}
+
+func (r *Replica) notActiveLocked() error {
+	if r.role == RoleStopped {
+		return cmp.Or(r.failed, ErrClosed)
+	}
+	e := &NotActiveError{Role: r.role}
+	if r.active.Holder != r.opts.Name {
+		e.Active, e.Addr = r.active.Holder, r.active.Addr
+	}
+	return e
+}

@@ -1,0 +1,202 @@
+package libqjm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/session"
+)
+
+// Proposal is what is to be applied.
+type Proposal struct {
+	// Data is handed to StateMachine.Apply. It is copied before Propose waits, and may be empty.
+	Data []byte
+	// Epoch, where not 0: only if this replica is active in this epoch. Whoever read something while it was active,
+	// and proposes what follows from it, is not fooled by a replica that was replaced and is active again
+	// meanwhile. Otherwise *EpochError.
+	Epoch Epoch
+	// Session, where set, makes retries harmless: see Session.
+	Session *SessionRef
+}
+
+// Applied is a proposal that is committed and applied.
+type Applied struct {
+	TxID   TxID
+	Result []byte // what Apply returned for it; not to be changed
+}
+
+// ErrEpoch is the class of *EpochError.
+var ErrEpoch = errors.New("libqjm: replica is active in another epoch")
+
+// EpochError: the replica is active, but not in the epoch that was expected. The proposal was not appended.
+type EpochError struct{ Got, Want Epoch }
+
+func (e *EpochError) Error() string {
+	return fmt.Sprintf("%v (got %d, want %d)", ErrEpoch, e.Got, e.Want)
+}
+
+// Unwrap returns ErrEpoch.
+func (e *EpochError) Unwrap() error { return ErrEpoch }
+
+// Pending is a proposal under way.
+type Pending struct {
+	f   Future
+	own *proposal
+	p   seat
+}
+
+// Done is closed when the outcome is known.
+func (p *Pending) Done() <-chan struct{} { return p.f.Done() }
+
+// TxID returns the txid that the proposal has got. It is not committed before Done.
+func (p *Pending) TxID() TxID { return p.f.last }
+
+// Wait waits for the outcome: the errors are those of Propose. Where the context ends first the proposal goes on.
+func (p *Pending) Wait(ctx context.Context) (Applied, error) {
+	txid, err := p.f.Wait(ctx)
+	if err == nil {
+		err = p.own.out.err
+	}
+	if err != nil {
+		return Applied{}, err
+	}
+	return Applied{TxID: txid, Result: p.own.out.result}, nil
+}
+
+// Propose has the active commit a proposal, and returns when it is committed and applied here.
+//
+// On a replica that is not active it calls ReplicaOptions.Forward, or else fails with *NotActiveError, which says where
+// the active is. While one hands over to another (Transfer) proposals wait for it.
+//
+// MayHaveCommitted(err) tells whether the proposal may be applied nonetheless; then only a Session makes a retry
+// harmless. Other errors: ErrTooLarge, ErrQueueFull, ErrQuota, ErrFenced; *EpochError; those of the session; ErrNotApplied: it is committed,
+// and this replica has failed.
+func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
+	for {
+		under, err := r.begin(ctx, p, true)
+		if err == nil {
+			under.f.w.in.awaitWith(ctx, under.f.b, under.p)
+			return under.Wait(ctx)
+		}
+		na, redirect := errors.AsType[*NotActiveError](err)
+		if !redirect {
+			return Applied{}, err
+		}
+		if na.Role == RoleDraining {
+			if err := r.await(ctx, func() (bool, error) { return r.settled(), nil }); err != nil {
+				return Applied{}, errors.Join(na, err)
+			}
+			continue
+		}
+		if r.opts.Forward == nil || na.Addr == "" {
+			return Applied{}, err
+		}
+		return r.opts.Forward(ctx, na.Addr, p)
+	}
+}
+
+// settled: it is clear who is active after a transfer. The caller holds mu.
+func (r *Replica) settled() bool {
+	return r.role == RoleActive || r.role != RoleDraining && r.active.Holder != "" && r.active.Holder != r.opts.Name
+}
+
+// ProposeAsync is Propose without the wait, on the active only: elsewhere it is a *NotActiveError. It waits only while
+// too much is under way. Proposals are applied in the order of the calls.
+func (r *Replica) ProposeAsync(ctx context.Context, p Proposal) (*Pending, error) {
+	return r.begin(ctx, p, false)
+}
+
+func (r *Replica) begin(ctx context.Context, p Proposal, wait bool) (*Pending, error) {
+	r.mu.Lock()
+	lead := r.lead
+	if r.role != RoleActive {
+		err := r.notActiveLocked()
+		r.mu.Unlock()
+		return nil, err
+	}
+	r.mu.Unlock()
+	if p.Epoch != 0 {
+		if got := lead.w.Epoch(); got != p.Epoch {
+			return nil, &EpochError{Got: got, Want: p.Epoch}
+		}
+	}
+	e := logEntry{kind: entryPlain}
+	if s := p.Session; s != nil {
+		e = logEntry{kind: entryInOrder, stamp: now(), session: session.ID(s.ID), seq: s.Seq, awaited: s.Awaited}
+	}
+	return r.append(ctx, lead.w, e, p.Data, wait)
+}
+
+// now is what entries are stamped with.
+func now() session.Millis { return session.Millis(time.Now().UnixMilli()) }
+
+func (r *Replica) append(ctx context.Context, w *Writer, e logEntry, data []byte, wait bool) (*Pending, error) {
+	var buf [entryHeadMax]byte
+	p := &Pending{own: new(proposal)}
+	var at *seat
+	if wait {
+		at = &p.p
+	}
+	var err error
+	p.f, err = w.add(ctx, at, p.own, e.append(buf[:0]), data)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// SessionID names a session: 16 random bytes, see NewSession.
+type SessionID [16]byte
+
+// SessionRef names a proposal of a session.
+type SessionRef struct {
+	ID SessionID
+	// Seq is the proposal's number: 1 for the first, and one more for each new one. A retry has the same.
+	Seq uint64
+	// Awaited is the lowest number that the client still awaits the answer of: results below it are forgotten.
+	Awaited uint64
+}
+
+// Errors of sessions.
+var (
+	// ErrSession: there is no such session: it has ended, or was never opened. What was tried in it before may have
+	// been applied.
+	ErrSession = session.ErrUnknown
+	// ErrTooManySessions: SessionLimits.Sessions are open.
+	ErrTooManySessions = session.ErrTooMany
+	// ErrSessionForgotten: the client said before that it has the answer.
+	ErrSessionForgotten = session.ErrForgotten
+	// ErrSessionWindow: too many proposals of one session are awaited.
+	ErrSessionWindow = session.ErrWindow
+	// ErrResultDropped: the proposal was applied, once, and its result was too large to be kept for a retry.
+	ErrResultDropped = session.ErrResultDropped
+)
+
+// OpenSession opens a session for a client that retries, or keeps one that is open for as long again. It ends when it was
+// not used for ttl. Errors: those of Propose, ErrTooManySessions.
+func (r *Replica) OpenSession(ctx context.Context, id SessionID, ttl time.Duration) error {
+	return r.control(ctx, logEntry{kind: entryOpen, stamp: now(), session: session.ID(id), ttl: session.Millis(ttl.Milliseconds())})
+}
+
+// CloseSession ends a session.
+func (r *Replica) CloseSession(ctx context.Context, id SessionID) error {
+	return r.control(ctx, logEntry{kind: entryClose, stamp: now(), session: session.ID(id)})
+}
+
+func (r *Replica) control(ctx context.Context, e logEntry) error {
+	r.mu.Lock()
+	lead := r.lead
+	if r.role != RoleActive {
+		defer r.mu.Unlock()
+		return r.notActiveLocked()
+	}
+	r.mu.Unlock()
+	p, err := r.append(ctx, lead.w, e, nil, false)
+	if err != nil {
+		return err
+	}
+	_, err = p.Wait(ctx)
+	return err
+}

@@ -1,0 +1,474 @@
+package libqjm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// Timing of a replica.
+const (
+	replicaAgain   = 500 * time.Millisecond // before something that failed is tried again
+	replicaConfig  = 5 * time.Second        // how often it asks who the journal's nodes are
+	resignPatience = 5 * time.Second        // for giving up the lease after a failure
+)
+
+// run is the only goroutine that touches the state machine: it loads, follows, takes over, serves, and follows again.
+func (r *Replica) run() {
+	err := r.live()
+	if r.ctx.Err() != nil && !fatal(err) {
+		err = nil // it was closed
+	}
+	r.change(func() { r.role, r.failed = RoleStopped, err })
+	r.cancel()
+	if err != nil {
+		r.c.log.Error("replica failed", "journal", r.name, "replica", r.opts.Name, "err", err)
+	}
+	r.events.end(func() {
+		if f := r.opts.Callbacks.OnShutdown; f != nil {
+			f(err)
+		}
+	})
+	close(r.done)
+}
+
+// fatal: to try again makes nothing better.
+func fatal(err error) bool {
+	for _, class := range []error{ErrStateMachine, ErrStateDiverges, ErrNotOurs, ErrBadSnapshot, ErrJournalDeleted, ErrNoJournal, ErrBadRequest} {
+		if errors.Is(err, class) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Replica) live() error {
+	if err := r.again(r.ctx, r.restore); err != nil {
+		return err
+	}
+	for {
+		if r.isClosing() {
+			<-r.ctx.Done()
+			return nil
+		}
+		lead, err := r.follow()
+		if err != nil {
+			return err
+		}
+		if err := r.reign(lead); err != nil {
+			return err
+		}
+	}
+}
+
+// again calls until it succeeds, or fails for good, or the context ends.
+func (r *Replica) again(ctx context.Context, call func(context.Context) error) error {
+	for {
+		err := call(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case fatal(err):
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+		r.trouble(err)
+		if !sleep(ctx, replicaAgain) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// trouble tells of an error that will be tried again.
+func (r *Replica) trouble(err error) {
+	r.c.log.Warn("replica", "journal", r.name, "replica", r.opts.Name, "err", err)
+	if f := r.opts.Callbacks.OnError; f != nil {
+		r.events.tell(func() { f(err) })
+	}
+}
+
+// restore loads the newest snapshot, unless the state is beyond it.
+func (r *Replica) restore(ctx context.Context) error {
+	snap, err := r.c.LatestSnapshot(ctx, r.name)
+	if errors.Is(err, ErrNoSnapshot) || err == nil && snap.TxID <= r.m.applied {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	in, err := r.c.OpenSnapshot(ctx, r.name, snap.TxID)
+	if err != nil {
+		return err
+	}
+	err = r.m.load(snap.TxID, snap.Size, bufio.NewReaderSize(in, snapshotPiece))
+	if err = errors.Join(err, in.Close()); err != nil {
+		return fmt.Errorf("libqjm: snapshot at txid %d: %w", snap.TxID, err)
+	}
+	r.publish()
+	return nil
+}
+
+// publish tells how far the state is.
+func (r *Replica) publish() {
+	r.change(func() { r.applied = r.m.applied })
+}
+
+// follow applies what others write, until this replica is to lead.
+func (r *Replica) follow() (*Leadership, error) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	elected := make(chan *Leadership, 1)
+	campaigning := false
+	defer func() {
+		if campaigning { // it is over when ctx is: whoever was elected just then gives way
+			cancel()
+			if lead, ok := <-elected; ok && lead != nil {
+				r.giveWay(lead)
+			}
+		}
+	}()
+	goal, err := r.goal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if r.m.applied >= goal && !campaigning {
+			r.standby()
+			if campaigning = !r.opts.Observer; campaigning {
+				go r.campaign(ctx, elected)
+			}
+		}
+		lead, err := r.followOnce(ctx, goal, campaigning, elected)
+		switch {
+		case lead != nil:
+			campaigning = false
+			return lead, nil
+		case err == nil:
+			continue
+		case errors.Is(err, ErrPurged):
+			err = r.again(ctx, r.restore)
+			if err == nil {
+				continue
+			}
+		}
+		if fatal(err) || ctx.Err() != nil {
+			return nil, cmpErr(err, ctx)
+		}
+		r.trouble(err)
+		if !sleep(ctx, replicaAgain) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func cmpErr(err error, ctx context.Context) error {
+	if err == nil || !fatal(err) && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// goal is how far the journal is known to be committed: whoever is behind it does not campaign yet.
+func (r *Replica) goal(ctx context.Context) (goal TxID, err error) {
+	err = r.again(ctx, func(ctx context.Context) error {
+		_, got, err := r.c.states(ctx, r.name, false)
+		for _, g := range got {
+			if g.err == nil {
+				goal = max(goal, readable(g.val, false))
+			}
+		}
+		return err
+	})
+	return goal, err
+}
+
+// followOnce reads until something changes: the goal is reached, this replica was elected, or the reader failed.
+func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, elected <-chan *Leadership) (*Leadership, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in, err := r.c.OpenReader(ctx, r.name, ReaderOptions{From: r.m.applied + 1, Follow: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = in.Close() }()
+	var lead *Leadership
+	heard := make(chan struct{})
+	if campaigning {
+		go func() {
+			defer close(heard)
+			select {
+			case lead = <-elected:
+				cancel() // the reader stops at once: what is missing is read once it is decided
+			case <-ctx.Done():
+			}
+		}()
+	} else {
+		close(heard)
+	}
+	for {
+		txns, err := in.nextFrame(ctx)
+		if err == nil {
+			err = r.applyTxns(txns)
+		}
+		reached := err == nil && !campaigning && r.m.applied >= goal
+		if err != nil || reached {
+			cancel()
+			<-heard
+			if lead != nil && !fatal(err) {
+				return lead, nil
+			}
+			if lead != nil {
+				r.giveWay(lead)
+			}
+			return nil, err
+		}
+	}
+}
+
+// nextFrame returns the transactions of the next frame, as Next does one by one.
+func (r *Reader) nextFrame(ctx context.Context) ([]Txn, error) {
+	t, err := r.Next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	txns := append([]Txn{t}, r.txns...)
+	r.txns = nil
+	r.next = txns[len(txns)-1].Last + 1
+	return txns, nil
+}
+
+func (r *Replica) applyTxns(txns []Txn) error {
+	if _, err := r.m.apply(txns); err != nil {
+		return err
+	}
+	r.publish()
+	return nil
+}
+
+// campaign waits for the lease and opens the writer. It sends what came of it, or closes the channel.
+func (r *Replica) campaign(ctx context.Context, elected chan<- *Leadership) {
+	defer close(elected)
+	r.queue = newApplyQueue()
+	opts := r.opts.campaign(r.queue, func(why SnapshotReason) {
+		select {
+		case r.due <- why:
+		default:
+		}
+	})
+	var lead *Leadership
+	err := r.again(ctx, func(ctx context.Context) (err error) {
+		lead, err = r.c.Campaign(ctx, r.name, opts)
+		return err
+	})
+	if err == nil {
+		elected <- lead
+	}
+}
+
+// giveWay lets others lead.
+func (r *Replica) giveWay(lead *Leadership) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), resignPatience)
+	defer cancel()
+	_ = lead.Resign(ctx) // else the lease expires
+}
+
+// isClosing: Close was called.
+func (r *Replica) isClosing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closing
+}
+
+// standby says that this replica follows.
+func (r *Replica) standby() {
+	var why error
+	r.change(func() { why, r.role, r.lead, r.lost = r.lost, RoleStandby, nil, nil })
+	if f := r.opts.Callbacks.OnStandby; f != nil {
+		r.events.tell(func() { f(why) })
+	}
+}
+
+// reign catches up, serves until the leadership ends, and finishes what was taken. The error is fatal, or of ctx.
+func (r *Replica) reign(lead *Leadership) error {
+	q := r.queue
+	err := r.again(r.ctx, func(ctx context.Context) error { return r.catchUp(ctx, lead) })
+	if err == nil && lead.Err() == nil {
+		r.change(func() { r.role, r.lead = RoleActive, lead })
+		epoch := lead.w.Epoch()
+		r.c.log.Info("replica is active", "journal", r.name, "replica", r.opts.Name, "epoch", epoch, "applied", r.m.applied)
+		if f := r.opts.Callbacks.OnActive; f != nil {
+			r.events.tell(func() { f(epoch) })
+		}
+		err = r.serve(lead, q)
+	}
+	if err != nil {
+		q.close(&AppendError{Handed: true, Err: fmt.Errorf("%w: %w", ErrNotApplied, err)})
+		r.giveWay(lead)
+		return err
+	}
+	r.change(func() { r.role, r.lead, r.lost = RoleStarting, nil, lead.Err() }) // a standby again once it has caught up
+	return nil
+}
+
+// catchUp applies all that was committed before the leadership.
+func (r *Replica) catchUp(ctx context.Context, lead *Leadership) error {
+	last := lead.w.FirstTxID() - 1
+	for r.m.applied < last {
+		in, err := r.c.OpenReader(ctx, r.name, ReaderOptions{From: r.m.applied + 1, To: last})
+		if errors.Is(err, ErrPurged) {
+			if err = r.restore(ctx); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		err = r.applyAll(ctx, in)
+		if err = errors.Join(err, in.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Replica) applyAll(ctx context.Context, in *Reader) error {
+	for {
+		txns, err := in.nextFrame(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = r.applyTxns(txns)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// serve applies what the writer commits, until the leadership has ended. Then all that it committed is applied, and
+// the rest was answered by the writer.
+func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
+	var saving savingSnapshot
+	defer saving.wait()
+	told := r.m.applied
+	for over := false; ; {
+		select {
+		case <-q.news:
+		case why := <-r.due:
+			if err := r.saveSnapshot(lead.w, why, &saving); err != nil {
+				return err
+			}
+		case <-lead.Done():
+			over = true // and nothing is put into the queue any more
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		}
+		for _, b := range q.take() {
+			if err := r.applyBatch(lead.w, b); err != nil {
+				return err
+			}
+		}
+		if over {
+			return nil
+		}
+		told = r.tellDigests(lead.w, told)
+	}
+}
+
+// applyBatch applies what is committed, and wakes its proposers.
+func (r *Replica) applyBatch(w *Writer, b *batch) error {
+	txns := make([]Txn, 0, b.count)
+	err := b.frame.EachTxn(func(id segments.TxID, data []byte) error {
+		txns = append(txns, Txn{ID: id, Last: id, Epoch: b.frame.Epoch(), Data: data})
+		return nil
+	})
+	var outs []outcome
+	if err == nil {
+		outs, err = r.m.apply(txns)
+	}
+	if err != nil {
+		refuse([]*batch{b}, &AppendError{Handed: true, Err: fmt.Errorf("%w: %w", ErrNotApplied, err)})
+		return err
+	}
+	for i, own := range b.owners {
+		if own != nil {
+			own.out = outs[i]
+		}
+	}
+	r.publish()
+	b.finish()
+	w.in.applied(b)
+	return nil
+}
+
+// tellDigests puts digests of the state into the log when there are enough.
+func (r *Replica) tellDigests(w *Writer, told TxID) TxID {
+	if !r.m.digests.on || r.m.applied < told+digestsPerEntry/2 {
+		return told
+	}
+	first, data := r.m.digests.pending(told)
+	if len(data) == 0 {
+		return told
+	}
+	head := logEntry{kind: entryDigests, first: first}.append(nil)
+	if _, err := w.add(r.ctx, nil, nil, head, data); err != nil {
+		return told // the leadership ends, or the queue is full
+	}
+	return first + TxID(len(data)/digestSize) - 1
+}
+
+// watch keeps what is known of the lease, and of the journal's nodes, for whoever is redirected.
+func (r *Replica) watch() {
+	go r.watchConfig()
+	for r.ctx.Err() == nil {
+		for l, err := range r.c.WatchLease(r.ctx, r.name) {
+			if err != nil {
+				break
+			}
+			r.change(func() { r.active = l })
+			if f := r.opts.Callbacks.OnFollowing; f != nil && l.Holder != "" && l.Holder != r.opts.Name {
+				r.events.tell(func() { f(l.Holder, l.Addr) })
+			}
+		}
+		if !sleep(r.ctx, replicaAgain) {
+			return
+		}
+	}
+}
+
+func (r *Replica) watchConfig() {
+	f := r.opts.Callbacks.OnConfig
+	if f == nil {
+		return
+	}
+	known := uint64(0)
+	for {
+		ref, _, err := r.c.states(r.ctx, r.name, false)
+		if v := uint64(ref.cfg.Version); err == nil && v > known {
+			known = v
+			nodes := memberIDs(ref.cfg)
+			r.events.tell(func() { f(v, nodes) })
+		}
+		if !sleep(r.ctx, replicaConfig) {
+			return
+		}
+	}
+}
+
+func memberIDs(cfg quorum.Config) []string {
+	var ids []string
+	for _, m := range cfg.Members() {
+		ids = append(ids, string(m.ID))
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
