@@ -67,8 +67,8 @@ func (p *Pending) Wait(ctx context.Context) (Applied, error) {
 
 // Propose has the active commit a proposal, and returns when it is committed and applied here.
 //
-// On a replica that is not active it calls ReplicaOptions.Forward, or else fails with *NotActiveError, which says where
-// the active is. While one hands over to another (Transfer) proposals wait for it.
+// On a replica that is not active it calls ReplicaOptions.Forward, once it knows who is, or else fails with
+// *NotActiveError, which says where the active is, if it knows. While one hands over to another (Transfer) proposals wait for it.
 //
 // MayHaveCommitted(err) tells whether the proposal may be applied nonetheless; then only a Session makes a retry
 // harmless. Other errors: ErrTooLarge, ErrQueueFull, ErrQuota, ErrFenced; *EpochError; those of the session; ErrNotApplied: it is committed,
@@ -84,7 +84,7 @@ func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
 		if !redirect {
 			return Applied{}, err
 		}
-		if na.Role == RoleDraining {
+		if na.Role == RoleDraining || r.opts.Forward != nil && na.Active == "" {
 			if err := r.await(ctx, func() (bool, error) { return r.settled(), nil }); err != nil {
 				return Applied{}, errors.Join(na, err)
 			}
