@@ -14,6 +14,12 @@
 //	r, err := client.OpenReader(ctx, "namespace", libqjm.ReaderOptions{From: 1, Follow: true})
 //	for txn, err := range r.All(ctx) { ... }
 //
+// Who wants a replicated state rather than a log gives a StateMachine to OpenReplica, in each of several processes: one
+// is active, the others follow, and failover is automatic. It is new, and its API may still change.
+//
+//	r, err := client.OpenReplica("namespace", &tree, libqjm.ReplicaOptions{Addr: "10.0.1.1:80"})
+//	done, err := r.Propose(ctx, libqjm.Proposal{Data: []byte("mkdir /a")})  // returns when committed and applied
+//
 // What a return from Append means: nil, the transaction is on the disks of a majority of the journal's
 // nodes, synced, and every later writer finds it, and every linearizable reader; a plain reader may lag
 // the last acknowledgements by a moment (ReaderOptions.Linearizable). An error: MayHaveCommitted(err) says
