@@ -83,7 +83,7 @@ bench-compare: ## qjm at BASE=ref and in this tree, in turn: what changed, and w
 	@tools/bench-compare.sh '$(BASE)' '$(or $(ROUNDS),6)' -systems '$(or $(SYSTEMS),$(OURS))' -callers '$(or $(CALLERS),$(LEVELS))' \
 	    -size '$(or $(SIZE),256)' -duration '$(or $(DURATION),2s)' $(BENCHFLAGS)
 
-bench-profiles: ## where the time and the memory of qjm go, as text in docs/benchmarks/profiles/ (a minute)
+bench-profiles: ## profiles of qjm as text, in docs/benchmarks/profiles/ (a minute)
 	@tools/bench-profiles.sh docs/benchmarks/profiles
 
 bench-smoke: ## the harness itself: vet, tests, and 50 transactions through each system

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/quorumjournal/qjm/bench/report"
 	"github.com/quorumjournal/qjm/bench/systems"
@@ -61,7 +63,8 @@ func writeFile(path string, data []byte) error {
 // document writes a page for each size: table, ratios, plots.
 func (s *session) document(rows []report.Row) error {
 	var page bytes.Buffer
-	fmt.Fprintf(&page, "# Measured figures\n\nMade by `make bench-full`, not written by hand; how to read them: [../benchmarks.md](../benchmarks.md).\n\n")
+	fmt.Fprintf(&page, "# Measured figures\n\nMade by `make bench-full CALLERS=%s SIZE=%s ROUNDS=%d DURATION=%s`, not written by hand; how to read them: [../benchmarks.md](../benchmarks.md).\n\n",
+		joined(s.opts.callers), joined(s.opts.sizes), s.opts.rounds, s.opts.duration)
 	fmt.Fprintf(&page, "```\n%s```\n\n%d rounds of %s a cell, after %s of the same load.\n", s.machine, s.opts.rounds, s.opts.duration, s.opts.warm)
 	for _, size := range s.opts.sizes {
 		var of []report.Row
@@ -87,4 +90,13 @@ func (s *session) document(rows []report.Row) error {
 		}
 	}
 	return writeFile(filepath.Join(s.opts.docs, "README.md"), page.Bytes())
+}
+
+// joined writes numbers as flags take them.
+func joined(ns []int) string {
+	out := make([]string, len(ns))
+	for i, n := range ns {
+		out[i] = strconv.Itoa(n)
+	}
+	return strings.Join(out, ",")
 }

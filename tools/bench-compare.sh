@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 base=${1:?which commit to compare with} runs=${2:?how often to run each}
 shift 2
+git rev-parse --quiet --verify "$base^{commit}" >/dev/null || base="origin/$base"
 dir=$(mktemp -d)
 cleanup() {
   git worktree remove --force "$dir/tree" 2>/dev/null || true
