@@ -35,7 +35,7 @@ race: ## all tests with the race detector
 fmt: ## format the code
 	gofmt -w $$(git ls-files '*.go')
 
-model: ## the explicit-state model, larger configurations: a few minutes, one core, up to 1.6 GB
+model: ## the explicit-state model, larger: a few minutes, one core, up to 1.6 GB
 	go build -o bin/qjmmodel ./internal/model/cmd/qjmmodel
 	GOMAXPROCS=1 bin/qjmmodel -writers 2 -txids 2
 	GOMAXPROCS=1 bin/qjmmodel -writers 3 -txids 1 -reader ballot
