@@ -310,7 +310,7 @@ func (r *Replica) reign(lead *Leadership) error {
 		err = r.serve(lead, q)
 	}
 	if err != nil {
-		q.close(&AppendError{Handed: true, Err: fmt.Errorf("%w: %w", ErrNotApplied, err)})
+		q.close(notApplied(err))
 		r.giveWay(lead)
 		return err
 	}
@@ -359,12 +359,14 @@ func (r *Replica) applyAll(ctx context.Context, in *Reader) error {
 func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
 	var saving savingSnapshot
 	defer saving.wait()
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel() // a snapshot under way ends with the reign: it may wait for nodes that are away, and would hold up following
 	told := r.m.applied
 	for over := false; ; {
 		select {
 		case <-q.news:
 		case why := <-r.due:
-			if err := r.saveSnapshot(lead.w, why, &saving); err != nil {
+			if err := r.saveSnapshot(ctx, lead.w, why, &saving); err != nil {
 				return err
 			}
 		case <-lead.Done():
@@ -372,8 +374,10 @@ func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
 		case <-r.ctx.Done():
 			return context.Cause(r.ctx)
 		}
-		for _, b := range q.take() {
+		all := q.take()
+		for i, b := range all {
 			if err := r.applyBatch(lead.w, b); err != nil {
+				refuse(all[i+1:], notApplied(err)) // nobody else has them any more
 				return err
 			}
 		}
@@ -382,6 +386,11 @@ func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
 		}
 		told = r.tellDigests(lead.w, told)
 	}
+}
+
+// notApplied is what proposers hear whose proposals are committed, and not applied here for that reason.
+func notApplied(why error) error {
+	return &AppendError{Handed: true, Err: fmt.Errorf("%w: %w", ErrNotApplied, why)}
 }
 
 // applyBatch applies what is committed, and wakes its proposers.
@@ -396,7 +405,7 @@ func (r *Replica) applyBatch(w *Writer, b *batch) error {
 		outs, err = r.m.apply(txns)
 	}
 	if err != nil {
-		refuse([]*batch{b}, &AppendError{Handed: true, Err: fmt.Errorf("%w: %w", ErrNotApplied, err)})
+		refuse([]*batch{b}, notApplied(err))
 		return err
 	}
 	for i, own := range b.owners {

@@ -39,7 +39,7 @@ func (s *savingSnapshot) end() {
 func (s *savingSnapshot) wait() { s.work.Wait() }
 
 // saveSnapshot captures the state, and has it written and sent beside what goes on. The error is the state machine's.
-func (r *Replica) saveSnapshot(w *Writer, why SnapshotReason, saving *savingSnapshot) error {
+func (r *Replica) saveSnapshot(ctx context.Context, w *Writer, why SnapshotReason, saving *savingSnapshot) error {
 	if r.m.applied == 0 || !saving.begin() {
 		return nil
 	}
@@ -51,9 +51,6 @@ func (r *Replica) saveSnapshot(w *Writer, why SnapshotReason, saving *savingSnap
 	}
 	saving.work.Go(func() {
 		defer saving.end()
-		ctx, cancel := context.WithCancel(r.ctx)
-		defer cancel()
-		defer context.AfterFunc(w.ctx, cancel)()
 		err := r.sendSnapshot(ctx, w, txid, write)
 		switch {
 		case err == nil:
