@@ -181,18 +181,18 @@ func (c *Client) catalogAnswers(ctx context.Context, journal string, within time
 // writerSilent: a majority of the journal's nodes has not heard its writer for so long, or not since they
 // were started.
 func (c *Client) writerSilent(ctx context.Context, journal string, bound time.Duration) bool {
-	ref, got, err := c.states(ctx, journal, true)
-	if err != nil {
-		return false
-	}
-	return ref.cfg.Majority(func(m quorum.Member) bool {
-		for _, r := range got {
-			if r.node == m.ID && r.val.Incarnation == m.Incarnation && counts(ref.cfg, r) && quietFor(r.val, bound) {
-				return true
+	silent := func(cfg quorum.Config, got []reply[rpc.JournalState]) bool {
+		return cfg.Majority(func(m quorum.Member) bool {
+			for _, r := range got {
+				if r.node == m.ID && r.val.Incarnation == m.Incarnation && counts(cfg, r) && quietFor(r.val, bound) {
+					return true
+				}
 			}
-		}
-		return false
-	})
+			return false
+		})
+	}
+	ref, got, err := c.statesUntil(ctx, journal, silent)
+	return err == nil && silent(ref.cfg, got)
 }
 
 func quietFor(st rpc.JournalState, bound time.Duration) bool {

@@ -321,6 +321,23 @@ func (r journalRef) summary() rpc.JournalSummary {
 // by now is looked up again: whoever goes on with one that it has asks by id (statesOf). Where the nodes lack
 // what some node says the name stands for, that one is behind, or they are: they are asked a few times more.
 func (c *Client) states(ctx context.Context, name string, all bool) (ref journalRef, got []reply[rpc.JournalState], err error) {
+	return c.statesUntil(ctx, name, unlessAll(all))
+}
+
+// heard judges whether the answers so far are enough, counted in the newest config that any of them knows. nil: only all
+// are.
+type heard func(cfg quorum.Config, got []reply[rpc.JournalState]) bool
+
+func unlessAll(all bool) heard {
+	if all {
+		return nil
+	}
+	return func(cfg quorum.Config, got []reply[rpc.JournalState]) bool { return cfg.Majority(countIn(cfg, got)) }
+}
+
+// statesUntil is states for whoever knows better what is enough: without it a node that is stopped, and so neither
+// answers nor fails, makes everybody wait for RequestTimeout.
+func (c *Client) statesUntil(ctx context.Context, name string, enough heard) (ref journalRef, got []reply[rpc.JournalState], err error) {
 	if err := rpc.CheckJournalName(name); err != nil {
 		return ref, nil, err
 	}
@@ -330,7 +347,7 @@ func (c *Client) states(ctx context.Context, name string, all bool) (ref journal
 			ref, got = journalRef{name: name}, nil
 			var found rpc.JournalSummary
 			if found, err = c.find(ctx, name); err == nil {
-				ref, got, err = c.statesOnce(ctx, journalRef{id: found.ID, name: name}, all)
+				ref, got, err = c.statesOnce(ctx, journalRef{id: found.ID, name: name}, enough)
 			}
 			return err
 		})
@@ -356,18 +373,18 @@ func (c *Client) states(ctx context.Context, name string, all bool) (ref journal
 // business.
 func (c *Client) statesOf(ctx context.Context, known journalRef, all bool) (ref journalRef, got []reply[rpc.JournalState], err error) {
 	err = c.settle(ctx, func() error {
-		ref, got, err = c.statesOnce(ctx, journalRef{id: known.id, name: known.name}, all)
+		ref, got, err = c.statesOnce(ctx, journalRef{id: known.id, name: known.name}, unlessAll(all))
 		return err
 	})
 	return ref, got, err
 }
 
-func (c *Client) statesOnce(ctx context.Context, ref journalRef, all bool) (journalRef, []reply[rpc.JournalState], error) {
+func (c *Client) statesOnce(ctx context.Context, ref journalRef, until heard) (journalRef, []reply[rpc.JournalState], error) {
 	name := ref.name
 	var got []reply[rpc.JournalState]
 	ids := c.nodeIDs()
 	enough := func() bool {
-		return !all && (isDeleted(ref.cfg, len(ids), got) || ref.cfg.Majority(countIn(ref.cfg, got)))
+		return until != nil && (isDeleted(ref.cfg, len(ids), got) || until(ref.cfg, got))
 	}
 	// The second round asks those that the first one told of, and those that it found behind; a third one
 	// only where the config moved on meanwhile.

@@ -22,7 +22,9 @@ var ErrUndecided = errors.New("libqjm: the end of the journal is in doubt, and n
 // the last acknowledgements). Then it waits until that much is committed; if nothing moves for Patience,
 // nobody is writing, and it is ErrUndecided.
 func (c *Client) linearizableEnd(ctx context.Context, name string) (TxID, error) {
-	ref, got, err := c.states(ctx, name, true)
+	ref, got, err := c.statesUntil(ctx, name, func(cfg quorum.Config, got []reply[rpc.JournalState]) bool {
+		return cfg.Majority(countIn(cfg, dataAnswers(cfg, got))) // whichever majority it is (D4)
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -57,15 +59,20 @@ func (c *Client) linearizableEnd(ctx context.Context, name string) (TxID, error)
 	}
 }
 
+// dataAnswers returns those that count, of nodes whose data is known.
+func dataAnswers(cfg quorum.Config, got []reply[rpc.JournalState]) []reply[rpc.JournalState] {
+	return slices.DeleteFunc(slices.Clone(got), func(r reply[rpc.JournalState]) bool {
+		return !counts(cfg, r) || !r.val.DataKnown
+	})
+}
+
 // chosenEnd is R2's order over status answers: newest segment, any > none, finalized > in progress,
 // higher ballot, longer. The choice is only waited for, never imposed, so digests need not be compared:
 // what is committed then is committed by its own right. A node whose data is unknown is no data answer,
 // here as in recovery (N2), and an answer that does not count (D6) moves no target, up or down: without a
 // majority of data answers it is a *recovery.NoQuorumError.
 func chosenEnd(cfg quorum.Config, got []reply[rpc.JournalState]) (TxID, error) {
-	got = slices.DeleteFunc(slices.Clone(got), func(r reply[rpc.JournalState]) bool {
-		return !counts(cfg, r) || !r.val.DataKnown
-	})
+	got = dataAnswers(cfg, got)
 	if !cfg.Majority(countIn(cfg, got)) {
 		return 0, &recovery.NoQuorumError{Step: "data answers"}
 	}

@@ -19,13 +19,16 @@ type SessionLimits = session.Limits
 
 // ReplicaOptions of one replica. The zero value is good, but for Addr where clients are to be redirected.
 type ReplicaOptions struct {
+	// Profile says what the defaults of the others are.
+	Profile Profile
 	// Name tells this replica from the others of its journal. Default: a random one. A name that another process
-	// has, too, is no danger, but a transfer to it goes to either.
+	// has, too, is no danger to the state: only one of them gets the lease. But a transfer to it goes to either, and
+	// they are told apart by Addr alone; what is noticed is logged.
 	Name string
 	// Addr is where clients of the service find this replica, in the service's own words. Others redirect to it.
 	Addr string
-	// LeaseTTL is how long the others wait after they have heard nothing of the active. Default 10 s. It bounds
-	// the failover from above; short ones cost more when the catalog is slow.
+	// LeaseTTL is how long the others wait after they have heard nothing of the active: a failover takes about that.
+	// A process that is paused for longer is replaced. Default: the profile's, 3 s.
 	LeaseTTL time.Duration
 	// Observer: it follows, and never becomes active.
 	Observer bool
@@ -34,7 +37,8 @@ type ReplicaOptions struct {
 	// Writer is how the active writes. ReopenWhenFenced and OnSnapshotDue must be unset. QueueBytes bounds all
 	// proposals that are not applied yet.
 	Writer WriterOptions
-	// Snapshots says when the active saves a snapshot by itself. Zero: what the journal's own policy says.
+	// Snapshots says when the active saves a snapshot by itself. Zero: what the journal's own policy says (SetPolicy),
+	// and where it has none, the profile.
 	Snapshots SnapshotPolicy
 	// SpoolDir is where a snapshot is written before it is sent, as a temporary file. Empty: it is held in memory.
 	SpoolDir string
@@ -165,7 +169,7 @@ type Replica struct {
 // campaigns, in the background, until it is closed or fails. Errors: ErrBadRequest, ErrClosed.
 func (c *Client) OpenReplica(journal string, sm StateMachine, o ReplicaOptions) (*Replica, error) {
 	o.Name = cmp.Or(o.Name, uuid.NewString())
-	o.LeaseTTL = cmp.Or(o.LeaseTTL, DefaultLeaseTTL)
+	o = o.withDefaults()
 	if err := o.validate(journal, sm); err != nil {
 		return nil, err
 	}
@@ -185,6 +189,8 @@ func (c *Client) OpenReplica(journal string, sm StateMachine, o ReplicaOptions) 
 func (o ReplicaOptions) validate(journal string, sm StateMachine) error {
 	_, digests := sm.(Digester)
 	switch {
+	case o.Profile > ProfileAvailability:
+		return fmt.Errorf("%w: no such profile: %d", ErrBadRequest, o.Profile)
 	case sm == nil:
 		return fmt.Errorf("%w: no state machine", ErrBadRequest)
 	case o.CompareStates && !digests:
@@ -278,6 +284,8 @@ func (r *Replica) Close(ctx context.Context) error {
 	var err error
 	if lead != nil {
 		err = lead.Resign(ctx)
+		// What the writer has committed is applied, and its proposers are told, before the rest is stopped.
+		_ = r.await(ctx, func() (bool, error) { return r.role != RoleDraining, nil })
 	}
 	r.cancel()
 	<-r.done
@@ -285,8 +293,10 @@ func (r *Replica) Close(ctx context.Context) error {
 }
 
 // Transfer hands over to the replica of that name: the proposals taken so far are finished, later ones wait until it
-// is active, and are forwarded or redirected. Errors: ErrNotActive; those of Leadership.Transfer: the replica
-// is a standby then, too, and whoever gets the lease becomes active.
+// is active, and are forwarded or redirected. Where no replica has that name nobody is active until the lease has
+// expired. Errors: ErrNotActive; ErrLeaseLost where there is no lease at the moment: then nothing is done, and the
+// replica stays active; the other ones of Leadership.Transfer: the replica is a standby then, and whoever gets the
+// lease becomes active.
 func (r *Replica) Transfer(ctx context.Context, to string) error {
 	if err := checkHolder(to); err != nil {
 		return err
@@ -298,7 +308,15 @@ func (r *Replica) Transfer(ctx context.Context, to string) error {
 	if lead == nil {
 		return r.notActive()
 	}
-	return lead.Transfer(ctx, to)
+	err := lead.Transfer(ctx, to)
+	if lead.Err() == nil { // there was no lease to transfer, and the writer goes on
+		r.change(func() {
+			if r.role == RoleDraining && r.lead == lead && !r.closing {
+				r.role = RoleActive
+			}
+		})
+	}
+	return err
 }
 
 // drain lets no more proposals in, where the replica has one of the roles.
@@ -325,8 +343,13 @@ func (r *Replica) notActiveLocked() error {
 		return cmp.Or(r.failed, ErrClosed)
 	}
 	e := &NotActiveError{Role: r.role}
-	if r.active.Holder != r.opts.Name {
+	if r.another(r.active) {
 		e.Active, e.Addr = r.active.Holder, r.active.Addr
 	}
 	return e
+}
+
+// another reports whether somebody else holds a lease. Two processes with one name are told apart by their addresses.
+func (r *Replica) another(l LeaseInfo) bool {
+	return l.Holder != "" && (l.Holder != r.opts.Name || l.Addr != r.opts.Addr)
 }

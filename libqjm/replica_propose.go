@@ -99,7 +99,7 @@ func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
 
 // settled: it is clear who is active after a transfer. The caller holds mu.
 func (r *Replica) settled() bool {
-	return r.role == RoleActive || r.role != RoleDraining && r.active.Holder != "" && r.active.Holder != r.opts.Name
+	return r.role == RoleActive || r.role != RoleDraining && r.another(r.active)
 }
 
 // ProposeAsync is Propose without the wait, on the active only: elsewhere it is a *NotActiveError. It waits only while
@@ -146,33 +146,6 @@ func (r *Replica) append(ctx context.Context, w *Writer, e logEntry, data []byte
 	}
 	return p, nil
 }
-
-// SessionID names a session: 16 random bytes, see NewSession.
-type SessionID [16]byte
-
-// SessionRef names a proposal of a session.
-type SessionRef struct {
-	ID SessionID
-	// Seq is the proposal's number: 1 for the first, and one more for each new one. A retry has the same.
-	Seq uint64
-	// Awaited is the lowest number that the client still awaits the answer of: results below it are forgotten.
-	Awaited uint64
-}
-
-// Errors of sessions.
-var (
-	// ErrSession: there is no such session: it has ended, or was never opened. What was tried in it before may have
-	// been applied.
-	ErrSession = session.ErrUnknown
-	// ErrTooManySessions: SessionLimits.Sessions are open.
-	ErrTooManySessions = session.ErrTooMany
-	// ErrSessionForgotten: the client said before that it has the answer.
-	ErrSessionForgotten = session.ErrForgotten
-	// ErrSessionWindow: too many proposals of one session are awaited.
-	ErrSessionWindow = session.ErrWindow
-	// ErrResultDropped: the proposal was applied, once, and its result was too large to be kept for a retry.
-	ErrResultDropped = session.ErrResultDropped
-)
 
 // OpenSession opens a session for a client that retries, or keeps one that is open for as long again. It ends when it was
 // not used for ttl. Errors: those of Propose, ErrTooManySessions.

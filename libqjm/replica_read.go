@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/quorumjournal/qjm/internal/quorum"
 	"github.com/quorumjournal/qjm/internal/rpc"
 )
 
@@ -22,16 +24,10 @@ var ErrNotConfirmed = errors.New("libqjm: no majority confirms that this replica
 // ErrNotConfirmed, ErrNoQuorum, ErrUndecided; those of a stopped replica.
 func (r *Replica) AwaitLinearizable(ctx context.Context) (TxID, error) {
 	began := time.Now()
-	lead, err := r.leading(ctx)
-	if err != nil {
+	if _, err := r.leading(ctx); err != nil {
 		return 0, err
 	}
-	var target TxID
-	if lead != nil {
-		target, err = r.rounds.do(ctx, func() (TxID, error) { return r.confirm(lead) })
-	} else {
-		target, err = r.c.linearizableEnd(ctx, r.name)
-	}
+	target, err := r.rounds.do(ctx, r.readTarget)
 	if err != nil {
 		return 0, err
 	}
@@ -44,6 +40,31 @@ func (r *Replica) AwaitLinearizable(ctx context.Context) (TxID, error) {
 		r.mu.Unlock()
 	}
 	return applied, err
+}
+
+// readTarget asks a majority how far a linearizable read has to see: by this replica's role at the moment, which may have
+// changed since the first one asked. One that was deposed and has not noticed is told so by the majority, and asks as
+// a standby does.
+func (r *Replica) readTarget() (TxID, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, r.c.opts.RequestTimeout+r.c.opts.Patience)
+	defer cancel()
+	lead, err := r.leading(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var deposed error
+	if lead != nil && lead.Err() == nil {
+		target, err := r.confirm(ctx, lead)
+		if !errors.Is(err, ErrNotConfirmed) {
+			return target, err
+		}
+		deposed = err
+	}
+	target, err := r.c.linearizableEnd(ctx, r.name)
+	if err != nil && deposed != nil {
+		err = fmt.Errorf("%w (%w)", deposed, err)
+	}
+	return target, err
 }
 
 // leading returns the leadership of an active, nil elsewhere, and the error of one that has stopped.
@@ -62,23 +83,21 @@ func (r *Replica) leading(ctx context.Context) (*Leadership, error) {
 // confirm asks a majority whether they have promised anything to another writer (D6), and returns how far this one
 // has committed. Who was told of anything was told before the round began, and by this writer, or by one before it: if
 // another had committed something by then, a majority would have promised it a higher epoch.
-func (r *Replica) confirm(lead *Leadership) (TxID, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, r.c.opts.RequestTimeout)
-	defer cancel()
+func (r *Replica) confirm(ctx context.Context, lead *Leadership) (TxID, error) {
 	w := lead.w
 	claim := w.claim()
-	ref, got, err := r.c.states(ctx, r.name, true)
+	agree := func(cfg quorum.Config, got []reply[rpc.JournalState]) []reply[rpc.JournalState] {
+		return slices.DeleteFunc(slices.Clone(got), func(g reply[rpc.JournalState]) bool {
+			return !counts(cfg, g) || g.val.Promised != claim
+		})
+	}
+	ref, got, err := r.c.statesUntil(ctx, r.name, func(cfg quorum.Config, got []reply[rpc.JournalState]) bool {
+		return cfg.Majority(countIn(cfg, agree(cfg, got)))
+	})
 	if err != nil {
 		return 0, err
 	}
-	agrees := func(g reply[rpc.JournalState]) bool { return counts(ref.cfg, g) && g.val.Promised == claim }
-	var yes []reply[rpc.JournalState]
-	for _, g := range got {
-		if agrees(g) {
-			yes = append(yes, g)
-		}
-	}
-	if !ref.cfg.Majority(countIn(ref.cfg, yes)) || w.Err() != nil {
+	if yes := agree(ref.cfg, got); !ref.cfg.Majority(countIn(ref.cfg, yes)) || w.Err() != nil {
 		return 0, fmt.Errorf("%w: %d of %d nodes have promised nothing beyond epoch %d", ErrNotConfirmed, len(yes), len(ref.cfg.Members()), claim.Epoch)
 	}
 	return w.Committed(), nil

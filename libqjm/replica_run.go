@@ -371,7 +371,7 @@ func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
 			}
 		case <-lead.Done():
 			over = true // and nothing is put into the queue any more
-		case <-r.ctx.Done():
+		case <-r.ctx.Done(): // closed in haste: what is not applied yet is left to others
 			return context.Cause(r.ctx)
 		}
 		all := q.take()
@@ -444,7 +444,10 @@ func (r *Replica) watch() {
 				break
 			}
 			r.change(func() { r.active = l })
-			if f := r.opts.Callbacks.OnFollowing; f != nil && l.Holder != "" && l.Holder != r.opts.Name {
+			if l.Holder == r.opts.Name && r.another(l) {
+				r.c.log.Error("another process runs under this replica's name", "journal", r.name, "replica", r.opts.Name, "addr", l.Addr)
+			}
+			if f := r.opts.Callbacks.OnFollowing; f != nil && r.another(l) {
 				r.events.tell(func() { f(l.Holder, l.Addr) })
 			}
 		}

@@ -86,9 +86,19 @@ func (w *Writer) hearOfSnapshots(first bool) {
 	case first:
 		w.since.listed, w.since.size, w.since.txid, w.since.bytes = snap.TxID, snap.Size, snap.TxID, -before
 	case snap.TxID > w.since.listed:
-		w.since.listed, w.since.size, w.since.txid = snap.TxID, snap.Size, max(snap.TxID, w.since.txid)
-		w.since.bytes, w.since.when = w.in.bytes(), time.Now()
+		w.countFrom(snap)
 	}
+}
+
+// countFrom counts what is due from a snapshot on. It may have taken a while, and the log went on meanwhile: what came
+// behind it counts. How many bytes that is follows from the mean since the last count. The caller holds mu.
+func (w *Writer) countFrom(snap Snapshot) {
+	committed, bytes := w.core.Committed().TxID, w.in.bytes()
+	if behind, since := int64(committed)-int64(snap.TxID), int64(committed)-int64(w.since.txid); behind > 0 && since > 0 {
+		bytes -= int64(float64(bytes-w.since.bytes) * float64(min(behind, since)) / float64(since))
+	}
+	w.since.listed, w.since.size, w.since.txid = max(w.since.listed, snap.TxID), snap.Size, max(snap.TxID, w.since.txid)
+	w.since.bytes, w.since.when = bytes, time.Now()
 }
 
 func newestOf(listed []Snapshot) Snapshot {
@@ -123,6 +133,9 @@ func (w *Writer) snapshotDue() (SnapshotReason, bool) {
 	if policy == (SnapshotPolicy{}) {
 		policy = w.since.policy
 	}
+	if policy == (SnapshotPolicy{}) {
+		policy = w.opts.lastPolicy
+	}
 	committed := w.core.Committed().TxID
 	due, reason := snapshot.Due(policy, snapshot.Progress{
 		Bytes: w.in.bytes() - w.since.bytes, Txns: int64(committed) - int64(w.since.txid),
@@ -138,6 +151,5 @@ func (w *Writer) snapshotDue() (SnapshotReason, bool) {
 func (w *Writer) snapshotSaved(snap Snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.since.listed, w.since.size = max(w.since.listed, snap.TxID), snap.Size
-	w.since.txid, w.since.bytes, w.since.when = max(snap.TxID, w.since.txid), w.in.bytes(), time.Now()
+	w.countFrom(snap)
 }

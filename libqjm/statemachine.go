@@ -30,7 +30,8 @@ type StateMachine interface {
 	// that runs beside Apply.
 	SaveSnapshot() (write func(io.Writer) error, err error)
 
-	// LoadSnapshot replaces the state by one that was saved.
+	// LoadSnapshot replaces the state by one that was saved. Where reading fails it is called again, with what can be
+	// read then; where it fails by itself the replica stops. It need not read to the end.
 	LoadSnapshot(io.Reader) error
 }
 
@@ -134,12 +135,20 @@ func (m *machine) step(t Txn, e logEntry) error {
 		default:
 			m.outcomes[out] = outcome{a.Result, a.Err}
 		}
-	case entryOpen:
+	case entryOpen, entryClose:
+		// What a proposal before it returned belongs to the session that it was made in, and not to the one that is
+		// opened anew; another replica may have them in two batches.
+		if m.inBatch[e.session] > 0 {
+			if err := m.flush(); err != nil {
+				return err
+			}
+		}
 		m.sessions.Advance(e.stamp)
-		m.outcomes[out].err = m.sessions.Open(e.session, e.ttl)
-	case entryClose:
-		m.sessions.Advance(e.stamp)
-		m.sessions.Close(e.session)
+		if e.kind == entryOpen {
+			m.outcomes[out].err = m.sessions.Open(e.session, e.ttl)
+		} else {
+			m.sessions.Close(e.session)
+		}
 	case entryDigests:
 		if err := m.digests.compare(e.first, e.data); err != nil {
 			return err
@@ -249,10 +258,32 @@ func (m *machine) load(txid TxID, size int64, r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
 	}
-	if _, err := guard("LoadSnapshot", func() (struct{}, error) { return struct{}{}, m.user.LoadSnapshot(r) }); err != nil {
+	in := &blamed{r: r}
+	_, err = guard("LoadSnapshot", func() (struct{}, error) { return struct{}{}, m.user.LoadSnapshot(in) })
+	if err == nil {
+		_, _ = io.Copy(io.Discard, in) // the checksum is compared at the end
+	}
+	if in.err != nil {
+		return in.err // whatever the user's code made of it
+	}
+	if err != nil {
 		return err
 	}
 	m.sessions, m.applied = sessions, txid
 	m.digests.forget()
 	return nil
+}
+
+// blamed remembers that reading failed: that is no fault of the user's code, which returns the error as its own.
+type blamed struct {
+	r   io.Reader
+	err error
+}
+
+func (b *blamed) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && err != io.EOF && b.err == nil {
+		b.err = err
+	}
+	return n, err
 }

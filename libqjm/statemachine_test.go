@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/quorumjournal/qjm/internal/session"
 )
@@ -192,3 +195,68 @@ func FuzzParseEntry(f *testing.F) {
 		require.LessOrEqual(t, len(e.append(nil))-len(e.data), entryHeadMax)
 	})
 }
+
+// TestMachine_BatchesDoNotMatter: replicas get the same transactions in other batches, and have the same state and the
+// same outcomes all the same.
+func TestMachine_BatchesDoNotMatter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limits := SessionLimits{Sessions: 2, Window: 4, ResultBytes: 64}
+		one, many := newMachine(&echo{}, limits, false), newMachine(&echo{}, limits, false)
+		txns := entries(1, rapid.SliceOfN(rapid.Custom(anyEntry), 20, 60).Draw(t, "log")...)
+		for at := 0; at < len(txns); {
+			end := rapid.IntRange(at+1, len(txns)).Draw(t, "batch")
+			got, err := one.apply(txns[at:end])
+			require.NoError(t, err)
+			for i := at; i < end; i++ {
+				want, err := many.apply(txns[i : i+1])
+				require.NoError(t, err)
+				require.Equal(t, want[0], got[i-at], "txid %d", txns[i].ID)
+			}
+			at = end
+		}
+		require.Equal(t, many.sessions.Append(nil), one.sessions.Append(nil))
+		require.Equal(t, strings.Join(many.user.(*echo).batches, ""), strings.Join(one.user.(*echo).batches, ""))
+	})
+}
+
+func anyEntry(t *rapid.T) logEntry {
+	e := logEntry{
+		kind:    rapid.SampledFrom([]byte{entryPlain, entryInOrder, entryInOrder, entryOpen, entryOpen, entryClose}).Draw(t, "kind"),
+		stamp:   session.Millis(rapid.Int64Range(0, 5000).Draw(t, "stamp")),
+		session: session.ID{rapid.ByteRange(1, 2).Draw(t, "session")},
+		ttl:     session.Millis(rapid.Int64Range(1000, 3000).Draw(t, "ttl")),
+		seq:     rapid.Uint64Range(1, 3).Draw(t, "seq"),
+	}
+	e.awaited = rapid.Uint64Range(1, e.seq).Draw(t, "awaited")
+	if e.kind != entryOpen && e.kind != entryClose {
+		e.data = []byte(rapid.SampledFrom([]string{"", "a", strings.Repeat("b", 40)}).Draw(t, "data"))
+	}
+	return e
+}
+
+// TestMachine_ReadingFails: it is no fault of the state machine, and may be tried again; what is left of a snapshot is read, for
+// its checksum is compared at the end.
+func TestMachine_ReadingFails(t *testing.T) {
+	m := newMachine(&echo{}, SessionLimits{}, false)
+	_, err := m.apply(entries(1, plain("a")))
+	require.NoError(t, err)
+	write, err := m.save()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	away := errors.New("the node is away")
+	for name, user := range map[string]StateMachine{"reads on": &echo{}, "stops early": lazy{&echo{}}} {
+		m := newMachine(user, SessionLimits{}, false)
+		err := m.load(1, int64(b.Len()), io.MultiReader(bytes.NewReader(b.Bytes()), iotest.ErrReader(away)))
+		require.ErrorIs(t, err, away, name)
+		require.NotErrorIs(t, err, ErrStateMachine, name)
+		require.EqualValues(t, 0, m.applied)
+		require.NoError(t, m.load(1, int64(b.Len()), bytes.NewReader(b.Bytes())))
+		require.EqualValues(t, 1, m.applied)
+	}
+}
+
+// lazy loads without reading to the end.
+type lazy struct{ StateMachine }
+
+func (lazy) LoadSnapshot(io.Reader) error { return nil }

@@ -57,7 +57,8 @@ type WriterOptions struct {
 	// whose only writer this is meant to be: a challenger that fenced and died is outlived. Leave it off
 	// where anything else decides who writes.
 	ReopenWhenFenced bool
-	sink             *applyQueue // takes what is committed, in order; nil: callers are told at once
+	sink             *applyQueue    // takes what is committed, in order; nil: callers are told at once
+	lastPolicy       SnapshotPolicy // where neither SnapshotPolicy nor the journal has one
 
 	// Compress makes frames smaller with zstd where that helps.
 	Compress bool
