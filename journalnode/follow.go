@@ -118,14 +118,14 @@ func (n *Node) opened(id segments.JournalID) *owner {
 
 // catalogFresh: the group has a leader, and everything in this node's log was applied and taken over. A node that
 // has just been started has applied nothing yet. One whose log lags behind cannot tell: it says what it knows. Renewals
-// of leases come all the time, and are not taken over.
+// of leases are not taken over: nothing hangs on them here.
 func (n *Node) catalogFresh() bool {
 	g, err := n.control.member()
 	if err != nil {
 		return false
 	}
 	st := g.Stats()
-	news := n.control.machine.lastNews()
+	news := n.control.machine.toFollow()
 	n.followMu.Lock()
 	defer n.followMu.Unlock()
 	return st.Leader != "" && st.Applied >= st.LastLog && st.MachinePending == 0 && news > 0 && n.followed >= news

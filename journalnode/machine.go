@@ -19,7 +19,7 @@ type machine struct {
 
 	mu      sync.RWMutex
 	cat     *catalog.Catalog // guarded by mu
-	news    uint64           // the last index that changed more than how long leases live; guarded by mu
+	news    uint64           // the last index that changed was told of; guarded by mu
 	advance chan struct{}    // closed, and made anew, with each apply; guarded by mu
 }
 
@@ -40,8 +40,9 @@ func newMachine(log *slog.Logger, changed func(), renewed func(uint64, []catalog
 func (m *machine) Apply(index uint64, command []byte) any {
 	m.mu.Lock()
 	res, err := m.cat.ApplyBytes(index, command)
-	if len(res.Kept) == 0 {
-		m.news = index
+	renewal := len(res.Kept) > 0
+	if !renewal {
+		m.news = m.cat.Index()
 	}
 	close(m.advance)
 	m.advance = make(chan struct{})
@@ -52,7 +53,7 @@ func (m *machine) Apply(index uint64, command []byte) any {
 		default:
 		}
 	}
-	if len(res.Kept) > 0 {
+	if renewal {
 		m.renewed(index, res.Kept) // nothing else changed: this is many times a second, and no news to anybody else
 	} else {
 		m.changed()
@@ -89,8 +90,8 @@ func (m *machine) read(f func(*catalog.Catalog)) {
 	f(m.cat)
 }
 
-// lastNews returns the last index that anybody but the holders of leases has to look at.
-func (m *machine) lastNews() uint64 {
+// toFollow returns the last index at which anything changed but the time of leases.
+func (m *machine) toFollow() uint64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.news
