@@ -300,3 +300,66 @@ func TestReplica_StartsBesideALivingLease(t *testing.T) {
 		b.closes(q, p)
 	})
 }
+
+// TestReplica_ProposalsWhileItIsFenced: whoever comes when a reign is just over is not told of writers that were closed or
+// fenced. What is not appended goes to the active; what may be is in doubt.
+func TestReplica_ProposalsWhileItIsFenced(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		var reps [2]rep
+		forward := func(ctx context.Context, addr string, p libqjm.Proposal) (libqjm.Applied, error) {
+			for ctx.Err() == nil {
+				for _, r := range reps {
+					if addr == r.name+":1" {
+						a, err := r.Propose(ctx, p)
+						na, ok := errors.AsType[*libqjm.NotActiveError](err)
+						if !ok {
+							return a, err
+						}
+						addr = na.Addr
+					}
+				}
+				pass(time.Millisecond)
+			}
+			return libqjm.Applied{}, context.Cause(ctx)
+		}
+		for i, name := range []string{"p", "q"} {
+			reps[i] = b.replica(name, func(o *libqjm.ReplicaOptions, _ *tally) { o.Forward = forward })
+			b.becomes(reps[i], []libqjm.Role{libqjm.RoleActive, libqjm.RoleStandby}[i])
+		}
+		stop, all := make(chan struct{}), sync.WaitGroup{}
+		for i := range 8 {
+			all.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					_, err := reps[i%2].Propose(b.within(time.Minute), libqjm.Proposal{Data: fmt.Append(nil, i, n)})
+					if err != nil {
+						require.True(b, libqjm.MayHaveCommitted(err), "%v", err)
+					}
+					pass(time.Millisecond)
+				}
+			})
+		}
+		for round := range 6 {
+			pass(3 * time.Second)
+			if round%2 == 0 {
+				_, err := b.cl.Fence(b.ctx, "j")
+				require.NoError(b, err)
+				continue
+			}
+			for i, r := range reps {
+				if r.Status().Role == libqjm.RoleActive {
+					require.NoError(b, r.Transfer(b.within(time.Minute), reps[1-i].name))
+					break
+				}
+			}
+		}
+		pass(3 * time.Second)
+		close(stop)
+		all.Wait()
+		b.closes(reps[0], reps[1])
+	})
+}

@@ -75,14 +75,10 @@ func (p *Pending) Wait(ctx context.Context) (Applied, error) {
 // and this replica has failed.
 func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
 	for {
-		under, err := r.begin(ctx, p, true)
-		if err == nil {
-			under.f.w.in.awaitWith(ctx, under.f.b, under.p)
-			return under.Wait(ctx)
-		}
+		done, err := r.propose(ctx, p)
 		na, redirect := errors.AsType[*NotActiveError](err)
 		if !redirect {
-			return Applied{}, err
+			return done, err
 		}
 		if na.Role == RoleDraining || r.opts.Forward != nil && na.Active == "" {
 			if err := r.await(ctx, func() (bool, error) { return r.settled(), nil }); err != nil {
@@ -97,9 +93,37 @@ func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
 	}
 }
 
+func (r *Replica) propose(ctx context.Context, p Proposal) (Applied, error) {
+	under, err := r.begin(ctx, p, true)
+	if err != nil {
+		return Applied{}, err
+	}
+	under.f.w.in.awaitWith(ctx, under.f.b, under.p)
+	done, err := under.Wait(ctx)
+	return done, r.redirected(err)
+}
+
+// redirected makes of a refusal by a writer that has ended what a replica says that is not active any more: the proposal came
+// when the reign was just over, and was not appended.
+func (r *Replica) redirected(err error) error {
+	if err == nil || MayHaveCommitted(err) || !errors.Is(err, ErrClosed) && !errors.Is(err, ErrFenced) {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	na, ok := errors.AsType[*NotActiveError](r.notActiveLocked())
+	if !ok {
+		return err // it has stopped
+	}
+	if na.Role == RoleActive {
+		na.Role = RoleDraining // run has not heard of the end yet
+	}
+	return na
+}
+
 // settled: it is clear who is active after a transfer. The caller holds mu.
 func (r *Replica) settled() bool {
-	return r.role == RoleActive || r.role != RoleDraining && r.another(r.active)
+	return r.role == RoleActive && r.lead.Err() == nil || r.role != RoleDraining && r.another(r.active)
 }
 
 // ProposeAsync is Propose without the wait, on the active only: elsewhere it is a *NotActiveError. It waits only while
@@ -126,7 +150,8 @@ func (r *Replica) begin(ctx context.Context, p Proposal, wait bool) (*Pending, e
 	if s := p.Session; s != nil {
 		e = logEntry{kind: entryInOrder, stamp: now(), session: session.ID(s.ID), seq: s.Seq, awaited: s.Awaited}
 	}
-	return r.append(ctx, lead.w, e, p.Data, wait)
+	under, err := r.append(ctx, lead.w, e, p.Data, wait)
+	return under, r.redirected(err)
 }
 
 // now is what entries are stamped with.

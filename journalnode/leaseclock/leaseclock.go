@@ -35,12 +35,13 @@ func New() *Clock {
 func (l *counted) begin(now time.Time) { l.over = now.Add(l.ttl + l.ttl/slack) }
 
 // See takes in all leases that there are. What is new, or was renewed unseen, is counted from now on: that
-// may be later than it began, and is never earlier.
-func (c *Clock) See(now time.Time, all []catalog.JournalLease) {
+// may be later than it began, and is never earlier. It reports whether a lease has come or gone since the last time.
+func (c *Clock) See(now time.Time, all []catalog.JournalLease) (news bool) {
 	there := make(map[segments.JournalID]bool, len(all))
 	for _, x := range all {
 		there[x.Journal] = true
 		l := c.leases[x.Journal]
+		news = news || l == nil || l.Revision != x.Revision
 		if l != nil && l.Revision == x.Revision && l.renewed >= x.Renewed {
 			continue
 		}
@@ -54,8 +55,10 @@ func (c *Clock) See(now time.Time, all []catalog.JournalLease) {
 	for id := range c.leases {
 		if !there[id] {
 			delete(c.leases, id)
+			news = true
 		}
 	}
+	return news
 }
 
 // Renew takes in what the entry at index has kept.

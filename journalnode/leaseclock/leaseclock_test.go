@@ -38,12 +38,12 @@ func TestL2_LeaseClockCountsFromWhatIsApplied(t *testing.T) {
 	_, any := c.Next()
 	require.False(t, any)
 
-	c.See(at(0), held(5, 5))
+	require.True(t, c.See(at(0), held(5, 5)), "it has come")
 	next, any := c.Next()
 	require.True(t, any)
 	require.Equal(t, at(1100), next)
 	require.Empty(t, c.Due(at(1099)))
-	c.See(at(1099), held(5, 5))
+	require.False(t, c.See(at(1099), held(5, 5)))
 	require.Equal(t, expiry(5, 5), c.Due(at(1100)), "seeing it again does not count it anew")
 
 	c.Renew(at(1000), 7, kept(5, nil))
@@ -55,13 +55,14 @@ func TestL2_LeaseClockCountsFromWhatIsApplied(t *testing.T) {
 	c.See(at(2100), held(5, 6))
 	require.Equal(t, expiry(5, 7), c.Due(at(2100)), "a list that is older than the renewal")
 
-	c.See(at(2100), held(5, 10)) // renewed unseen: by a raft snapshot, say
+	require.False(t, c.See(at(2100), held(5, 10))) // renewed unseen: by a raft snapshot, say
 	require.Empty(t, c.Due(at(3199)))
 	require.Equal(t, expiry(5, 10), c.Due(at(3200)))
-	c.See(at(3200), held(11, 11))
+	require.True(t, c.See(at(3200), held(11, 11)), "another one")
 	require.Empty(t, c.Due(at(4299)))
 	require.Equal(t, expiry(11, 11), c.Due(at(4300)))
-	c.See(at(4300), nil)
+	require.True(t, c.See(at(4300), nil), "it has gone")
+	require.False(t, c.See(at(4300), nil))
 	require.Empty(t, c.Due(at(9000)))
 }
 
