@@ -38,7 +38,8 @@ type CampaignOptions struct {
 
 // Leadership is an open writer, and the lease for it. It ends when the writer ends, and only then: the end of
 // the lease stops no active writer (L1). Where the lease is lost, it is asked for again in the background; if
-// another process gets it, that one fences this writer. Safe for concurrent use.
+// another process gets it, that one fences this writer. A writer that reaches no majority, and has something to commit,
+// lets others have the lease after four times its time to live, and no less than 2 s. Safe for concurrent use.
 type Leadership struct {
 	c    *Client
 	name string
@@ -223,14 +224,11 @@ func (l *Leadership) keep(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}()
+	stuck := stuckWatch{patience: max(stuckTTLs*l.opts.Lease.TTL, stuckMin)}
 	for {
-		if lease := l.Lease(); lease != nil {
-			select {
-			case <-lease.Done():
-			case <-ctx.Done():
-				l.giveUp(lease)
-				return
-			}
+		if lease := l.Lease(); lease != nil && !l.hold(ctx, lease, &stuck) {
+			l.giveUp(lease)
+			return
 		}
 		l.set(nil)
 		lease, err := l.c.AcquireLease(ctx, l.name, l.opts.Lease)
@@ -245,6 +243,62 @@ func (l *Leadership) keep(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// hold returns when the lease is over, which may be because it was resigned here: a writer that commits nothing stands in
+// the way of those who could. It goes on (L1), and if nobody takes the lease it is asked for again. It reports false
+// when the context has ended.
+func (l *Leadership) hold(ctx context.Context, lease *Lease, stuck *stuckWatch) bool {
+	tick := time.NewTicker(stuck.patience / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-lease.Done():
+			return true
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		if st := l.w.Status(); !stuck.look(time.Now(), st.Committed, st.Assigned) {
+			continue
+		}
+		l.c.log.Warn("nothing was committed for a while, and something waits: others may have the lease", "journal", l.name)
+		l.set(nil)
+		bounded, cancel := context.WithTimeout(ctx, leaseAskMax)
+		_ = lease.Resign(bounded) // else it expires
+		cancel()
+		return sleep(ctx, l.opts.Lease.TTL) // whoever watches asks for it first
+	}
+}
+
+// How long a writer may commit nothing, while something waits, before it lets others have the lease: so many times its time to
+// live, and no less than stuckMin; twice that the next time, up to stuckMax, as long as nothing changes.
+const (
+	stuckTTLs = 4
+	stuckMin  = 2 * time.Second
+	stuckMax  = time.Minute
+)
+
+// stuckWatch tells when a writer makes no progress though it has something to commit.
+type stuckWatch struct {
+	patience  time.Duration
+	committed TxID
+	since     time.Time // since when nothing has moved; zero: nothing waits
+}
+
+// look reports whether it is stuck.
+func (s *stuckWatch) look(now time.Time, committed, assigned TxID) bool {
+	switch {
+	case committed >= assigned:
+		s.since = time.Time{}
+	case committed != s.committed || s.since.IsZero():
+		s.since = now
+	case now.Sub(s.since) >= s.patience:
+		s.since, s.patience = time.Time{}, min(2*s.patience, max(stuckMax, s.patience))
+		return true
+	}
+	s.committed = committed
+	return false
 }
 
 // giveUp lets others have the lease when the writer was fenced: nobody would campaign against a lease that is

@@ -100,6 +100,7 @@ type Lease struct {
 	at     int           // which node is asked
 	flying int           // renewals under way
 	silent bool          // the last renewal sent was not answered yet
+	heard  time.Time     // when a node last answered anything
 }
 
 // AcquireLease gets a journal's lease, waiting for it as long as the context lives, and keeps it alive. It
@@ -170,6 +171,7 @@ func (c *Client) tryLease(ctx context.Context, journal string, o LeaseOptions, a
 		c: c, name: journal, ref: rpc.LeaseRef{Journal: id, Revision: g.Revision}, opts: o, until: sent.Add(o.TTL),
 		done: make(chan struct{}), moved: make(chan struct{}),
 	}
+	l.heard = time.Now()
 	l.ctx, l.cancel = context.WithCancel(c.ctx)
 	if !c.start(l.keep) {
 		return nil, ErrClosed
@@ -232,6 +234,10 @@ func (l *Lease) keep() {
 
 // renew sends one renewal, and does not wait for the answer: a node that is silent must not keep the next one
 // from another node.
+//
+// Who has heard nothing for a whole time to live renews no more, until it hears something: where a network loses what
+// comes to this process and delivers what it sends, nothing can be committed here, and nobody else would ever get
+// the lease. A catalog without a leader is no such case: its nodes answer, if only to a question.
 func (l *Lease) renew() {
 	ids := l.c.nodeIDs()
 	l.mu.Lock()
@@ -244,9 +250,45 @@ func (l *Lease) renew() {
 	}
 	at := l.at
 	to := quorum.Member{ID: ids[at%len(ids)]}
-	if l.c.start(func() { l.send(to, at) }) {
+	send := l.send
+	if time.Since(l.heard) > l.opts.TTL {
+		send = l.listen
+	}
+	if l.c.start(func() { send(to, at) }) {
 		l.flying++
 		l.silent = true
+	}
+}
+
+// listen asks a node what it can answer by itself.
+func (l *Lease) listen(to quorum.Member, at int) {
+	ctx, cancel := context.WithTimeout(l.ctx, l.opts.TTL)
+	defer cancel()
+	n, err := l.c.node(to)
+	if err == nil {
+		_, err = n.State(ctx, l.ref.Journal)
+	}
+	l.mu.Lock()
+	l.flying--
+	l.answered(at, err)
+	heard := time.Since(l.heard) <= l.opts.TTL
+	l.mu.Unlock()
+	if heard {
+		l.renew() // at once: a new leader's count may be running already
+	}
+}
+
+// answered notes what came of a request. Only the lack of an answer is silence. The caller holds mu.
+func (l *Lease) answered(at int, err error) {
+	silent := errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	if !silent {
+		l.heard = time.Now()
+	}
+	if at == l.at {
+		l.silent = false
+		if err != nil {
+			l.at++
+		}
 	}
 }
 
@@ -265,12 +307,7 @@ func (l *Lease) send(to quorum.Member, at int) {
 	lost := err == nil && kept[0] != nil
 	l.mu.Lock()
 	l.flying--
-	if at == l.at {
-		l.silent = false
-		if err != nil {
-			l.at++
-		}
-	}
+	l.answered(at, err)
 	if err == nil && !lost {
 		l.extend(sent)
 	}

@@ -363,3 +363,62 @@ func TestReplica_ProposalsWhileItIsFenced(t *testing.T) {
 		b.closes(reps[0], reps[1])
 	})
 }
+
+// TestReplica_ActiveThatHearsNothing: what it sends arrives, what comes to it does not. It does not keep the lease by
+// renewals whose answers it never sees.
+func TestReplica_ActiveThatHearsNothing(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		p := b.replica("p")
+		b.becomes(p, libqjm.RoleActive)
+		q := b.replica("q")
+		b.becomes(q, libqjm.RoleStandby)
+		b.propose(p, "a")
+		for i := range b.Nodes {
+			b.Net.Cut(b.ID(i), "p")
+		}
+		began := time.Now()
+		b.becomes(q, libqjm.RoleActive)
+		require.Less(b, time.Since(began), 4*time.Second, "with a lease of 1 s")
+		b.propose(q, "b")
+		b.Net.HealAll()
+		b.becomes(p, libqjm.RoleStandby)
+		b.closes(p, q)
+	})
+}
+
+// TestReplica_ActiveWithoutAMajority: it reaches the catalog through one node, and commits nothing. It lets the other one have
+// the lease. Where nobody takes it, it goes on when nodes are back.
+func TestReplica_ActiveWithoutAMajority(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		p := b.replica("p")
+		b.becomes(p, libqjm.RoleActive)
+		q := b.replica("q")
+		b.becomes(q, libqjm.RoleStandby)
+		b.propose(p, "a")
+		b.Net.Partition("p", b.ID(0))
+		b.Net.Partition("p", b.ID(1))
+		under, err := p.ProposeAsync(b.ctx, libqjm.Proposal{Data: []byte("b")})
+		require.NoError(b, err)
+		began := time.Now()
+		b.becomes(q, libqjm.RoleActive)
+		require.Less(b, time.Since(began), 8*time.Second)
+		b.propose(q, "c")
+		b.Net.HealAll()
+		b.becomes(p, libqjm.RoleStandby)
+		_, err = under.Wait(b.ctx)
+		require.Error(b, err)
+		b.closes(p)
+
+		b.Net.Partition("q", b.ID(0)) // alone
+		b.Net.Partition("q", b.ID(1))
+		under, err = q.ProposeAsync(b.ctx, libqjm.Proposal{Data: []byte("d")})
+		require.NoError(b, err)
+		epoch := q.Status().Epoch
+		pass(30 * time.Second)
+		b.Net.HealAll()
+		_, err = under.Wait(b.within(20 * time.Second))
+		require.NoError(b, err)
+		require.Equal(b, epoch, q.Status().Epoch)
+		b.closes(q)
+	})
+}
