@@ -9,7 +9,6 @@ import (
 
 	"github.com/quorumjournal/qjm/journalnode"
 	"github.com/quorumjournal/qjm/libqjm"
-	"github.com/quorumjournal/qjm/libqjm/qjmtest"
 )
 
 func TestNodes_StopAndStart(t *testing.T) {
@@ -104,16 +103,4 @@ func TestFillDisk(t *testing.T) {
 		w = b.writer("app")
 		require.NoError(b, write(time.Hour))
 	})
-}
-
-func TestOptions(t *testing.T) {
-	run5 := func(o qjmtest.Options) {
-		c := qjmtest.Start(t, o)
-		require.Equal(t, 5, c.Nodes())
-		require.Len(t, c.Endpoints(), 5)
-		require.Equal(t, "n5", c.NodeName(4))
-	}
-	tuned := [5]bool{}
-	run5(qjmtest.Options{Nodes: 5, Tune: func(i int, o *journalnode.Options) { tuned[i] = o.ID != "" }})
-	require.Equal(t, [5]bool{true, true, true, true, true}, tuned)
 }
