@@ -103,7 +103,7 @@ func (c *Cluster) KillProcess(process string) {
 	if process == admin || len(c.processes[process]) == 0 {
 		c.tb.Fatalf("qjmtest: KillProcess: no process %q runs", process)
 	}
-	c.nodes.Net.Down(process)
+	c.nodes.Net.Down(process) // first: nobody says goodbye
 	for _, cl := range c.processes[process] {
 		if err := cl.Close(); err != nil {
 			c.tb.Fatalf("qjmtest: kill process %s: %v", process, err)
