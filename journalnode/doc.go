@@ -9,6 +9,29 @@
 //	...
 //	err = node.Stop(ctx) // drains
 //
+// What who embeds a node should know:
+//
+//   - Start returns when the node listens, and does not wait for others: founders that are started one after the other find
+//     each other. Ready tells when the cluster is founded and the node serves. All other work is done in goroutines of the
+//     node's own, until Stop; the context of Start bounds the start only. Nothing ends the process: a node with a broken disk
+//     goes on, and says so in Ready and in its log.
+//   - It listens on Options.Listen for clients and peers, over gRPC without TLS, and on Options.HTTPListen, where set, for
+//     /healthz, /readyz and /metrics; Node.Handler is the same for an HTTP server of the embedder's. The gRPC service itself
+//     has a server of its own, and cannot be put into another one. The address in InitialCluster is where others reach the
+//     node, so a founder cannot listen on port 0, and a node that moved says so with Advertise.
+//   - DataDir belongs to one node. Start takes its lock, and returns ErrLocked where this process or another has it (N3);
+//     Stop, or the end of the process, gives it back. Its identity is in it: what is in there must not be copied to another
+//     node, nor be put back from a backup, for then the node has forgotten what it promised (N1).
+//   - Disk: what journals hold is purged only behind snapshots that their users saved. ReserveBytes (64 MiB) are kept back
+//     for the day when the disk is full. Memory: up to QueueBytes (64 MiB) wait for each journal whose writer is faster than
+//     the disk, and GroupBytes are written at once; the catalog is held in memory.
+//   - Several nodes in one process are well for tests and trials, with one DataDir and one port each. They also fall
+//     together, so they tolerate the failure of nothing.
+//   - A node and a writer in the same process are strangers to each other: the writer reaches the node over its port, as it
+//     reaches the others.
+//   - Metrics go to a registry of the node's own, or to Options.Registerer; set Gatherer with it. Two nodes cannot share
+//     one, unless it adds a label for each (prometheus.WrapRegistererWith).
+//
 // Inside: package journal is one journal as a value that does what it is told, one call at a time. Each
 // journal has one owner goroutine (owner.go), the only one that calls it; write streams (stream.go)
 // queue messages for it, bounded in bytes, and it handles whatever has come together with one sync.

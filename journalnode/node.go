@@ -81,10 +81,11 @@ type Node struct {
 }
 
 // Start opens the data directory and runs the node until Stop. It returns when the node listens; the
-// cluster may not be founded yet then, see Ready. The context bounds the start only.
+// cluster may not be founded yet then, see Ready. The context bounds the start only: when it ends later, the
+// node runs on. After an error nothing is left running, and the directory is free.
 //
-// Errors: an option that makes no sense, ErrOtherNode, vfs.ErrLocked where another process holds the
-// directory (N3), a directory that is damaged, of a later version, or cannot be written.
+// Errors: an option that makes no sense, ErrOtherNode, ErrLocked where another process holds the
+// directory (N3), an address that is taken, a directory that is damaged, of a later version, or cannot be written.
 func Start(ctx context.Context, opts Options) (*Node, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -253,8 +254,12 @@ func (n *Node) journalDir(id segments.JournalID) string {
 	return path.Join(n.opts.DataDir, journalsDir, id.String())
 }
 
-// Stop drains and ends the node: no new requests, work under way finished, files closed. The context
-// bounds the draining of connections; the journals are closed in any case.
+// Stop drains and ends the node: no new requests, work under way finished, files closed, and the directory given
+// back. The context bounds the draining of connections; the journals are closed in any case, so it may take
+// longer where the disk hangs. Writers take the node for one that is down: nothing is handed over, nor need it be. The
+// leader of the catalog does not hand over either: the others need a few seconds to choose another one.
+//
+// It is called once. A node that was stopped cannot be started again; Start another one on its directory.
 func (n *Node) Stop(ctx context.Context) error {
 	n.stopOnce.Do(func() { close(n.stopping) })
 	err := n.control.stop(ctx)

@@ -19,6 +19,12 @@ import (
 	"github.com/quorumjournal/qjm/journalnode/snapshots"
 )
 
+// NodeID names a node: up to 64 letters, digits, dots, dashes and underscores.
+type NodeID = quorum.NodeID
+
+// ErrLocked: another process, or a node in this one, has the data directory (N3).
+var ErrLocked = vfs.ErrLocked
+
 // Peer is one founding node and where it listens.
 type Peer struct {
 	ID   quorum.NodeID
@@ -56,9 +62,11 @@ const (
 type Options struct {
 	// ID names the node; it is one of InitialCluster.
 	ID quorum.NodeID
-	// DataDir belongs to this node alone (N3).
+	// DataDir belongs to this node alone (N3). It is made if it is not there. Its identity is in it: it is not to be
+	// copied, nor restored from a backup.
 	DataDir string
-	// Listen is the address for clients and peers; empty: none, the caller serves Node.Service itself.
+	// Listen is the address for clients and peers, host:port. Empty: none; that is for tests, which carry requests to the
+	// node by other ways.
 	Listen string
 	// HTTPListen serves /healthz, /readyz and /metrics; empty: none.
 	HTTPListen string
@@ -126,7 +134,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	Gatherer   prometheus.Gatherer
 
-	// FS is where DataDir lives; nil: the operating system's. Dialer reaches peers; nil: gRPC.
+	// FS is where DataDir lives; nil: the operating system's. Dialer reaches peers; nil: gRPC. Both are for this
+	// module's own tests, and package libqjm/qjmtest.
 	FS     vfs.FS
 	Dialer rpc.Dialer
 	// Journal is passed on to each journal.

@@ -20,6 +20,8 @@
 //	r, err := client.OpenReplica("namespace", &tree, libqjm.ReplicaOptions{Addr: "10.0.1.1:80"})
 //	done, err := r.Propose(ctx, libqjm.Proposal{Data: []byte("mkdir /a")})  // returns when committed and applied
 //
+// Package qjmtest has a cluster in one line for the tests of programs that use this package, with faults to come through.
+//
 // What a return from Append means: nil, the transaction is on the disks of a majority of the journal's
 // nodes, synced, and every later writer finds it, and every linearizable reader; a plain reader may lag
 // the last acknowledgements by a moment (ReaderOptions.Linearizable). An error: MayHaveCommitted(err) says

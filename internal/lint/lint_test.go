@@ -78,7 +78,9 @@ var layers = map[string][]string{
 	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/quorumloss", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/leaseclock", "journalnode/membership", "journalnode/snapshots"},
 	"journalnode/local":      {"internal/quorum", "journalnode", "journalnode/raftgroup"},
 	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "internal/quorumloss", "internal/session", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "journalnode/catalog"},
-	"internal/model":         {},
+	// It is for the tests of those who embed libqjm, and nothing here but tests may use it.
+	"libqjm/qjmtest": {"libqjm", "journalnode", "internal/memnet", "internal/testcluster", "internal/vfs/memfs"},
+	"internal/model": {},
 	// The catalog is above it; the group itself knows bytes only.
 	"journalnode/raftgroup": {},
 }
@@ -162,6 +164,40 @@ func TestOnlyRaftgroupImportsRaft(t *testing.T) {
 			for _, bad := range []string{"github.com/hashicorp/", "github.com/boltdb/", "go.etcd.io/bbolt"} {
 				require.False(t, strings.HasPrefix(imp, bad), "%s must not import %s: use journalnode/raftgroup", name, imp)
 			}
+		}
+	}
+}
+
+// TestQJMTestIsForEverybody: who embeds libqjm is outside of this module, and cannot name a type of internal.
+func TestQJMTestIsForEverybody(t *testing.T) {
+	files, err := filepath.Glob("../../libqjm/qjmtest/*.go")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, path := range files {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		require.NoError(t, err)
+		hidden := map[string]bool{}
+		for _, imp := range file.Imports {
+			if p := strings.Trim(imp.Path.Value, `"`); strings.Contains(p, "/internal/") {
+				hidden[p[strings.LastIndex(p, "/")+1:]] = true
+			}
+		}
+		ast.FileExports(file) // what others cannot see is gone
+		for _, decl := range file.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok {
+				f.Body = nil
+			}
+			ast.Inspect(decl, func(n ast.Node) bool {
+				if x, ok := n.(*ast.SelectorExpr); ok {
+					if from, ok := x.X.(*ast.Ident); ok && hidden[from.Name] {
+						t.Errorf("%s: %s.%s is in an exported signature: its users cannot name it", path, from.Name, x.Sel.Name)
+					}
+				}
+				return true
+			})
 		}
 	}
 }

@@ -32,11 +32,11 @@ type line struct {
 func (c *conn) judge(method string) Verdict {
 	n := c.net
 	n.mu.Lock()
-	way := [2]string{c.from, c.to}
-	n.counts[way]++
+	to := way{c.from, c.to}
+	n.counts[to]++
 	n.methods[Call{From: c.from, To: c.to, Method: method}]++
-	call := Call{From: c.from, To: c.to, Method: method, N: n.counts[way]}
-	fault, cut, deaf := n.fault, n.cuts[way], n.cuts[[2]string{c.to, c.from}]
+	call := Call{From: c.from, To: c.to, Method: method, N: n.counts[to]}
+	fault, cut, deaf := n.fault, n.cutLocked(c.from, c.to), n.cutLocked(c.to, c.from)
 	n.mu.Unlock()
 	v := Deliver
 	if fault != nil {
@@ -63,6 +63,9 @@ func (c *conn) begin(ctx context.Context, method string) (line, error) {
 		case <-c.ctx.Done():
 		}
 		return line{}, fmt.Errorf("%w: %s: %s: %w", rpc.ErrUnavailable, c.to, method, context.Cause(ctx))
+	}
+	if !c.net.arrive(c.net.due(c.from, c.to), c.from, c.to, ctx.Done(), c.ctx.Done()) && ctx.Err() == nil {
+		return line{}, unavailable(c.to, "connection closed")
 	}
 	c.net.mu.Lock()
 	ep, own := c.net.endpoints[c.to], c.net.endpoints[c.from]
@@ -112,8 +115,9 @@ func unary[T any](ctx context.Context, c *conn, method string, f func(context.Co
 	}()
 	select {
 	case a := <-done:
+		arrived := c.net.arrive(c.net.due(c.to, c.from), c.to, c.from, l.ctx.Done(), nil)
 		switch {
-		case l.verdict == LoseReply:
+		case l.verdict == LoseReply, arrived && c.net.isCut(c.to, c.from):
 			return none, unavailable(c.to, "the reply to "+method+" was lost")
 		case l.ctx.Err() != nil:
 			return none, c.broken(ctx)

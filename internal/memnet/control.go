@@ -34,8 +34,8 @@ func (c *conn) RaftStream(ctx context.Context) (rpc.RaftConn, error) {
 		cancel()
 	}
 	context.AfterFunc(l.ctx, hangUp)
-	go c.pump(nearFar, servedFar, c.from, c.to, hangUp)
-	go c.pump(servedFar, nearFar, c.to, c.from, hangUp)
+	go c.pump(nearFar, servedFar, c.from, c.to, l.ctx.Done(), hangUp)
+	go c.pump(servedFar, nearFar, c.to, c.from, l.ctx.Done(), hangUp)
 	go func() {
 		if l.svc.RaftStream(served) != nil {
 			_ = served.Close()
@@ -44,12 +44,12 @@ func (c *conn) RaftStream(ctx context.Context) (rpc.RaftConn, error) {
 	return near, nil
 }
 
-func (c *conn) pump(src, dst net.Conn, from, to string, hangUp func()) {
+func (c *conn) pump(src, dst net.Conn, from, to string, gone <-chan struct{}, hangUp func()) {
 	defer hangUp()
 	buf := make([]byte, rpc.RaftMessageBytes)
 	for {
 		n, err := src.Read(buf)
-		if err != nil || c.net.isCut(from, to) {
+		if err != nil || !c.net.arrive(c.net.due(from, to), from, to, gone, nil) || c.net.isCut(from, to) {
 			return
 		}
 		if _, err := dst.Write(buf[:n]); err != nil {

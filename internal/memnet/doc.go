@@ -20,4 +20,6 @@
 //	   not before. (A handler that waits for its own Recv to end before it returns waits for the
 //	   caller, as with gRPC.)
 //	Y4 After Down returned, nothing that the endpoint did later reaches anybody.
+//	Y5 What a Delay or a Stall holds back arrives in the order in which it was sent, and nothing of it is lost, but
+//	   where somebody who waits for it gives up, or a side goes down.
 package memnet

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/quorumjournal/qjm/internal/rpc"
 )
@@ -41,8 +42,10 @@ const buffer = 16
 type Network struct {
 	mu        sync.Mutex
 	endpoints map[string]*endpoint
-	cuts      map[[2]string]bool
-	counts    map[[2]string]int
+	cuts      map[way]bool
+	delays    map[way]time.Duration
+	stalls    map[way]chan struct{} // closed when it is over
+	counts    map[way]int
 	methods   map[Call]int // by From, To, Method
 	fault     func(Call) Verdict
 }
@@ -57,8 +60,8 @@ type endpoint struct {
 // New returns a network without endpoints.
 func New() *Network {
 	return &Network{
-		endpoints: map[string]*endpoint{}, cuts: map[[2]string]bool{},
-		counts: map[[2]string]int{}, methods: map[Call]int{},
+		endpoints: map[string]*endpoint{}, cuts: map[way]bool{}, delays: map[way]time.Duration{}, stalls: map[way]chan struct{}{},
+		counts: map[way]int{}, methods: map[Call]int{},
 	}
 }
 
@@ -97,7 +100,8 @@ func (n *Network) Fault(f func(Call) Verdict) {
 }
 
 // Cut stops all that goes from one endpoint to the other. Calls that way are dropped; calls the other
-// way arrive, and their replies are lost.
+// way arrive, and their replies are lost. In Cut, Delay, Stall and what ends them an empty name stands for all
+// endpoints, and is a fault of its own: Heal("", "a") ends what Cut("", "a") began, and nothing else.
 func (n *Network) Cut(from, to string) { n.setCut(from, to, true) }
 
 // Heal ends a Cut.
@@ -116,20 +120,36 @@ func (n *Network) HealAll() {
 func (n *Network) setCut(from, to string, cut bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cuts[[2]string{from, to}] = cut
+	if cut {
+		n.cuts[way{from, to}] = true
+	} else {
+		delete(n.cuts, way{from, to})
+	}
 }
 
 func (n *Network) isCut(from, to string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.cuts[[2]string{from, to}]
+	return n.cutLocked(from, to)
+}
+
+func (n *Network) cutLocked(from, to string) bool {
+	if len(n.cuts) == 0 {
+		return false
+	}
+	for _, r := range rules(from, to) {
+		if n.cuts[r] {
+			return true
+		}
+	}
+	return false
 }
 
 // Calls returns how many calls went from one endpoint to another, lost ones included.
 func (n *Network) Calls(from, to string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.counts[[2]string{from, to}]
+	return n.counts[way{from, to}]
 }
 
 // Count returns how many calls of one method went from one endpoint to another.

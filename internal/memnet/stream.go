@@ -13,7 +13,7 @@ type chunkStream struct {
 	c        *conn
 	caller   context.Context
 	l        line
-	chunks   chan rpc.Chunk
+	chunks   chan sent[rpc.Chunk]
 	finished chan struct{} // the handler returned; err is set
 	err      error
 }
@@ -35,7 +35,7 @@ func (c *conn) chunks(ctx context.Context, method string, f func(context.Context
 	if err != nil {
 		return nil, err
 	}
-	s := &chunkStream{c: c, caller: ctx, l: l, chunks: make(chan rpc.Chunk, buffer), finished: make(chan struct{})}
+	s := &chunkStream{c: c, caller: ctx, l: l, chunks: make(chan sent[rpc.Chunk], buffer), finished: make(chan struct{})}
 	if l.verdict == LoseReply {
 		l.cancel()
 		return nil, unavailable(c.to, "the reply to "+method+" was lost")
@@ -43,12 +43,15 @@ func (c *conn) chunks(ctx context.Context, method string, f func(context.Context
 	go func() {
 		s.err = f(l.ctx, l.svc, func(ch rpc.Chunk) error {
 			select {
-			case s.chunks <- ch:
+			case s.chunks <- sent[rpc.Chunk]{ch, c.net.due(c.to, c.from)}:
 				return nil
 			case <-l.ctx.Done():
 				return unavailable(c.from, "the caller is gone")
 			}
 		})
+		if c.net.arrive(c.net.due(c.to, c.from), c.to, c.from, l.ctx.Done(), nil) && c.net.isCut(c.to, c.from) {
+			s.err = unavailable(c.to, "the end was lost")
+		}
 		close(s.finished)
 	}()
 	return s, nil
@@ -78,12 +81,15 @@ func (s *chunkStream) Recv() (rpc.Chunk, error) {
 	return rpc.Chunk{}, asReceived(s.c.to, s.err)
 }
 
-func (s *chunkStream) take(ch rpc.Chunk) (rpc.Chunk, error) {
+func (s *chunkStream) take(ch sent[rpc.Chunk]) (rpc.Chunk, error) {
+	if !s.c.net.arrive(ch.due, s.c.to, s.c.from, s.l.ctx.Done(), nil) {
+		return rpc.Chunk{}, s.c.broken(s.caller)
+	}
 	if s.c.net.isCut(s.c.to, s.c.from) {
 		s.l.cancel()
 		return rpc.Chunk{}, unavailable(s.c.to, "a chunk was lost")
 	}
-	return ch, nil
+	return ch.msg, nil
 }
 
 // Close implements rpc.ChunkStream.
@@ -101,12 +107,13 @@ type writeStream struct {
 	cancel context.CancelFunc
 	follow func() bool // stops following
 
-	in       chan rpc.WriteRequest
-	out      chan rpc.WriteReply
+	in       chan sent[rpc.WriteRequest]
+	out      chan sent[rpc.WriteReply]
 	once     sync.Once
 	broken   chan struct{} // a message was lost here: the caller hears nothing more, the node what is in in (Y2)
-	finished chan struct{} // the handler returned; err is set
+	finished chan struct{} // the handler returned, and the caller hears of it or is gone; err and heard are set
 	err      error
+	heard    bool
 }
 
 func (c *conn) Write(ctx context.Context, h rpc.Header) (rpc.WriteStream, error) {
@@ -115,7 +122,7 @@ func (c *conn) Write(ctx context.Context, h rpc.Header) (rpc.WriteStream, error)
 		return nil, err
 	}
 	s := &writeStream{
-		c: c, caller: ctx, l: l, in: make(chan rpc.WriteRequest, buffer), out: make(chan rpc.WriteReply, buffer),
+		c: c, caller: ctx, l: l, in: make(chan sent[rpc.WriteRequest], buffer), out: make(chan sent[rpc.WriteReply], buffer),
 		broken: make(chan struct{}), finished: make(chan struct{}),
 	}
 	s.node, s.cancel = context.WithCancel(l.life)
@@ -129,9 +136,16 @@ func (c *conn) Write(ctx context.Context, h rpc.Header) (rpc.WriteStream, error)
 			err = io.EOF
 		}
 		s.err = err
+		s.cancel()
+		s.heard = c.net.arrive(c.net.due(c.to, c.from), c.to, c.from, l.ctx.Done(), nil)
+		switch {
+		case !s.heard: // the connection was gone before
+			s.err = c.broken(ctx)
+		case c.net.isCut(c.to, c.from):
+			s.lost()
+		}
 		close(s.finished)
 		l.cancel()
-		s.cancel()
 	}()
 	return s, nil
 }
@@ -175,7 +189,7 @@ func (s *writeStream) Send(m rpc.WriteRequest) error {
 		return s.over()
 	}
 	select {
-	case s.in <- m:
+	case s.in <- sent[rpc.WriteRequest]{m, s.c.net.due(s.c.from, s.c.to)}:
 		if v != LoseReply {
 			return nil
 		}
@@ -245,12 +259,25 @@ func (s *writeStream) Recv() (rpc.WriteReply, error) {
 	return rpc.WriteReply{}, s.over()
 }
 
-func (s *writeStream) take(r rpc.WriteReply) (rpc.WriteReply, error) {
+func (s *writeStream) take(r sent[rpc.WriteReply]) (rpc.WriteReply, error) {
+	if !s.c.net.arrive(r.due, s.c.to, s.c.from, s.l.ctx.Done(), nil) && !s.ended() {
+		return rpc.WriteReply{}, s.over()
+	}
 	if s.c.net.isCut(s.c.to, s.c.from) {
 		s.lost()
 		return rpc.WriteReply{}, s.over()
 	}
-	return r, nil
+	return r.msg, nil
+}
+
+// ended: the end of the handler has arrived, and so has all that it sent before.
+func (s *writeStream) ended() bool {
+	select {
+	case <-s.finished:
+		return s.heard
+	default:
+		return false
+	}
 }
 
 // Close implements rpc.WriteStream.
@@ -269,11 +296,11 @@ func (s *serverEnd) Recv() (rpc.WriteRequest, error) {
 	}
 	select {
 	case m := <-s.in:
-		return m, nil
+		return s.take(m)
 	case <-s.broken:
 		select {
 		case m := <-s.in: // what was sent before the loss arrives
-			return m, nil
+			return s.take(m)
 		default:
 		}
 	case <-s.node.Done():
@@ -282,10 +309,17 @@ func (s *serverEnd) Recv() (rpc.WriteRequest, error) {
 	return rpc.WriteRequest{}, unavailable(s.c.from, "the caller is gone")
 }
 
+func (s *serverEnd) take(m sent[rpc.WriteRequest]) (rpc.WriteRequest, error) {
+	if !s.c.net.arrive(m.due, s.c.from, s.c.to, s.node.Done(), nil) {
+		return rpc.WriteRequest{}, unavailable(s.c.from, "the caller is gone")
+	}
+	return m.msg, nil
+}
+
 // Send implements rpc.ServerStream.
 func (s *serverEnd) Send(r rpc.WriteReply) error {
 	select {
-	case s.out <- r:
+	case s.out <- sent[rpc.WriteReply]{r, s.c.net.due(s.c.to, s.c.from)}:
 		return nil
 	case <-s.broken:
 		return nil // it will notice

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -25,9 +24,18 @@ import (
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
+// TB is what a cluster needs of a test.
+type TB interface {
+	require.TestingT
+	Helper()
+	Cleanup(f func())
+	Context() context.Context
+	TempDir() string
+}
+
 // Cluster is a set of nodes that can be stopped and started.
 type Cluster struct {
-	t     testing.TB
+	t     TB
 	opts  Options
 	peers []journalnode.Peer
 	Nodes []*journalnode.Node // nil while stopped
@@ -59,7 +67,7 @@ type Options struct {
 }
 
 // Start runs a cluster on loopback; it is stopped when the test ends.
-func Start(t testing.TB, opts Options) *Cluster {
+func Start(t TB, opts Options) *Cluster {
 	t.Helper()
 	if opts.Nodes == 0 {
 		opts.Nodes = 3
@@ -98,7 +106,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 // FreeAddr returns a loopback address that nobody listens on. Test programs run side by side, and one's
 // stopped node must not find another's cluster at its old port: each process has a loopback address of its
 // own, where the system has more than one, and gives no port twice.
-func FreeAddr(t testing.TB) string {
+func FreeAddr(t TB) string {
 	t.Helper()
 	for {
 		addr := freeAddr(t)
@@ -110,7 +118,7 @@ func FreeAddr(t testing.TB) string {
 
 var givenAddrs sync.Map
 
-func freeAddr(t testing.TB) string {
+func freeAddr(t TB) string {
 	t.Helper()
 	pid := os.Getpid()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid/62500%250, 1+pid/250%250, 1+pid%250))
