@@ -236,8 +236,8 @@ func TestSoundServicePasses(t *testing.T) {
 // TestUnsoundServiceIsFound: each thing that a service can do wrong is seen by a check that is meant for it.
 func TestUnsoundServiceIsFound(t *testing.T) {
 	for wrong, rule := range map[string]string{
-		"linearizable": "L1", "fresh": "L4", "condition": "L1", "same txid": "L2", "twice": "L2", "prefix": "L3", "back": "L3",
-		"after": "L5", "lost": "L1", "refused": "L7",
+		"linearizable": "H1", "fresh": "H4", "condition": "H1", "same txid": "H2", "twice": "H2", "prefix": "H3", "back": "H3",
+		"after": "H5", "lost": "H1", "refused": "H7",
 	} {
 		t.Run(wrong, func(t *testing.T) {
 			rules := map[string]bool{}

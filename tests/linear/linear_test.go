@@ -34,3 +34,32 @@ func TestSmoke(t *testing.T) {
 	require.NotEmpty(t, res.ops)
 	require.NotEmpty(t, res.faults)
 }
+
+// TestCheckAgain: a history that was kept can be checked again, and what is wrong with it is drawn.
+func TestCheckAgain(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ops  []*Op
+		want int
+	}{
+		{"sound", sound(), exitOK},
+		{"spoiled", change(4, func(o *Op) { o.Got, o.ETag = "a1", 2 })(sound()), exitBroken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			h, err := newHistory(filepath.Join(dir, "h"))
+			require.NoError(t, err)
+			for _, o := range c.ops {
+				h.add(o)
+			}
+			require.NoError(t, h.close())
+			require.Equal(t, c.want, command(t.Context(), []string{"-check", filepath.Join(dir, "h")}))
+			if c.want == exitBroken {
+				require.FileExists(t, filepath.Join(dir, "a.html"))
+				require.FileExists(t, filepath.Join(dir, "violations.jsonl"))
+			}
+		})
+	}
+	require.Equal(t, exitUsage, command(t.Context(), []string{"-clients", "1"}))
+	require.Equal(t, exitFailed, command(t.Context(), []string{"-check", filepath.Join(t.TempDir(), "none")}))
+}

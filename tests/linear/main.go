@@ -34,7 +34,7 @@ func command(ctx context.Context, args []string) int {
 	f.IntVar(&cfg.clients, "clients", 8, "concurrent clients")
 	f.IntVar(&cfg.keys, "keys", 8, "keys in use at a time")
 	f.IntVar(&cfg.opsPerKey, "ops-per-key", 400, "operations until a key is replaced by another")
-	f.Float64Var(&cfg.rate, "rate", 400, "operations a second, at most, of all clients")
+	f.Float64Var(&cfg.rate, "rate", 800, "operations a second, at most, of all clients")
 	f.StringVar(&cfg.dir, "dir", "", "an empty `directory` for everything (default: a temporary one)")
 	f.StringVar(&cfg.bin, "bin", "", "`directory` with journalnode and kv (default: they are built)")
 	f.BoolVar(&cfg.race, "race", false, "build them with the race detector")

@@ -37,7 +37,7 @@ func (s state) step(in input) (bool, state) {
 	}
 	holds := s.holds(in)
 	if in.txid != 0 && in.txid <= s.last {
-		return in.Outcome == Unknown && !holds, s // L2: txids rise
+		return in.Outcome == Unknown && !holds, s // H2: txids rise
 	}
 	if !holds {
 		return in.Outcome == Unknown, s

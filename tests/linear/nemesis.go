@@ -41,11 +41,14 @@ var classes = [][]menuItem{
 		{"kill all replicas", 1, 2 * time.Second, killReplicas(all)},
 		{"stop active", 5, 10 * time.Second, stopReplicas(theActive)},
 		{"stop replica", 1, 10 * time.Second, stopReplicas(anyOne)},
+		{"stutter active", 4, 6 * time.Second, stutterReplicas(theActive)},
+		{"stutter all replicas", 1, 6 * time.Second, stutterReplicas(all)},
 		{"end active", 2, time.Second, termReplica},
 	},
 	{ // of nodes
 		{"kill node", 4, 6 * time.Second, killNodes(1)},
 		{"stop node", 3, 10 * time.Second, stopNodes(1)},
+		{"stutter node", 1, 6 * time.Second, stutterNode},
 		{"kill majority", 1, 2 * time.Second, killNodes(2)},
 		{"stop majority", 1, 2 * time.Second, stopNodes(2)},
 		{"kill all nodes", 1, time.Second, killNodes(3)},
@@ -239,6 +242,45 @@ func (n *nemesis) stop(f *fault, ps []*process) func(context.Context) {
 		for _, p := range ps {
 			p.signal(syscall.SIGCONT)
 		}
+	}
+}
+
+// How long a process that stutters stands, and goes on: about as long as a lease, and a request.
+const (
+	standsMost = 1200 * time.Millisecond
+	goesMost   = 60 * time.Millisecond
+)
+
+func stutterReplicas(who chooser) action {
+	return func(n *nemesis, ctx context.Context, f *fault, rnd *rand.Rand) func(context.Context) {
+		return n.stutter(ctx, f, who(n, ctx, rnd), rnd)
+	}
+}
+
+func stutterNode(n *nemesis, ctx context.Context, f *fault, rnd *rand.Rand) func(context.Context) {
+	return n.stutter(ctx, f, n.someNodes(1, rnd), rnd)
+}
+
+// stutter stops and continues processes time after time, each in its own rhythm: they wake up in the middle of what they did,
+// with what they knew before.
+func (n *nemesis) stutter(ctx context.Context, f *fault, ps []*process, rnd *rand.Rand) func(context.Context) {
+	f.Targets = names(ps)
+	ctx, cancel := context.WithCancel(ctx)
+	var going sync.WaitGroup
+	for _, p := range ps {
+		own := rand.New(rand.NewPCG(rnd.Uint64(), 0))
+		going.Go(func() {
+			for ctx.Err() == nil {
+				p.signal(syscall.SIGSTOP)
+				pause(ctx, time.Duration(own.Int64N(int64(standsMost))))
+				p.signal(syscall.SIGCONT)
+				pause(ctx, time.Duration(own.Int64N(int64(goesMost))))
+			}
+		})
+	}
+	return func(context.Context) {
+		cancel()
+		going.Wait()
 	}
 }
 

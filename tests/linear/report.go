@@ -74,7 +74,7 @@ func (r *result) print(s *screen) {
 		broken[v.Check]++
 	}
 	s.line("checks")
-	for _, c := range append(checks(), check{"L9", runsAsMeant, nil}) {
+	for _, c := range append(checks(), check{"H9", runsAsMeant, nil}) {
 		verdict := "ok"
 		if broken[c.what] > 0 {
 			verdict = "BROKEN"

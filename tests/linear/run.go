@@ -193,9 +193,9 @@ func (r *running) finish(ctx context.Context, last *client) {
 	}
 }
 
-// fail notes what is against L9.
+// fail notes what is against H9.
 func (r *running) fail(format string, args ...any) {
-	r.odd = append(r.odd, Violation{Rule: "L9", Check: runsAsMeant, Text: fmt.Sprintf(format, args...)})
+	r.odd = append(r.odd, Violation{Rule: "H9", Check: runsAsMeant, Text: fmt.Sprintf(format, args...)})
 }
 
 // compare reads each key on each replica at one txid. A write of which nobody awaits the answer may still arrive: then
