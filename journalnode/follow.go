@@ -117,15 +117,16 @@ func (n *Node) opened(id segments.JournalID) *owner {
 }
 
 // catalogFresh: the group has a leader, and everything in this node's log was applied and taken over. A node that
-// has just been started has applied nothing yet. One whose log lags behind cannot tell: it says what it knows.
+// has just been started has applied nothing yet. One whose log lags behind cannot tell: it says what it knows. Renewals
+// of leases are not taken over: nothing hangs on them here.
 func (n *Node) catalogFresh() bool {
 	g, err := n.control.member()
 	if err != nil {
 		return false
 	}
 	st := g.Stats()
-	index, _ := n.control.machine.applied()
+	news := n.control.machine.toFollow()
 	n.followMu.Lock()
 	defer n.followMu.Unlock()
-	return st.Leader != "" && st.Applied >= st.LastLog && st.MachinePending == 0 && index > 0 && n.followed >= index
+	return st.Leader != "" && st.Applied >= st.LastLog && st.MachinePending == 0 && news > 0 && n.followed >= news
 }

@@ -225,6 +225,30 @@ func TestL2_RenewalsAreBatched(t *testing.T) {
 	})
 }
 
+// C1: renewals change nothing that a node takes over from the catalog, and so none of them makes it doubt what it knows.
+func TestC1_RenewalsLeaveTheCatalogFresh(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		leader := b.led()
+		id := b.place(leader, "a")
+		ref := b.grant(leader, id, "w", time.Minute)
+		fresh := func() bool {
+			for i := range b.Nodes {
+				l, err := b.node(i).Snapshots(b.ctx, id)
+				require.NoError(b, err)
+				if !l.Fresh {
+					return false
+				}
+			}
+			return true
+		}
+		b.Until(time.Minute, "nodes that know the catalog", fresh)
+		for range 3 {
+			require.NoError(b, b.keep(leader, ref)[0])
+			b.Until(time.Minute, "nodes that know the catalog after a renewal", fresh)
+		}
+	})
+}
+
 // A watch is answered when the lease is another one, after its time otherwise, never with something older
 // than the caller has seen, and renewals are no news.
 func TestLease_Watch(t *testing.T) {

@@ -19,6 +19,7 @@ type machine struct {
 
 	mu      sync.RWMutex
 	cat     *catalog.Catalog // guarded by mu
+	news    uint64           // the last index that changed was told of; guarded by mu
 	advance chan struct{}    // closed, and made anew, with each apply; guarded by mu
 }
 
@@ -39,6 +40,10 @@ func newMachine(log *slog.Logger, changed func(), renewed func(uint64, []catalog
 func (m *machine) Apply(index uint64, command []byte) any {
 	m.mu.Lock()
 	res, err := m.cat.ApplyBytes(index, command)
+	renewal := len(res.Kept) > 0
+	if !renewal {
+		m.news = m.cat.Index()
+	}
 	close(m.advance)
 	m.advance = make(chan struct{})
 	m.mu.Unlock()
@@ -48,7 +53,7 @@ func (m *machine) Apply(index uint64, command []byte) any {
 		default:
 		}
 	}
-	if len(res.Kept) > 0 {
+	if renewal {
 		m.renewed(index, res.Kept) // nothing else changed: this is many times a second, and no news to anybody else
 	} else {
 		m.changed()
@@ -70,7 +75,7 @@ func (m *machine) Restore(b []byte) error {
 		return fmt.Errorf("journalnode: %w", err)
 	}
 	m.mu.Lock()
-	m.cat = cat
+	m.cat, m.news = cat, cat.Index()
 	close(m.advance)
 	m.advance = make(chan struct{})
 	m.mu.Unlock()
@@ -83,6 +88,13 @@ func (m *machine) read(f func(*catalog.Catalog)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	f(m.cat)
+}
+
+// toFollow returns the last index at which anything changed but the time of leases.
+func (m *machine) toFollow() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.news
 }
 
 // applied returns the last index, and a channel that is closed with the next one.

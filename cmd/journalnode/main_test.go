@@ -129,12 +129,12 @@ func TestWidth(t *testing.T) {
 	code, _, errs = do(t, "--id", "n1", "--data-dir", "/dev/null/"+long, "--listen", "127.0.0.1:1", "--initial-cluster", "n1=127.0.0.1:1")
 	require.Equal(t, 1, code)
 	laidOut(t, errs)
-	var opts []journalnode.Options
+	var addrs, https []string
 	for i := range quorum.MaxMembers {
-		opts = append(opts, journalnode.Options{Listen: fmt.Sprintf("127.0.0.1:%d", 60000+i), HTTPListen: fmt.Sprintf("127.0.0.1:%d", 61000+i)})
+		addrs, https = append(addrs, fmt.Sprintf("127.0.0.1:%d", 60000+i)), append(https, fmt.Sprintf("127.0.0.1:%d", 61000+i))
 	}
 	var out buffer
-	require.NoError(t, banner(&out, opts, "/"+long, true))
+	require.NoError(t, banner(&out, addrs, https, "/"+long, true))
 	laidOut(t, out.String())
 	require.Regexp(t, `(?m)^  export QJM_ENDPOINTS=127.0.0.1:60000,127.0.0.1:60001,127.0.0.1:60002,127.0.0.1:60003$`, out.String())
 }

@@ -76,6 +76,7 @@ var layers = map[string][]string{
 	"journalnode/leaseclock": {"segments", "journalnode/catalog"},
 	"journalnode/snapshots":  {"fencing", "segments", "internal/snapshot", "internal/vfs", "internal/durable"},
 	"journalnode":            {"fencing", "segments", "segments/store", "recovery", "internal/quorum", "internal/rpc", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "internal/durable", "internal/wire", "internal/opening", "internal/quorumloss", "internal/replication", "journalnode/journal", "journalnode/raftgroup", "journalnode/catalog", "journalnode/leaseclock", "journalnode/membership", "journalnode/snapshots"},
+	"journalnode/local":      {"internal/quorum", "journalnode", "journalnode/raftgroup"},
 	"libqjm":                 {"fencing", "segments", "recovery", "internal/quorum", "internal/rpc", "internal/replication", "internal/wire", "internal/opening", "internal/quorumloss", "internal/session", "internal/snapshot", "internal/vfs", "internal/vfs/osfs", "journalnode/catalog"},
 	"internal/model":         {},
 	// The catalog is above it; the group itself knows bytes only.
@@ -99,6 +100,18 @@ func TestImportsRunDownwards(t *testing.T) {
 					require.False(t, strings.HasPrefix(in, top), "%s must not import %s", name, in)
 				}
 			}
+		}
+	}
+}
+
+// TestExamplesCanBeCopied: they use what everybody can import, so that they work outside of this module.
+func TestExamplesCanBeCopied(t *testing.T) {
+	for _, p := range packages(t) {
+		if !strings.HasPrefix(p.ImportPath, module+"examples/") {
+			continue
+		}
+		for _, imp := range p.Imports {
+			require.False(t, strings.HasPrefix(imp, module+"internal/"), "%s must not import %s: users cannot", p.ImportPath, imp)
 		}
 	}
 }
