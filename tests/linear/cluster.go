@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/quorumjournal/qjm/libqjm"
 )
 
 // How the cluster is made.
@@ -21,7 +23,8 @@ const (
 	replicasCount = 3
 	journal       = "kv"
 	lease         = "500ms"
-	snapshotTxns  = "1500" // often enough that replicas start from one
+	snapshotTxns  = "400" // often enough that replicas start from one
+	retainTxns    = 100   // little enough that one that was away finds that its next transaction is purged
 	statusTimeout = 500 * time.Millisecond
 )
 
@@ -95,7 +98,7 @@ func (c *cluster) process(name, bin string, isReplica bool, args ...string) *pro
 
 // owner tells whose a connection to a node is.
 func (c *cluster) owner(addr net.Addr) string {
-	pids := map[int]string{}
+	pids := map[int]string{os.Getpid(): "clients"}
 	for _, p := range c.processes() {
 		if pid := p.pid(); pid != 0 {
 			pids[pid] = p.name
@@ -115,7 +118,24 @@ func (c *cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.up(ctx)
+	if err := c.up(ctx); err != nil {
+		return err
+	}
+	return c.purge(ctx)
+}
+
+// purge has the nodes keep little of what snapshots cover.
+func (c *cluster) purge(ctx context.Context) (err error) {
+	o := libqjm.Options{}
+	for _, f := range c.fronts {
+		o.Endpoints = append(o.Endpoints, f.addr())
+	}
+	client, err := libqjm.Dial(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	return client.SetPolicy(ctx, journal, libqjm.Policy{RetainTxns: retainTxns})
 }
 
 // up waits until all processes have come up, and starts those again that end meanwhile.

@@ -44,6 +44,7 @@ var classes = [][]menuItem{
 		{"stutter active", 4, 6 * time.Second, stutterReplicas(theActive)},
 		{"stutter all replicas", 1, 6 * time.Second, stutterReplicas(all)},
 		{"end active", 2, time.Second, termReplica},
+		{"standby behind", 3, 6 * time.Second, standbyBehind},
 	},
 	{ // of nodes
 		{"kill node", 4, 6 * time.Second, killNodes(1)},
@@ -295,6 +296,27 @@ func termReplica(n *nemesis, ctx context.Context, f *fault, rnd *rand.Rand) func
 	}
 	return n.startAgain(ps)
 }
+
+// standbyBehind stops a replica, and meanwhile has others take over from each other: segments end, snapshots are
+// saved, and what the stopped one would read next is purged.
+func standbyBehind(n *nemesis, ctx context.Context, f *fault, rnd *rand.Rand) func(context.Context) {
+	i, active := rnd.IntN(len(n.replicas)), n.active(ctx)
+	if i == active {
+		i = (i + 1) % len(n.replicas)
+	}
+	goOn := n.stop(f, n.replicas[i:i+1])
+	for range takeOvers {
+		pause(ctx, f.lasts/takeOvers)
+		if now := n.active(ctx); now >= 0 && now != i {
+			n.replicas[now].kill()
+			n.failed(n.replicas[now].start())
+		}
+	}
+	return goOn
+}
+
+// takeOvers that a stopped standby misses.
+const takeOvers = 3
 
 // cut cuts the ways that which names, and heals them.
 func cut(which func(*nemesis, context.Context, *rand.Rand) []way) action {
