@@ -16,6 +16,9 @@ const (
 	sessionAlive   = 200 // writes of one session
 	retryPause     = 20 * time.Millisecond
 	avoidFor       = 300 * time.Millisecond // a replica that did not answer
+	parkFor        = 8 * time.Second        // a session
+	parkedMax      = 20                     // of one client
+	hasty          = 3                      // writes of a hundred that are not given the time
 )
 
 // boundsOfFresh are those that fresh reads ask for.
@@ -46,9 +49,18 @@ type client struct {
 	session string
 	seq     uint64
 	again   *Op // a write of the session to be sent once more
+	parked  []parked
 }
 
+// etg is what a client was told of a key's value.
 type etg struct{ etag uint64 }
+
+// parked is a session that is left alone until its last write is sent once more: after others have taken over, maybe, and
+// have learned of the session from a snapshot.
+type parked struct {
+	op  *Op
+	due time.Time
+}
 
 func newClient(l *load, number, clients int, t *transport, seed uint64) *client {
 	return &client{
@@ -83,7 +95,13 @@ func pause(ctx context.Context, d time.Duration) {
 func (c *client) one(ctx context.Context) {
 	key := c.keys.pick(c.rnd)
 	if c.again != nil && c.rnd.IntN(3) == 0 {
-		c.sendAgain(ctx)
+		c.sendAgain(ctx, c.again)
+		c.again = nil
+		return
+	}
+	if len(c.parked) > 0 && time.Now().After(c.parked[0].due) {
+		c.sendAgain(ctx, c.parked[0].op)
+		c.parked = c.parked[1:]
 		return
 	}
 	switch n := c.rnd.IntN(100); {
@@ -211,6 +229,9 @@ func (c *client) writeRequest(o *Op) request {
 	if o.Kind == Delete || o.Kind == Again && o.Value == "" {
 		r.method = http.MethodDelete
 	}
+	if c.rnd.IntN(100) < hasty {
+		r.timeout = time.Duration(1+c.rnd.IntN(20)) * time.Millisecond
+	}
 	if o.IfMatch != 0 {
 		r.header["If-Match"] = fmt.Sprintf("%q", strconv.FormatUint(o.IfMatch, 10))
 	}
@@ -248,15 +269,16 @@ func (c *client) wrote(o *Op, a answer) {
 		c.session = "" // what it has under way may be made, and must not be in the way
 	} else if o.Outcome == NotDone {
 		c.seq-- // it was never sent, or refused
-	} else if c.rnd.IntN(2) == 0 {
+	} else if k := c.rnd.IntN(100); k < 2 && len(c.parked) < parkedMax {
+		c.parked = append(c.parked, parked{o, time.Now().Add(parkFor)})
+		c.session = ""
+	} else if k < 50 {
 		c.again = o
 	}
 }
 
 // sendAgain sends a write of the session as if its answer had been lost.
-func (c *client) sendAgain(ctx context.Context) {
-	first := c.again
-	c.again = nil
+func (c *client) sendAgain(ctx context.Context, first *Op) {
 	o := &Op{
 		Kind: Again, Key: first.Key, Value: first.Value, IfMatch: first.IfMatch, IfAbsent: first.IfAbsent,
 		Session: first.Session, Seq: first.Seq, Attempts: 1,
