@@ -9,7 +9,7 @@ BASE    ?= main
 RACE = ./fencing/... ./segments/... ./recovery/... ./journalnode/... ./libqjm/... ./internal/quorum/... \
        ./internal/replication/... ./internal/wire/... ./internal/durable/... ./tests/...
 
-.PHONY: help build test race fmt demo sim model model-large fuzz bench bench-full bench-compare bench-profiles bench-smoke \
+.PHONY: help build test race fmt demo linear sim model model-large fuzz bench bench-full bench-compare bench-profiles bench-smoke \
         proto proto-lint proto-breaking clean
 
 help: ## list the targets
@@ -28,6 +28,10 @@ test: ## everything that a change must pass
 demo: build ## three nodes, a writer and a standby; kills some; nothing is lost
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./examples/namespace ./examples/namespace/demo
 	bin/demo
+
+linear: ## the kv example under faults, checked: make linear DURATION=5m SEED=1
+	@go build -o bin/linear ./tests/linear
+	@bin/linear -duration $(or $(DURATION),1m) -seed $(or $(SEED),1) $(LINEARFLAGS)
 
 race: ## all tests with the race detector
 	go test -race -timeout 30m ./...
