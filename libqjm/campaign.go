@@ -349,6 +349,14 @@ func (l *Leadership) Resign(ctx context.Context) error {
 	return err
 }
 
+// abandon ends both as if the process had died: the lease expires, and what is under way is in doubt.
+func (l *Leadership) abandon() {
+	if lease := l.takeOver(); lease != nil {
+		lease.Close()
+	}
+	l.w.abandon(ErrClosed)
+}
+
 // Transfer closes the writer and reserves the lease for the campaigner of that name. Where there is no lease
 // at the moment it is ErrLeaseLost, and nothing is done.
 func (l *Leadership) Transfer(ctx context.Context, to string) error {

@@ -149,6 +149,14 @@ type CreateOptions struct {
 // Policy says when snapshots are due and what is kept. Zero switches a line off.
 type Policy = rpc.JournalPolicy
 
+// EnsureJournal is CreateJournal for a program that does not care whether it is the first: a journal that is there is no error.
+func (c *Client) EnsureJournal(ctx context.Context, name string) error {
+	if err := c.CreateJournal(ctx, name); err != nil && !errors.Is(err, ErrJournalExists) {
+		return err
+	}
+	return nil
+}
+
 // CreateJournal makes a journal with default options. See CreateJournalWith.
 func (c *Client) CreateJournal(ctx context.Context, name string) error {
 	_, err := c.CreateJournalWith(ctx, name, CreateOptions{})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,7 +57,8 @@ type ReplicaOptions struct {
 }
 
 // Callbacks of a replica. They are called one at a time, in the order of what they tell, by a goroutine of their own:
-// they may call the replica, and wait for it, and hold up nothing but each other. nil ones are left out.
+// they may call the replica, and wait for it, and hold up nothing but each other. The first may come before OpenReplica has
+// returned. nil ones are left out. Who only waits for a role needs none: Replica.AwaitRole.
 type Callbacks struct {
 	// OnActive: this replica has all that was committed, and takes proposals.
 	OnActive func(epoch Epoch)
@@ -102,6 +104,9 @@ func (r Role) String() string {
 	return "unknown"
 }
 
+// MarshalText writes it as String does.
+func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
 // NotActiveError: the replica takes no proposals. The proposal was not appended.
 type NotActiveError struct {
 	Role   Role
@@ -122,15 +127,24 @@ func (e *NotActiveError) Error() string {
 // Unwrap returns ErrNotActive.
 func (e *NotActiveError) Unwrap() error { return ErrNotActive }
 
-// ReplicaStatus is how a replica stands.
+// RedirectTo returns where the active is found, if err says that a replica is not active, and knows who is.
+func RedirectTo(err error) (addr string, ok bool) {
+	na, ok := errors.AsType[*NotActiveError](err)
+	if !ok || na.Addr == "" {
+		return "", false
+	}
+	return na.Addr, true
+}
+
+// ReplicaStatus is how a replica stands. It can be shown as JSON.
 type ReplicaStatus struct {
-	Name    string
-	Role    Role
-	Epoch   Epoch // while active
-	Applied TxID
-	Active  string // who holds the lease, as far as it has heard
-	Addr    string // and where he is found
-	Err     error  // why it has stopped
+	Name    string `json:"name"`
+	Role    Role   `json:"role"`
+	Epoch   Epoch  `json:"epoch,omitempty"` // while active
+	Applied TxID   `json:"applied"`
+	Active  string `json:"active,omitempty"` // who holds the lease, as far as it has heard
+	Addr    string `json:"addr,omitempty"`   // and where he is found
+	Err     error  `json:"-"`                // why it has stopped
 }
 
 // Replica keeps a user's state machine: the same state in each of several processes, of which one is active. The active
@@ -163,6 +177,7 @@ type Replica struct {
 	failed  error         // why it has stopped
 	lost    error         // why it is not active any more, until it follows again
 	closing bool
+	killed  bool // Close was called without any time
 }
 
 // OpenReplica starts a replica of a journal that exists, and returns at once: it loads the newest snapshot, follows, and
@@ -275,14 +290,23 @@ func (r *Replica) await(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
+// AwaitRole waits until the replica has one of the roles. Errors: context errors; of a replica that has stopped, ErrClosed
+// or why it failed.
+func (r *Replica) AwaitRole(ctx context.Context, roles ...Role) error {
+	return r.await(ctx, func() (bool, error) { return slices.Contains(roles, r.role), nil })
+}
+
 // Close stops the replica. An active finishes the proposals that it has taken, finalizes its segment, and lets another
 // have the lease; then the error is that of Leadership.Resign. Where the context ends first it stops at once, and
-// another becomes active when the lease has expired. It may be called by callbacks; not by the state machine.
+// another becomes active when the lease has expired; with a context that has ended before, it stops like a process that
+// is killed: nobody is told. It may be called by callbacks; not by the state machine.
 func (r *Replica) Close(ctx context.Context) error {
-	r.change(func() { r.closing = true })
+	r.change(func() { r.closing, r.killed = true, ctx.Err() != nil })
 	lead := r.drain(RoleActive, RoleDraining)
 	var err error
-	if lead != nil {
+	if lead != nil && ctx.Err() != nil {
+		lead.abandon()
+	} else if lead != nil {
 		err = lead.Resign(ctx)
 		// What the writer has committed is applied, and its proposers are told, before the rest is stopped.
 		_ = r.await(ctx, func() (bool, error) { return r.role != RoleDraining, nil })

@@ -2,6 +2,7 @@ package libqjm_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -421,4 +422,38 @@ func TestReplica_ActiveWithoutAMajority(t *testing.T) {
 		require.Equal(b, epoch, q.Status().Epoch)
 		b.closes(q)
 	})
+}
+
+// TestReplica_CloseWithoutTime ends it as a process that is killed ends: nobody is told, and what was acknowledged stays.
+func TestReplica_CloseWithoutTime(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		p := b.replica("p")
+		b.becomes(p, libqjm.RoleActive)
+		q := b.replica("q")
+		require.NoError(b, q.AwaitRole(b.ctx, libqjm.RoleStandby, libqjm.RoleActive))
+		b.propose(p, "a")
+		over, cancel := context.WithCancel(b.ctx)
+		cancel()
+		began := time.Now()
+		require.NoError(b, p.Close(over))
+		require.Less(b, time.Since(began), 10*time.Millisecond)
+		require.NoError(b, q.AwaitRole(b.within(time.Minute), libqjm.RoleActive))
+		require.Greater(b, time.Since(began), 600*time.Millisecond, "the lease had to expire")
+		require.ErrorIs(b, p.AwaitRole(b.ctx, libqjm.RoleActive), libqjm.ErrClosed)
+		require.Equal(b, []string{"a"}, q.sm.list())
+		b.closes(q)
+	})
+}
+
+func TestReplica_RedirectTo(t *testing.T) {
+	addr, ok := libqjm.RedirectTo(fmt.Errorf("x: %w", &libqjm.NotActiveError{Role: libqjm.RoleStandby, Active: "p", Addr: "p:1"}))
+	require.True(t, ok)
+	require.Equal(t, "p:1", addr)
+	for _, err := range []error{nil, io.EOF, &libqjm.NotActiveError{Role: libqjm.RoleStandby}} {
+		_, ok = libqjm.RedirectTo(err)
+		require.False(t, ok)
+	}
+	out, err := json.Marshal(libqjm.ReplicaStatus{Name: "p", Role: libqjm.RoleActive, Epoch: 3, Applied: 7})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"name":"p","role":"active","epoch":3,"applied":7}`, string(out))
 }

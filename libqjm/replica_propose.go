@@ -23,6 +23,8 @@ type Proposal struct {
 
 // Applied is a proposal that is committed and applied.
 type Applied struct {
+	// TxID of the transaction. Of a retry in a session it is the retry's own, and not that of the one that took effect: a
+	// service that tells its clients txids puts them into the result.
 	TxID   TxID
 	Result []byte // what Apply returned for it; not to be changed
 }
@@ -148,6 +150,9 @@ func (r *Replica) begin(ctx context.Context, p Proposal, wait bool) (*Pending, e
 	}
 	e := logEntry{kind: entryPlain}
 	if s := p.Session; s != nil {
+		if s.Seq == 0 || s.Awaited == 0 || s.Awaited > s.Seq {
+			return nil, fmt.Errorf("%w: session (got Seq %d, Awaited %d, want 1 <= Awaited <= Seq)", ErrBadRequest, s.Seq, s.Awaited)
+		}
 		e = logEntry{kind: entryInOrder, stamp: now(), session: session.ID(s.ID), seq: s.Seq, awaited: s.Awaited}
 	}
 	under, err := r.append(ctx, lead.w, e, p.Data, wait)
@@ -173,8 +178,12 @@ func (r *Replica) append(ctx context.Context, w *Writer, e logEntry, data []byte
 }
 
 // OpenSession opens a session for a client that retries, or keeps one that is open for as long again. It ends when it was
-// not used for ttl. Errors: those of Propose, ErrTooManySessions.
+// not used for ttl, which is MinSessionTTL to MaxSessionTTL. Like CloseSession it is for the active; elsewhere it is a
+// *NotActiveError. Errors: those of Propose, ErrTooManySessions, ErrBadRequest.
 func (r *Replica) OpenSession(ctx context.Context, id SessionID, ttl time.Duration) error {
+	if ttl < MinSessionTTL || ttl > MaxSessionTTL {
+		return fmt.Errorf("%w: ttl of a session (got %s, want %s to %s)", ErrBadRequest, ttl, MinSessionTTL, MaxSessionTTL)
+	}
 	return r.control(ctx, logEntry{kind: entryOpen, stamp: now(), session: session.ID(id), ttl: session.Millis(ttl.Milliseconds())})
 }
 
@@ -196,5 +205,5 @@ func (r *Replica) control(ctx context.Context, e logEntry) error {
 		return err
 	}
 	_, err = p.Wait(ctx)
-	return err
+	return r.redirected(err)
 }

@@ -275,6 +275,13 @@ func (r *Replica) campaign(ctx context.Context, elected chan<- *Leadership) {
 
 // giveWay lets others lead.
 func (r *Replica) giveWay(lead *Leadership) {
+	r.mu.Lock()
+	killed := r.killed
+	r.mu.Unlock()
+	if killed {
+		lead.abandon()
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), resignPatience)
 	defer cancel()
 	_ = lead.Resign(ctx) // else the lease expires

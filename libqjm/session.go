@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/quorumjournal/qjm/internal/session"
 )
@@ -49,6 +50,12 @@ var (
 	ErrSessionWindow = session.ErrWindow
 	// ErrResultDropped: the proposal was applied, once, and its result was too large to be kept for a retry.
 	ErrResultDropped = session.ErrResultDropped
+)
+
+// Bounds of a session's time to live: a second, and 30 days.
+const (
+	MinSessionTTL = time.Duration(session.MinTTL) * time.Millisecond
+	MaxSessionTTL = time.Duration(session.MaxTTL) * time.Millisecond
 )
 
 // SessionWindow is how many proposals of one session may be awaited at once where SessionLimits do not say otherwise.

@@ -71,6 +71,13 @@ func TestSession_FillsTheWindow(t *testing.T) {
 			}
 		}
 		require.Len(b, p.sm.list(), libqjm.SessionWindow)
+		for _, bad := range []libqjm.SessionRef{{ID: s.ID()}, {ID: s.ID(), Seq: 1, Awaited: 2}, {ID: s.ID(), Seq: 1}} {
+			_, err := p.Propose(b.ctx, libqjm.Proposal{Session: &bad})
+			require.ErrorIs(b, err, libqjm.ErrBadRequest)
+		}
+		for _, ttl := range []time.Duration{0, libqjm.MinSessionTTL - 1, libqjm.MaxSessionTTL + 1} {
+			require.ErrorIs(b, p.OpenSession(b.ctx, s.ID(), ttl), libqjm.ErrBadRequest)
+		}
 		require.NoError(b, p.CloseSession(b.ctx, s.ID()))
 		_, err = p.Propose(b.ctx, libqjm.Proposal{Session: &libqjm.SessionRef{ID: s.ID(), Seq: 100, Awaited: 100}})
 		require.ErrorIs(b, err, libqjm.ErrSession)
