@@ -24,6 +24,8 @@ const (
 
 // LeaseInfo is a journal's lease as of one index of the catalog. Revision 0: there is none. With ReservedFor
 // nobody holds it, and only that holder may take it.
+// Its fields: Journal; Index, the catalog's; Revision, which names this lease and no other ever; Holder and Addr; TTL;
+// ReservedFor.
 type LeaseInfo = rpc.Lease
 
 // Lease reads a journal's lease, linearizably: it needs the catalog's leader. Errors: ErrNoJournal,

@@ -15,7 +15,12 @@ import (
 	"github.com/quorumjournal/qjm/internal/session"
 )
 
-// SessionLimits bound the sessions of a replicated state machine. All replicas of a journal must use the same.
+// SessionLimits bound the sessions of a replicated state machine. All replicas of a journal must use the same. Its
+// fields, where zero is the default:
+//
+//	Sessions    int    // how many may be open: 10,000
+//	Window      uint64 // how many proposals of a session may be awaited at once: 64, SessionWindow
+//	ResultBytes int    // what is kept of one session's results for retries: 16 KiB, see ErrResultDropped
 type SessionLimits = session.Limits
 
 // ReplicaOptions of one replica. The zero value is good, but for Addr where clients are to be redirected.

@@ -22,7 +22,8 @@ import (
 	"github.com/quorumjournal/qjm/segments"
 )
 
-// Snapshot names the user's state after a transaction, as it is kept by the journal's nodes.
+// Snapshot names the user's state after a transaction, as it is kept by the journal's nodes. Its fields: TxID; At, the
+// frame that holds it; Size and Checksum of the content; Epoch of the writer that saved it.
 type Snapshot = snapshot.Snapshot
 
 // PurgedError says that what a reader asks for is gone, and which snapshot to start from (D5).

@@ -10,10 +10,16 @@ import (
 	"github.com/quorumjournal/qjm/recovery"
 )
 
-// SnapshotPolicy says when a writer's program is asked for a snapshot.
+// SnapshotPolicy says when a writer's program is asked for a snapshot, or a Replica saves one. Whichever condition is met
+// first counts; zero switches one off; nothing is due without a new transaction. Its fields:
+//
+//	Bytes          int64 // of log since the last snapshot
+//	Txns           int64 // since the last snapshot
+//	IntervalMillis int64 // since the last snapshot
+//	Growth         int   // bytes of log since the last snapshot, in percent of that snapshot's size
 type SnapshotPolicy = snapshot.Policy
 
-// SnapshotReason says which condition of a policy was met.
+// SnapshotReason says which condition of a policy was met: its String is "bytes", "txns", "growth" or "interval".
 type SnapshotReason = snapshot.Reason
 
 const (
