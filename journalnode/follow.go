@@ -116,7 +116,7 @@ func (n *Node) opened(id segments.JournalID) *owner {
 	return n.owners[id]
 }
 
-// catalogFresh: the group has a leader, and everything in this node's log was applied and taken over. A node that
+// catalogFresh: the group has a leader, and everything in this node's log was applied and, but for renewals, taken over. A node that
 // has just been started has applied nothing yet. One whose log lags behind cannot tell: it says what it knows.
 func (n *Node) catalogFresh() bool {
 	g, err := n.control.member()
@@ -124,8 +124,8 @@ func (n *Node) catalogFresh() bool {
 		return false
 	}
 	st := g.Stats()
-	index, _ := n.control.machine.applied()
+	news := n.control.machine.toFollow()
 	n.followMu.Lock()
 	defer n.followMu.Unlock()
-	return st.Leader != "" && st.Applied >= st.LastLog && st.MachinePending == 0 && index > 0 && n.followed >= index
+	return st.Leader != "" && st.Applied >= st.LastLog && st.MachinePending == 0 && news > 0 && n.followed >= news
 }

@@ -315,3 +315,21 @@ func TestLease_ForwardedOnce(t *testing.T) {
 		require.ErrorIs(b, err, rpc.ErrUnavailable, "it may have happened, for all that this node knows")
 	})
 }
+
+// C2: who asks which snapshots are listed hears from whoever knows all of the catalog. Renewals are no news of snapshots:
+// however many there are, a node that has taken over all else still knows.
+func TestLease_RenewalsLeaveTheCatalogFresh(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		leader := b.led()
+		id := b.place(0, "a")
+		ref := b.grant(leader, id, "w", time.Second)
+		pass(500 * time.Millisecond)
+		for range 20 {
+			require.NoError(b, b.keep(leader, ref)[0])
+			list, err := b.node(leader).Snapshots(b.ctx, id)
+			require.NoError(b, err)
+			require.True(b, list.Fresh)
+			pass(300 * time.Millisecond)
+		}
+	})
+}

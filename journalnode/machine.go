@@ -19,6 +19,7 @@ type machine struct {
 
 	mu      sync.RWMutex
 	cat     *catalog.Catalog // guarded by mu
+	news    uint64           // the last index that was told by changed: renewals are none; guarded by mu
 	advance chan struct{}    // closed, and made anew, with each apply; guarded by mu
 }
 
@@ -39,6 +40,9 @@ func newMachine(log *slog.Logger, changed func(), renewed func(uint64, []catalog
 func (m *machine) Apply(index uint64, command []byte) any {
 	m.mu.Lock()
 	res, err := m.cat.ApplyBytes(index, command)
+	if len(res.Kept) == 0 {
+		m.news = index
+	}
 	close(m.advance)
 	m.advance = make(chan struct{})
 	m.mu.Unlock()
@@ -70,7 +74,7 @@ func (m *machine) Restore(b []byte) error {
 		return fmt.Errorf("journalnode: %w", err)
 	}
 	m.mu.Lock()
-	m.cat = cat
+	m.cat, m.news = cat, cat.Index()
 	close(m.advance)
 	m.advance = make(chan struct{})
 	m.mu.Unlock()
@@ -90,4 +94,12 @@ func (m *machine) applied() (uint64, <-chan struct{}) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.cat.Index(), m.advance
+}
+
+// toFollow returns the last index of which there were news: whoever has taken over what the catalog was then knows all but
+// renewals. 0: nothing was applied yet.
+func (m *machine) toFollow() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.news
 }
