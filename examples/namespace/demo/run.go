@@ -230,18 +230,18 @@ func (d *demo) reached(ctx context.Context, n, underWay int, doing string) error
 		if d.importer.reign().epoch != d.result.oldEpoch {
 			return false, fmt.Errorf("b took over before a was killed: this machine was too busy for a lease of %s", lease)
 		}
+		if there == d.result.entries {
+			return false, errors.New("all was imported before a was killed")
+		}
 		return there >= n && now >= underWay, d.importFailed()
 	})
 }
 
-// importFailed returns why the import has ended, if it has.
+// importFailed returns why the import has failed, if it has.
 func (d *demo) importFailed() error {
 	select {
 	case err := <-d.imported:
 		d.imported <- err
-		if err == nil {
-			err = errors.New("all was imported before a was killed")
-		}
 		return err
 	default:
 		return nil
