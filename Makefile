@@ -25,7 +25,7 @@ test: ## everything that a change must pass
 	go test -timeout 9m ./...
 	go test -timeout 9m -race -short $(RACE)
 
-demo: build ## three nodes, a writer and a standby; kills some; nothing is lost
+demo: build ## three nodes, two replicas of a service; kills some; nothing is lost
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./examples/namespace ./examples/namespace/demo
 	bin/demo
 

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
-	"github.com/quorumjournal/qjm/examples/namespace/runlog"
 	"github.com/quorumjournal/qjm/examples/namespace/tree"
 	"github.com/quorumjournal/qjm/libqjm"
 )
@@ -15,52 +17,93 @@ import (
 // record is one transaction as the journal has it.
 type record struct {
 	txid, epoch uint64
-	op          tree.Op
+	path        string // what it made; empty: nothing that is in the tree
 }
 
-// readJournal reads all that was acknowledged.
-func readJournal(ctx context.Context, client *libqjm.Client, name string) ([]record, error) {
-	r, err := client.OpenReader(ctx, name, libqjm.ReaderOptions{Linearizable: true})
+// node is what the tree says of a path.
+type node struct {
+	txid uint64
+	dir  bool
+	meta string
+}
+
+func (n node) op(p string) tree.Op {
+	kind := "create"
+	if n.dir {
+		kind = "mkdir"
+	}
+	return tree.Op{Kind: kind, Path: p, Meta: n.meta}
+}
+
+// flatten returns every path of a tree.
+func flatten(root *tree.Node) map[string]node {
+	all := map[string]node{}
+	var walk func(string, *tree.Node)
+	walk = func(at string, n *tree.Node) {
+		for _, c := range n.Children {
+			p := at + "/" + c.Name
+			all[p] = node{uint64(c.TxID), c.Dir, c.Meta}
+			walk(p, c)
+		}
+	}
+	walk("", root)
+	return all
+}
+
+// rebuild makes the tree as a replica does that begins now: with the newest snapshot, and what the journal has behind it.
+func rebuild(ctx context.Context, client *libqjm.Client) (all map[string]node, err error) {
+	t := tree.New()
+	r, err := client.OpenReplica(journal, t, libqjm.ReplicaOptions{Observer: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close(ctx)) }()
+	_, err = r.AwaitLinearizable(ctx)
+	return flatten(t.Find("/")), err
+}
+
+// readJournal reads all transactions, from the first one on. A transaction has made a path of the tree if the tree says
+// so, and if it ends with just that operation, byte for byte: what the replica puts before that is its own business.
+func readJournal(ctx context.Context, client *libqjm.Client, all map[string]node) ([]record, error) {
+	r, err := client.OpenReader(ctx, journal, libqjm.ReaderOptions{Linearizable: true})
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	var all []record
+	madeBy := map[uint64]string{}
+	for p, n := range all {
+		madeBy[n.txid] = p
+	}
+	var records []record
 	for txn, err := range r.All(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		op, err := tree.Decode(txn.Data)
-		if err != nil {
-			return nil, fmt.Errorf("txid %d: %w", txn.ID, err)
+		rec := record{txid: uint64(txn.ID), epoch: uint64(txn.Epoch)}
+		if p := madeBy[rec.txid]; made(txn.Data, p, all[p]) {
+			rec.path = p
 		}
-		all = append(all, record{uint64(txn.ID), uint64(txn.Epoch), op})
+		records = append(records, rec)
 	}
-	return all, nil
+	return records, nil
 }
 
-// rebuild makes the tree that the journal describes.
-func rebuild(journal []record) (*tree.Tree, error) {
-	t := tree.New()
-	for _, r := range journal {
-		if err := t.Apply(r.op); err != nil {
-			return nil, fmt.Errorf("txid %d: %w", r.txid, err)
-		}
-	}
-	return t, nil
+func made(data []byte, p string, n node) bool {
+	op, err := n.op(p).Encode()
+	return err == nil && bytes.HasSuffix(data, op)
 }
 
 // lost: what was acknowledged must be in the journal, at its txid.
-func lost(journal []record, acked []runlog.Ack) (wrong []string) {
+func lost(journal []record, acked []ack) (wrong []string) {
 	at := map[uint64]string{}
 	for _, r := range journal {
-		at[r.txid] = r.op.Path
+		at[r.txid] = r.path
 	}
 	for _, a := range acked {
-		if p, ok := at[a.TxID]; !ok {
-			wrong = append(wrong, fmt.Sprintf("%s was acknowledged as txid %d, which the journal does not have", a.Path, a.TxID))
-		} else if p != a.Path {
-			wrong = append(wrong, fmt.Sprintf("%s was acknowledged as txid %d, where the journal has %s", a.Path, a.TxID, p))
+		if p, ok := at[a.txid]; !ok {
+			wrong = append(wrong, fmt.Sprintf("%s was acknowledged as txid %d, which the journal does not have", a.path, a.txid))
+		} else if p != a.path {
+			wrong = append(wrong, fmt.Sprintf("%s was acknowledged as txid %d, where the journal has %q", a.path, a.txid, p))
 		}
 	}
 	return wrong
@@ -73,31 +116,27 @@ func duplicated(journal []record) (wrong []string) {
 		if r.txid != uint64(i)+1 {
 			wrong = append(wrong, fmt.Sprintf("txid %d stands where %d belongs", r.txid, i+1))
 		}
-		if first, ok := made[r.op.Path]; ok {
-			wrong = append(wrong, fmt.Sprintf("%s is made twice, as txid %d and as %d", r.op.Path, first, r.txid))
+		if first, ok := made[r.path]; ok {
+			wrong = append(wrong, fmt.Sprintf("%q is made twice, as txid %d and as %d", r.path, first, r.txid))
 		}
-		made[r.op.Path] = r.txid
+		made[r.path] = r.txid
 	}
 	return wrong
 }
 
-// invented: nothing is in the journal that no writer ever started.
-func invented(journal []record, started ...[]string) (wrong []string) {
-	known := map[string]bool{}
-	for _, paths := range started {
-		for _, p := range paths {
-			known[p] = true
-		}
-	}
+// invented: every transaction made a path that was asked for.
+func invented(journal []record, asked map[string]bool) (wrong []string) {
 	for _, r := range journal {
-		if !known[r.op.Path] {
-			wrong = append(wrong, fmt.Sprintf("txid %d makes %s, which no writer ever started", r.txid, r.op.Path))
+		if r.path == "" {
+			wrong = append(wrong, fmt.Sprintf("txid %d made nothing that is in the tree", r.txid))
+		} else if !asked[r.path] {
+			wrong = append(wrong, fmt.Sprintf("txid %d makes %s, which nobody asked for", r.txid, r.path))
 		}
 	}
 	return wrong
 }
 
-// interleaved: the first writer's transactions end where the second one's begin.
+// interleaved: the first active's transactions end where the second one's begin.
 func interleaved(journal []record, oldEpoch, newEpoch, firstNew uint64) (wrong []string) {
 	for _, r := range journal {
 		want := oldEpoch
@@ -112,27 +151,22 @@ func interleaved(journal []record, oldEpoch, newEpoch, firstNew uint64) (wrong [
 }
 
 // differences: the tree is what is on disk, in all metadata.
-func differences(t *tree.Tree, disk map[string]tree.Entry) (wrong []string) {
-	seen := 0
-	for p, e := range t.All() {
+func differences(all map[string]node, disk map[string]tree.Op) (wrong []string) {
+	for p, n := range all {
 		want, ok := disk[p]
 		switch {
 		case !ok:
-			wrong = append(wrong, fmt.Sprintf("%s is in the journal and not on disk", p))
-			continue
-		case e != want:
-			wrong = append(wrong, fmt.Sprintf("%s differs: the journal has %+v, the disk %+v", p, e, want))
+			wrong = append(wrong, fmt.Sprintf("%s is in the tree and not on disk", p))
+		case n.op(p) != want:
+			wrong = append(wrong, fmt.Sprintf("%s differs: the tree has %+v, the disk %+v", p, n.op(p), want))
 		}
-		seen++
-	}
-	if seen == len(disk) {
-		return wrong
 	}
 	for p := range disk {
-		if _, err := t.Stat(p); err != nil {
-			wrong = append(wrong, fmt.Sprintf("%s is on disk and not in the journal", p))
+		if _, ok := all[p]; !ok {
+			wrong = append(wrong, fmt.Sprintf("%s is on disk and not in the tree", p))
 		}
 	}
+	slices.Sort(wrong)
 	return wrong
 }
 

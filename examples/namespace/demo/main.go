@@ -1,7 +1,7 @@
-// Command demo shows what qjm promises, with real processes and real input: it starts three
-// JournalNodes, lets the namespace example import the metadata of a source tree through them, kills a
-// node and then the writer on the way, and checks afterwards that nothing acknowledged is missing and
-// nothing is there twice. It exits with 0 only if everything held.
+// Command demo shows what qjm promises, with real processes and real input: it starts three JournalNodes and two replicas
+// of the namespace example, imports the metadata of a source tree through them, kills a node and then the active replica
+// on the way, and checks afterwards that nothing acknowledged is missing and nothing is there twice. It exits with 0 only
+// if everything held.
 package main
 
 import (

@@ -74,8 +74,7 @@ func (p *process) running() bool {
 	}
 }
 
-// endAll ends whatever still runs: first the processes that need the nodes to take their leave, then the
-// nodes.
+// endAll ends whatever still runs: first the replicas, which need the nodes to take their leave, then the nodes.
 func (d *demo) endAll() {
 	isNode := func(p *process) bool { return slices.Contains(d.ids, p.name) }
 	for _, nodes := range []bool{false, true} {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-
-	"github.com/quorumjournal/qjm/examples/namespace/runlog"
 )
 
 // check is one thing that must hold.
@@ -42,23 +40,31 @@ func (d *demo) report() error {
 }
 
 func (r *result) checks() []check {
-	firstNew := r.newState.FirstTx
+	old := r.ackedIn(r.oldEpoch)
 	return []check{
-		{"every acknowledged transaction is in the journal, at its txid", lost(r.journal, r.acked())},
+		{"every acknowledged transaction is in the journal, at its txid", lost(r.journal, r.acked)},
 		{"no transaction and no entry is there twice", duplicated(r.journal)},
-		{"nothing is in the journal that no writer started", invented(r.journal, r.old.Started, r.new.Started)},
+		{"nothing is in the journal that nobody asked for", invented(r.journal, r.asked)},
 		{"the node that was killed came back into the same segment", r.sameSegment},
-		{"the writer was killed with appends under way", expect(len(r.old.Started) > len(r.old.Acked),
-			"all %d appends had been acknowledged", len(r.old.Acked))},
-		{"recovery kept all that was acknowledged", expect(len(r.old.Acked) > 0 && r.old.Acked[len(r.old.Acked)-1].TxID < firstNew,
-			"the new writer began at txid %d", firstNew)},
-		{"the old writer was refused, by the new writer's epoch", expect(
-			r.refused.Role == "refused" && r.refused.Epoch == r.oldState.Epoch && r.refused.Promised == r.newState.Epoch,
-			"it wrote under epoch %d and was told %q", r.oldState.Epoch, r.refused.Refusal)},
-		{"the old writer's transactions end where the new one's begin", interleaved(r.journal, r.oldState.Epoch, r.newState.Epoch, firstNew)},
-		{"the namespace was rebuilt three times, each time equal to what is on disk", r.rebuiltDiffering},
+		{"the active was killed with proposals under way", expect(len(r.doubt) > 0, "all had been answered")},
+		{"recovery kept all that was acknowledged", expect(len(old) > 0 && !slices.ContainsFunc(old, func(a ack) bool { return a.txid >= r.firstNew }),
+			"the new active began at txid %d", r.firstNew)},
+		{"the old writer was refused, by the new one's epoch", expect(
+			r.refused.epoch == r.oldEpoch && r.refused.promised == r.newEpoch && r.refused.definite,
+			"it wrote under epoch %d and was told %q", r.oldEpoch, r.refused.text)},
+		{"the old writer's transactions end where the new one's begin", interleaved(r.journal, r.oldEpoch, r.newEpoch, r.firstNew)},
+		{"the replica that was killed began anew from a snapshot that was saved on the way", r.notFromSnapshot()},
+		{"and holds all that is on disk", r.restartedDiffering},
+		{"the tree was rebuilt three times, each time equal to what is on disk", r.rebuiltDiffering},
 		{"all nodes hold the same journal", unequal(r.holdings)},
 	}
+}
+
+// notFromSnapshot: what the replica did not apply itself was in a snapshot.
+func (r *result) notFromSnapshot() []string {
+	from := r.restarted.txid - r.restarted.applied
+	return expect(from > 0 && slices.Contains(r.snapshots, from), "it is at txid %d, and applied %d transactions itself; snapshots were saved at %d",
+		r.restarted.txid, r.restarted.applied, r.snapshots)
 }
 
 func expect(holds bool, format string, args ...any) []string {
@@ -68,13 +74,18 @@ func expect(holds bool, format string, args ...any) []string {
 	return []string{fmt.Sprintf(format, args...)}
 }
 
-func (r *result) acked() []runlog.Ack { return slices.Concat(r.old.Acked, r.new.Acked) }
-
-// recoveredUnacked counts what was under way when the writer died, and is in the journal.
-func (r *result) recoveredUnacked() int { return int(r.newState.FirstTx) - 1 - len(r.old.Acked) }
+// ackedIn returns what the active of an epoch acknowledged.
+func (r *result) ackedIn(epoch uint64) (all []ack) {
+	for _, a := range r.acked {
+		if a.epoch == epoch {
+			all = append(all, a)
+		}
+	}
+	return all
+}
 
 func (r *result) table(s *screen) {
-	kept, underWay := r.recoveredUnacked(), len(r.old.Started)-len(r.old.Acked)
+	old, kept := len(r.ackedIn(r.oldEpoch)), len(r.found)
 	s.line("")
 	var text strings.Builder
 	t := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
@@ -85,12 +96,13 @@ func (r *result) table(s *screen) {
 		}
 	}
 	row("entries", commas(r.entries), "in the source tree; the journal has "+commas(len(r.journal))+" transactions")
-	row("acknowledged", commas(len(r.acked())), fmt.Sprintf("%s to the first writer, %s to the second", commas(len(r.old.Acked)), commas(len(r.new.Acked))))
-	row("under way at the kill", commas(underWay), fmt.Sprintf("%s of them were recovered, %s were made by the second writer", commas(kept), commas(underWay-kept)))
-	row("lost", commas(len(lost(r.journal, r.acked()))), "acknowledged and not in the journal")
+	row("acknowledged", commas(len(r.acked)), fmt.Sprintf("%s by the first active, %s by the second", commas(old), commas(len(r.acked)-old)))
+	row("under way at the kill", commas(len(r.doubt)), fmt.Sprintf("never answered; %s of them were recovered, %s were asked for again", commas(kept), commas(len(r.doubt)-kept)))
+	row("lost", commas(len(lost(r.journal, r.acked))), "acknowledged and not in the journal")
 	row("duplicated", commas(len(duplicated(r.journal))), "in the journal twice")
-	row("failover", millis(r.failover), "from the SIGKILL of the writer to the first acknowledgement of the next; the standby was told at once")
+	row("failover", millis(r.failover), fmt.Sprintf("from the SIGKILL of the active to the first acknowledgement of the next: most of it is the lease, %s", millis(lease)))
 	row("catch-up", millis(r.catchUp), "from the restart of the killed node to being in step, missed transactions included")
+	row("snapshot", commas(r.restarted.txid-r.restarted.applied), "the txid from which the restarted replica began; it applied the other "+commas(r.restarted.applied)+" itself")
 	_ = t.Flush() // the digests have columns of their own
 	for _, h := range r.holdings {
 		row("digest on "+h.node, h.digest, "of the whole journal, up to txid "+commas(h.last))

@@ -22,7 +22,7 @@ func newScreen(f *os.File) *screen {
 	return &screen{w: f, tty: err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"}
 }
 
-const steps = 7
+const steps = 8
 
 // columns is how wide a line may be, on a terminal and elsewhere.
 const columns = 100

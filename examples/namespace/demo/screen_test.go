@@ -10,8 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/quorumjournal/qjm/examples/namespace/runlog"
 )
 
 // fits checks that no line is wider than it may be. What a bar replaces does not add to its line.
@@ -56,16 +54,16 @@ func TestScreen_Margins(t *testing.T) {
 	s.line("     | %s", long)
 	s.line("%s", strings.Repeat("x", 101))
 	s.line("")
-	require.Equal(t, "3/7  "+ten+"\n     123456789 123456789\n     | "+ten+"\n     | 123456789 123456789\n"+
+	require.Equal(t, "3/8  "+ten+"\n     123456789 123456789\n     | "+ten+"\n     | 123456789 123456789\n"+
 		strings.Repeat("x", 100)+"\nx\n\n", out.String())
 }
 
 // TestReport_Fits: the table and the checks, with large numbers, and with everything wrong.
 func TestReport_Fits(t *testing.T) {
 	path := strings.Repeat("long-name/", 30)
-	acks := []runlog.Ack{{TxID: 1 << 62, Path: path}}
+	acks := []ack{{1 << 62, 1, path}}
 	d := &demo{result: result{
-		entries: 1 << 40, old: &runlog.Follower{Acked: acks, Started: []string{path}}, new: &runlog.Follower{Acked: acks},
+		entries: 1 << 40, acked: acks, found: acks, doubt: []string{path}, journal: []record{{1, 1, path}},
 		failover: time.Hour, catchUp: time.Hour,
 		holdings: []holding{{"n1", 1 << 62, strings.Repeat("a", 32)}, {"n2", 1 << 62, strings.Repeat("b", 32)}},
 	}}
@@ -73,6 +71,6 @@ func TestReport_Fits(t *testing.T) {
 	d.screen = &screen{w: &out}
 	require.Error(t, d.report())
 	fits(t, out.String())
-	require.Contains(t, out.String(), "the standby was told at once")
+	require.Contains(t, out.String(), "most of it is the lease")
 	require.Contains(t, out.String(), strings.Repeat("a", 32)+"   of the whole journal")
 }

@@ -1,187 +1,168 @@
-// Package tree is the state machine of the namespace example: directories, files and symbolic links
-// with their metadata, in memory. It knows nothing of journals. Apply is deterministic, so replicas that
-// apply the same operations in the same order hold the same tree, and Digest is how they compare.
+// Package tree is the replicated state of the namespace example: directories and files, as a libqjm.StateMachine. A node
+// is never changed: Apply makes a new root, which shares all nodes with the old one but those above what was changed. So
+// who reads a tree, or writes a snapshot of it, has one that stays as it is, without a lock, and holds up nobody.
 package tree
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"errors"
-	"io/fs"
-	"iter"
-	"maps"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/quorumjournal/qjm/libqjm"
 )
 
-// Why an operation is refused, besides fs.ErrExist, fs.ErrNotExist and fs.ErrInvalid. They come in an
-// *fs.PathError.
-var (
-	ErrNotDir   = errors.New("not a directory")
-	ErrNotEmpty = errors.New("directory not empty")
-)
-
-// Kind of an entry.
-type Kind uint8
-
-// The kinds.
-const (
-	Dir Kind = 1 + iota
-	File
-	Symlink
-)
-
-// Entry is the metadata of one path. Entries are compared with ==.
-type Entry struct {
-	Kind  Kind
-	Mode  uint32   // permissions, as fs.FileMode.Perm
-	Size  int64    // bytes; 0 for a directory
-	MTime int64    // nanoseconds since 1970
-	Hash  [32]byte // SHA-256 of the content, or of a link's target; zero for a directory
+// Node is a directory or a file, with all that is below it. As JSON it is a snapshot.
+type Node struct {
+	Name     string      `json:"name,omitempty"`
+	Dir      bool        `json:"dir,omitempty"`
+	Meta     string      `json:"meta,omitempty"` // what the client says
+	TxID     libqjm.TxID `json:"txid,omitempty"` // of the transaction that made it
+	Children []*Node     `json:"children,omitempty"`
 }
 
-type node struct {
-	entry    Entry
-	children map[string]*node // nil unless a directory
+// Op is one change, proposed as JSON. All that it depends on must be in it, even the time: each replica applies it later.
+type Op struct {
+	Kind string `json:"op"`
+	Path string `json:"path"`
+	To   string `json:"to,omitempty"`   // rename
+	Meta string `json:"meta,omitempty"` // mkdir, create
 }
 
-func newNode(e Entry) *node {
-	n := &node{entry: e}
-	if e.Kind == Dir {
-		n.children = map[string]*node{}
+var kinds = []string{"mkdir", "create", "delete", "rename"} // they stand in journals
+const pathBytesMax = 4096
+
+func (op Op) valid() bool {
+	ok := func(p string) bool {
+		return len(p) > 1 && len(p) <= pathBytesMax && p[0] == '/' && path.Clean(p) == p && utf8.ValidString(p)
+	}
+	return ok(op.Path) && ok(op.To) == (op.Kind == "rename") && utf8.ValidString(op.Meta)
+}
+
+// Encode returns the data of a proposal. What fails here is the fault of whoever asks, and is not proposed.
+func (op Op) Encode() ([]byte, error) {
+	if !slices.Contains(kinds, op.Kind) || !op.valid() {
+		return nil, fmt.Errorf("invalid operation: %s %q %q", op.Kind, op.Path, op.To)
+	}
+	return json.Marshal(op)
+}
+
+// Tree is the state machine.
+type Tree struct {
+	root    atomic.Pointer[Node]
+	Applied atomic.Int64 // transactions, not counting what a snapshot brought
+}
+
+// New returns an empty tree.
+func New() *Tree {
+	t := &Tree{}
+	t.root.Store(&Node{Dir: true})
+	return t
+}
+
+// Find returns what is at a path; nil: nothing. It must not be changed.
+func (t *Tree) Find(p string) *Node { return t.root.Load().find(names(p)) }
+
+// Apply applies what is committed.
+func (t *Tree) Apply(batch []libqjm.Entry) ([][]byte, error) {
+	root, results := t.root.Load(), make([][]byte, len(batch))
+	for i, e := range batch {
+		var op Op
+		if err := decode(bytes.NewReader(e.Data), &op); err != nil || !slices.Contains(kinds, op.Kind) {
+			return nil, fmt.Errorf("of a newer release: this one must stop, and not guess: %.100q", e.Data)
+		}
+		next, refusal := root.apply(op, e.TxID)
+		if refusal == "" {
+			root = next
+		}
+		results[i] = []byte(refusal)
+	}
+	t.root.Store(root)
+	t.Applied.Add(int64(len(batch)))
+	return results, nil
+}
+
+func decode(r io.Reader, v any) error {
+	in := json.NewDecoder(r)
+	in.DisallowUnknownFields()
+	return in.Decode(v)
+}
+
+// apply returns the root of the tree after the operation, or why it is refused. A refusal is a result, and not an error:
+// every replica comes to it, and goes on.
+func (n *Node) apply(op Op, txid libqjm.TxID) (next *Node, refusal string) {
+	at := names(op.Path)
+	switch old := n.find(at); {
+	case !op.valid():
+		return nil, "invalid"
+	case op.Kind == "mkdir", op.Kind == "create":
+		return n.with(at, &Node{Dir: op.Kind == "mkdir", Meta: op.Meta, TxID: txid})
+	case old == nil:
+		return nil, "not found"
+	case op.Kind == "rename":
+		n, _ = n.with(at, nil)
+		return n.with(names(op.To), old) // below itself there is nothing by now
+	case len(old.Children) > 0:
+		return nil, "not empty"
+	}
+	return n.with(at, nil)
+}
+
+func names(p string) []string { return strings.FieldsFunc(p, func(r rune) bool { return r == '/' }) }
+
+func (n *Node) child(name string) (i int, there bool) { // where it is, or belongs: they are sorted
+	return slices.BinarySearchFunc(n.Children, name, func(c *Node, name string) int { return strings.Compare(c.Name, name) })
+}
+
+func (n *Node) find(at []string) *Node {
+	for _, name := range at {
+		i, there := n.child(name)
+		if !there {
+			return nil
+		}
+		n = n.Children[i]
 	}
 	return n
 }
 
-// Tree holds everything below "/". It is not safe for concurrent use.
-type Tree struct {
-	root *node
-	size int
+// with returns a copy that has a node at a path where nothing was, or, with nil, nothing where a node was.
+func (n *Node) with(at []string, node *Node) (_ *Node, refusal string) {
+	c, last := *n, len(at) == 1
+	c.Children = slices.Clone(n.Children)
+	switch i, there := n.child(at[0]); {
+	case !n.Dir:
+		return nil, "not a directory"
+	case !there && !last:
+		return nil, "not found"
+	case !last:
+		c.Children[i], refusal = c.Children[i].with(at[1:], node)
+	case node == nil:
+		c.Children = slices.Delete(c.Children, i, i+1)
+	case there:
+		return nil, "exists"
+	default:
+		c.Children = slices.Insert(c.Children, i, &Node{at[0], node.Dir, node.Meta, node.TxID, node.Children})
+	}
+	return &c, refusal
 }
 
-// New returns an empty tree.
-func New() *Tree { return &Tree{root: newNode(Entry{Kind: Dir})} }
-
-// Len returns the number of entries; "/" itself does not count.
-func (t *Tree) Len() int { return t.size }
-
-// Apply carries out an operation, or refuses it and leaves the tree as it was.
-func (t *Tree) Apply(op Op) error {
-	if err := op.Validate(); err != nil {
-		return err
-	}
-	refuse := func(p string, err error) error { return &fs.PathError{Op: op.Kind.String(), Path: p, Err: err} }
-	dir, name, err := t.parent(op.Path)
-	if err != nil {
-		return refuse(op.Path, err)
-	}
-	old := dir.children[name]
-	switch op.Kind {
-	case Mkdir, Create:
-		if old != nil {
-			return refuse(op.Path, fs.ErrExist)
-		}
-		dir.children[name] = newNode(op.Entry)
-		t.size++
-	case Delete:
-		switch {
-		case old == nil:
-			return refuse(op.Path, fs.ErrNotExist)
-		case len(old.children) > 0:
-			return refuse(op.Path, ErrNotEmpty)
-		}
-		delete(dir.children, name)
-		t.size--
-	case Rename:
-		toDir, toName, err := t.parent(op.To)
-		switch {
-		case old == nil:
-			return refuse(op.Path, fs.ErrNotExist)
-		case err != nil:
-			return refuse(op.To, err)
-		case strings.HasPrefix(op.To, op.Path+"/"):
-			return refuse(op.To, fs.ErrInvalid) // a directory cannot go below itself
-		case toDir.children[toName] != nil:
-			return refuse(op.To, fs.ErrExist)
-		}
-		delete(dir.children, name)
-		toDir.children[toName] = old
-	}
-	return nil
+// SaveSnapshot returns what writes the tree of this moment, beside whatever is applied meanwhile.
+func (t *Tree) SaveSnapshot() (func(io.Writer) error, error) {
+	root := t.root.Load()
+	return func(w io.Writer) error { return json.NewEncoder(w).Encode(root) }, nil
 }
 
-// Stat returns the metadata of a path.
-func (t *Tree) Stat(p string) (Entry, error) {
-	if !validPath(p) {
-		return Entry{}, &fs.PathError{Op: "stat", Path: p, Err: fs.ErrInvalid}
+// LoadSnapshot replaces the tree by one that was saved.
+func (t *Tree) LoadSnapshot(r io.Reader) error {
+	root := &Node{}
+	err := decode(r, root)
+	if err == nil {
+		t.root.Store(root)
 	}
-	dir, name, err := t.parent(p)
-	if err == nil && dir.children[name] == nil {
-		err = fs.ErrNotExist
-	}
-	if err != nil {
-		return Entry{}, &fs.PathError{Op: "stat", Path: p, Err: err}
-	}
-	return dir.children[name].entry, nil
-}
-
-// parent returns the directory that holds, or would hold, the path.
-func (t *Tree) parent(p string) (dir *node, name string, err error) {
-	parent, name := path.Split(p)
-	dir = t.root
-	for part := range strings.SplitSeq(strings.Trim(parent, "/"), "/") {
-		if part == "" {
-			break // the parent is "/"
-		}
-		if dir = dir.children[part]; dir == nil {
-			return nil, "", fs.ErrNotExist
-		}
-		if dir.entry.Kind != Dir {
-			return nil, "", ErrNotDir
-		}
-	}
-	return dir, name, nil
-}
-
-// All returns every path with its metadata, parents before children, siblings by name.
-func (t *Tree) All() iter.Seq2[string, Entry] {
-	return func(yield func(string, Entry) bool) { t.root.walk("", yield) }
-}
-
-func (n *node) walk(at string, yield func(string, Entry) bool) bool {
-	for _, name := range n.names() {
-		c, p := n.children[name], at+"/"+name
-		if !yield(p, c.entry) || !c.walk(p, yield) {
-			return false
-		}
-	}
-	return true
-}
-
-func (n *node) names() []string { return slices.Sorted(maps.Keys(n.children)) }
-
-// Digest covers the whole tree: two trees have the same digest if, and only if, they are equal.
-func (t *Tree) Digest() [32]byte { return t.root.digest() }
-
-func (n *node) digest() [32]byte {
-	b := appendEntry(nil, n.entry)
-	for _, name := range n.names() {
-		d := n.children[name].digest()
-		b = binary.BigEndian.AppendUint16(b, uint16(len(name))) // validPath bounds it
-		b = append(b, name...)
-		b = append(b, d[:]...)
-	}
-	return sha256.Sum256(b)
-}
-
-// Clone returns an independent copy.
-func (t *Tree) Clone() *Tree { return &Tree{root: t.root.clone(), size: t.size} }
-
-func (n *node) clone() *node {
-	c := newNode(n.entry)
-	for name, child := range n.children {
-		c.children[name] = child.clone()
-	}
-	return c
+	return err
 }

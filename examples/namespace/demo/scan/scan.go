@@ -3,6 +3,7 @@ package scan
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -36,6 +37,14 @@ func Walk(root string) iter.Seq2[tree.Op, error] {
 	}
 }
 
+// Meta is what the demo keeps of an entry: Op.Meta is this as JSON.
+type Meta struct {
+	Mode  fs.FileMode
+	Size  int64  // 0 of a directory
+	MTime int64  // nanoseconds since 1970
+	Hash  string // SHA-256 of the content, or of a link's target
+}
+
 // read returns the operation that makes the entry.
 func read(root, p string, d fs.DirEntry) (tree.Op, error) {
 	rel, err := filepath.Rel(root, p)
@@ -46,37 +55,38 @@ func read(root, p string, d fs.DirEntry) (tree.Op, error) {
 	if err != nil {
 		return tree.Op{}, err
 	}
-	op := tree.Op{Kind: tree.Create, Path: "/" + filepath.ToSlash(rel)}
-	op.Entry = tree.Entry{Mode: uint32(info.Mode().Perm()), Size: info.Size(), MTime: info.ModTime().UnixNano()}
+	op := tree.Op{Kind: "create", Path: "/" + filepath.ToSlash(rel)}
+	m := Meta{Mode: info.Mode(), Size: info.Size(), MTime: info.ModTime().UnixNano()}
 	switch info.Mode().Type() {
 	case fs.ModeDir:
-		op.Kind, op.Entry.Kind, op.Entry.Size = tree.Mkdir, tree.Dir, 0
+		op.Kind, m.Size = "mkdir", 0
 	case fs.ModeSymlink:
 		target, err := os.Readlink(p)
 		if err != nil {
 			return tree.Op{}, err
 		}
-		op.Entry.Kind, op.Entry.Hash = tree.Symlink, sha256.Sum256([]byte(target))
+		m.Hash = fmt.Sprintf("%x", sha256.Sum256([]byte(target)))
 	case 0:
-		op.Entry.Kind = tree.File
-		if op.Entry.Hash, err = hash(p); err != nil {
+		if m.Hash, err = hash(p); err != nil {
 			return tree.Op{}, err
 		}
 	default:
 		return tree.Op{}, fmt.Errorf("scan: %s is neither file, directory nor link (%s)", p, info.Mode().Type())
 	}
-	return op, nil
+	meta, err := json.Marshal(m)
+	op.Meta = string(meta)
+	return op, err
 }
 
-func hash(p string) (sum [32]byte, err error) {
+func hash(p string) (string, error) {
 	f, err := os.Open(p)
 	if err != nil {
-		return sum, err
+		return "", err
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return sum, err
+		return "", err
 	}
-	return [32]byte(h.Sum(nil)), nil
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
