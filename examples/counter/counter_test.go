@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/journalnode/local"
+	"github.com/quorumjournal/qjm/libqjm"
 )
 
 // TestDemonstrate: ten numbers in order, five by each replica.
@@ -67,4 +68,20 @@ func TestServe(t *testing.T) {
 		require.NoError(t, <-done)
 		interrupt()
 	}
+}
+
+// TestCounter: a snapshot is the number as it was, while more is counted.
+func TestCounter(t *testing.T) {
+	var c, twin counter
+	results, err := c.Apply(make([]libqjm.Entry, 3))
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{[]byte("1"), []byte("2"), []byte("3")}, results)
+	write, err := c.SaveSnapshot()
+	require.NoError(t, err)
+	_, err = c.Apply(make([]libqjm.Entry, 1))
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	require.NoError(t, twin.LoadSnapshot(&b))
+	require.Equal(t, counter{3}, twin)
 }

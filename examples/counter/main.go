@@ -49,7 +49,7 @@ func (c *counter) LoadSnapshot(r io.Reader) error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal ends the process at once
 	endpoints := flag.String("endpoints", "", "the JournalNodes, `HOST:PORT,...`; empty: a demonstration in this process")
 	flag.Parse()
 	var err error
@@ -72,11 +72,11 @@ func open(ctx context.Context, endpoints []string, active func(libqjm.Epoch)) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := client.CreateJournal(ctx, "counter"); err != nil && !errors.Is(err, libqjm.ErrJournalExists) {
+	if err := client.EnsureJournal(ctx, "counter"); err != nil {
 		return nil, nil, errors.Join(err, client.Close())
 	}
 	replica, err := client.OpenReplica("counter", &counter{}, libqjm.ReplicaOptions{
-		LeaseTTL: 500 * time.Millisecond, Callbacks: libqjm.Callbacks{OnActive: active},
+		Profile: libqjm.ProfileAvailability, Callbacks: libqjm.Callbacks{OnActive: active},
 	})
 	return client, replica, err
 }
@@ -114,7 +114,7 @@ func demonstrate(ctx context.Context, out io.Writer) (err error) {
 
 // serve is one replica of a real cluster. Whatever happens to it, a number that it has printed is never made again.
 func serve(ctx context.Context, endpoints []string, in io.Reader, out io.Writer) error {
-	client, replica, err := open(ctx, endpoints, func(e libqjm.Epoch) { _, _ = fmt.Fprintln(os.Stderr, "active, in epoch", e) })
+	client, replica, err := open(ctx, endpoints, func(e libqjm.Epoch) { fmt.Fprintln(os.Stderr, "active, in epoch", e) })
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,13 @@ func TestMain(m *testing.M) {
 
 const patient = 30 * time.Second
 
+// within gives something that stops its time.
+func within(stop func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	defer cancel()
+	return stop(ctx)
+}
+
 // nodes starts a cluster.
 func nodes(t *testing.T) (*local.Cluster, *libqjm.Client) {
 	t.Helper()
@@ -105,25 +112,25 @@ func (p *process) ended() error {
 	return err
 }
 
-// answer is what came back.
-type answer struct {
+// reply is what came back.
+type reply struct {
 	code int
 	body string
 	http.Header
 }
 
 // do sends a request, with headers as name and value, and follows no redirect.
-func (p *process) do(method, path, body string, headers ...string) answer {
+func (p *process) do(method, path, body string, headers ...string) reply {
 	p.t.Helper()
 	a, err := p.try(method, path, body, headers...)
 	require.NoError(p.t, err)
 	return a
 }
 
-func (p *process) try(method, path, body string, headers ...string) (answer, error) {
+func (p *process) try(method, path, body string, headers ...string) (reply, error) {
 	r, err := http.NewRequest(method, p.addr+path, strings.NewReader(body))
 	if err != nil {
-		return answer{}, err
+		return reply{}, err
 	}
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
@@ -131,11 +138,11 @@ func (p *process) try(method, path, body string, headers ...string) (answer, err
 	direct := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := direct.Do(r)
 	if err != nil {
-		return answer{}, err
+		return reply{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, string(b), resp.Header}, err
+	return reply{resp.StatusCode, string(b), resp.Header}, err
 }
 
 // becomes waits for a role.
@@ -206,13 +213,21 @@ func TestAPI(t *testing.T) {
 	}
 
 	// Keys and values as they come.
-	big := strings.Repeat("x", valueBytesMax)
-	for _, k := range []string{"a%2Fb%3F", "%E2%82%AC", strings.Repeat("k", keyBytesMax)} {
+	big := strings.Repeat("x", valueMax)
+	for _, k := range []string{"a%2Fb%3F", "%E2%82%AC", strings.Repeat("k", keyMax)} {
 		require.Equal(t, 200, p.do("PUT", "/kv/"+k, big).code)
 		require.Equal(t, big, q.do("GET", "/kv/"+k, "").body)
 	}
 	require.Equal(t, 200, p.do("PUT", "/kv/empty", "").code)
 	require.Equal(t, 200, q.do("GET", "/kv/empty", "").code)
+
+	// An ETag that nothing has.
+	for _, tag := range []string{`"0"`, `1`, `"1`, strings.Trim(second, `"`), "W/" + second} {
+		require.Equal(t, 412, p.do("PUT", "/kv/a", "x", "If-Match", tag).code, tag)
+	}
+	require.Equal(t, 412, p.do("DELETE", "/kv/none", "", "If-Match", second).code)
+	require.Equal(t, 412, p.do("PUT", "/kv/none", "", "If-Match", second, "If-None-Match", "*").code)
+	require.Equal(t, 412, p.do("DELETE", "/kv/a", "", "If-None-Match", "*").code)
 
 	// Deleted.
 	a = p.do("DELETE", "/kv/a", "", "If-Match", second)
@@ -225,9 +240,12 @@ func TestAPI(t *testing.T) {
 	// What makes no sense.
 	for _, x := range [][]string{
 		{"GET", "/kv/a?read=eventual"}, {"GET", "/kv/a?within=soon"}, {"GET", "/kv/a?after=-1"}, {"GET", "/kv/%FF"},
-		{"GET", "/kv/" + strings.Repeat("k", keyBytesMax+1)}, {"GET", "/kv/a", "Qjm-Timeout", "later"},
-		{"PUT", "/kv/a", "If-Match", `"0"`}, {"PUT", "/kv/a", "If-Match", `1`}, {"PUT", "/kv/a", "If-Match", `"1`}, {"PUT", "/kv/a", "If-Match", `*`},
-		{"PUT", "/kv/a", "If-None-Match", `"1"`}, {"DELETE", "/kv/a", "If-None-Match", `*`}, {"PUT", "/kv/a", "If-None-Match", `*`, "If-Match", first},
+		{"GET", "/kv/" + strings.Repeat("k", keyMax+1)}, {"GET", "/kv/a", "Qjm-Timeout", "later"},
+		{"GET", "/kv/a?within=-1s"}, {"GET", "/kv/a", "Qjm-Timeout", "31s"}, {"GET", "/kv/a", "Qjm-Timeout", "-1s"},
+		{"PUT", "/kv/a", "If-None-Match", `"1"`}, {"DELETE", "/kv/a", "If-None-Match", `"1"`},
+		{"PUT", "/kv/a", "Qjm-Session", strings.Repeat("x", 32), "Qjm-Seq", "1", "Qjm-Awaited", "1"},
+		{"PUT", "/kv/a", "Qjm-Session", strings.Repeat("0", 32), "Qjm-Seq", "1", "Qjm-Awaited", "x"},
+		{"PUT", "/kv/" + strings.Repeat("k", keyMax+1)}, {"DELETE", "/kv/" + strings.Repeat("k", keyMax+1)},
 		{"PUT", "/kv/a", "Qjm-Session", "0123"}, {"PUT", "/kv/a", "Qjm-Session", strings.Repeat("0", 32), "Qjm-Seq", "1"},
 		{"PUT", "/kv/a", "Qjm-Session", strings.Repeat("0", 32), "Qjm-Seq", "1", "Qjm-Awaited", "2"},
 	} {
@@ -252,7 +270,6 @@ func TestOutcomes(t *testing.T) {
 	require.Equal(t, "unknown", a.Get("Qjm-Outcome"))
 	a = p.do("GET", "/kv/a", "", "Qjm-Timeout", "300ms")
 	require.Equal(t, 503, a.code)
-	require.Empty(t, a.Get("Qjm-Outcome"))
 	a = p.do("GET", "/kv/a?read=stale", "")
 	require.Equal(t, 200, a.code)
 	require.Equal(t, "one", a.body)
@@ -270,16 +287,15 @@ func TestFail(t *testing.T) {
 		outcome, location string
 	}{
 		{"PUT", &libqjm.NotActiveError{}, 503, "not-done", ""},
-		{"PUT", elsewhere, 307, "", "http://q/kv/a%2Fb?read=x"},
-		{"GET", elsewhere, 307, "", "http://q/kv/a%2Fb?read=x"},
-		{"GET", &libqjm.NotActiveError{}, 503, "", ""},
-		{"GET", libqjm.ErrNotConfirmed, 503, "", ""},
+		{"PUT", elsewhere, 307, "not-done", "http://q/kv/a%2Fb?read=x"},
+		{"GET", elsewhere, 307, "not-done", "http://q/kv/a%2Fb?read=x"},
+		{"GET", libqjm.ErrNotConfirmed, 503, "not-done", ""},
 		{"DELETE", unknown, 504, "unknown", ""},
 		{"PUT", fmt.Errorf("late: %w", libqjm.ErrSession), 504, "unknown", ""},
 		{"PUT", libqjm.ErrSessionForgotten, 504, "unknown", ""},
 		{"POST", libqjm.ErrTooManySessions, 503, "not-done", ""},
 		{"PUT", &libqjm.AppendError{Err: libqjm.ErrFenced}, 503, "not-done", ""},
-		{"PUT", fmt.Errorf("%w: what", errBad), 400, "", ""},
+		{"PUT", fmt.Errorf("%w: what", libqjm.ErrBadRequest), 400, "not-done", ""},
 	} {
 		w := httptest.NewRecorder()
 		fail(w, httptest.NewRequest(x.method, "/kv/a%2Fb?read=x", nil), x.err)
@@ -305,7 +321,7 @@ func TestFailover(t *testing.T) {
 		key := fmt.Sprintf("/kv/%d", n)
 		turn := n
 		// until tries one and the other, with the same headers, until there is an answer.
-		until := func(method, path, body string, headers ...string) answer {
+		until := func(method, path, body string, headers ...string) reply {
 			for deadline := time.After(patient); ; turn++ {
 				a, err := at(turn).try(method, path, body, append(headers, "Qjm-Timeout", "500ms")...)
 				if err == nil && a.code < 300 || a.code == 412 {
@@ -402,6 +418,26 @@ func TestAlone(t *testing.T) {
 	require.Equal(t, "kept", start(t, "--data", dir).becomes("active").do("GET", "/kv/a", "").body)
 }
 
+// TestAdvertise: clients are sent where a replica says that it is, and none says that it is everywhere.
+func TestAdvertise(t *testing.T) {
+	c, client := nodes(t)
+	endpoints := strings.Join(c.Endpoints(), ",")
+	everywhere := exec.Command(os.Args[0], "--endpoints", endpoints, "--listen", "0.0.0.0:0")
+	everywhere.Env = append(os.Environ(), "KV_PROGRAM=1")
+	said, err := everywhere.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(said), "--advertise")
+
+	start(t, "--endpoints", endpoints, "--advertise", "127.0.0.1:1")
+	routes := client.Routes()
+	defer routes.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	active, err := routes.Active(ctx, "kv")
+	require.NoError(t, err)
+	require.Equal(t, "http://127.0.0.1:1", active.Addr)
+}
+
 // TestFailsLoudly: a journal with something else in it.
 func TestFailsLoudly(t *testing.T) {
 	c, client := nodes(t)
@@ -426,36 +462,64 @@ func entry(txid libqjm.TxID, c command) libqjm.Entry {
 // TestStore: a snapshot is the state as it was, while more is applied; equal entries make equal states.
 func TestStore(t *testing.T) {
 	log := []libqjm.Entry{
-		entry(1, command{Key: "a", Value: []byte("1")}), entry(2, command{Key: "b", Value: []byte{0xff}, IfAbsent: true}),
-		entry(3, command{Key: "a", Delete: true, IfTxID: 2}), entry(4, command{Key: "b", IfTxID: 2}), entry(5, command{Key: "a", Delete: true}),
+		entry(1, command{Key: "a", Value: []byte("1")}),
+		entry(2, command{Key: "b", Value: []byte{0xff}, IfAbsent: true}),
+		entry(3, command{Key: "a", Delete: true, IfMatch: `"2"`}),
+		entry(4, command{Key: "b", IfMatch: `"2"`}),
+		entry(5, command{Key: "a", Delete: true}),
 	}
-	s := newStore()
+	s := &store{Items: map[string]item{}}
 	results, err := s.Apply(log[:3])
 	require.NoError(t, err)
-	require.Equal(t, [][]byte{[]byte("200 1"), []byte("200 2"), []byte("412 1")}, results)
+	for i, want := range []answer{{200, `"1"`, nil}, {200, `"2"`, nil}, {412, `"1"`, nil}} {
+		var got answer
+		require.NoError(t, json.Unmarshal(results[i], &got))
+		require.Equal(t, want, got)
+	}
 	write, err := s.SaveSnapshot()
 	require.NoError(t, err)
 	_, err = s.Apply(log[3:])
 	require.NoError(t, err)
-	var b bytes.Buffer
+	var b, again bytes.Buffer
 	require.NoError(t, write(&b))
-	twin := newStore()
+	require.NoError(t, write(&again))
+	require.Equal(t, b.String(), again.String(), "no map order is in it")
+	twin := &store{}
 	require.NoError(t, twin.LoadSnapshot(bytes.NewReader(b.Bytes())))
-	require.Equal(t, map[string]item{"a": {[]byte("1"), 1}, "b": {[]byte{0xff}, 2}}, twin.items)
+	require.Equal(t, map[string]item{"a": {[]byte("1"), `"1"`}, "b": {[]byte{0xff}, `"2"`}}, twin.Items)
 	for _, e := range log[3:] {
 		_, err = twin.Apply([]libqjm.Entry{e})
 		require.NoError(t, err)
 	}
-	require.Equal(t, s.items, twin.items)
+	require.Equal(t, s, twin)
 	require.Error(t, twin.LoadSnapshot(bytes.NewReader(b.Bytes()[:b.Len()/2])))
+	require.Equal(t, s, twin, "half a snapshot changes nothing")
 	_, err = s.Apply([]libqjm.Entry{{TxID: 6, Data: []byte("?")}})
 	require.Error(t, err)
 
 	var empty bytes.Buffer
-	write, err = newStore().SaveSnapshot()
+	write, err = (&store{Items: map[string]item{}}).SaveSnapshot()
 	require.NoError(t, err)
 	require.NoError(t, write(&empty))
 	require.NoError(t, twin.LoadSnapshot(&empty))
 	_, err = twin.Apply(log[:1])
 	require.NoError(t, err)
+}
+
+// TestStore_SnapshotTellsHowFarItIs: a replica that loads one in mid-life answers no value that is newer than what it
+// says is applied.
+func TestStore_SnapshotTellsHowFarItIs(t *testing.T) {
+	ahead, behind := &store{Items: map[string]item{}}, &store{Items: map[string]item{}}
+	_, err := ahead.Apply([]libqjm.Entry{entry(7, command{Key: "a"}), entry(9, command{Key: "b"})})
+	require.NoError(t, err)
+	write, err := ahead.SaveSnapshot()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	_, err = behind.Apply([]libqjm.Entry{entry(7, command{Key: "a"})})
+	require.NoError(t, err)
+	require.NoError(t, behind.LoadSnapshot(&b))
+	a, at := behind.get("b")
+	require.Equal(t, `"9"`, a.ETag)
+	require.Equal(t, libqjm.TxID(9), at)
 }

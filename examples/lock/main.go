@@ -1,16 +1,14 @@
-// Command lock is a lock service with fencing tokens: who slept through its time is refused by the storage.
-//
-//	lock                          a demonstration: nodes, two replicas and a storage in one process
-//	lock --endpoints A,B,C        one replica of the service
+// Command lock is a lock service with fencing tokens: who slept through its time is refused by the storage. See
+// README.md, and for the storage's part example_test.go.
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -24,152 +22,128 @@ import (
 )
 
 const (
-	patience = 30 * time.Second
-	again    = 50 * time.Millisecond
+	ttlMax  = time.Hour
+	nameMax = 256              // bytes of a lock's name, and of a holder's
+	waitMax = 30 * time.Second // with a request, with the nodes at the start, and with requests at the end
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	endpoints := flag.String("endpoints", "", "the JournalNodes, `HOST:PORT,...`; empty: a demonstration in this process")
-	listen := flag.String("listen", "127.0.0.1:8090", "serve HTTP at `HOST:PORT`")
+	context.AfterFunc(ctx, stop) // the second signal ends the process at once
+	endpoints := flag.String("endpoints", "", "the JournalNodes, `HOST:PORT,...`; empty: three are started here")
+	listen := flag.String("listen", "127.0.0.1:8090", "serve HTTP at `HOST:PORT`, where clients find it, too")
 	flag.Parse()
-	var err error
-	if *endpoints == "" {
-		err = demonstrate(ctx, os.Stdout)
-	} else {
-		err = serve(ctx, strings.Split(*endpoints, ","), *listen, func(m member) { fmt.Println("lock at", m.addr) })
-	}
-	if err != nil {
+	if err := run(ctx, *endpoints, *listen); err != nil {
 		fmt.Fprintln(os.Stderr, "lock:", err)
 		os.Exit(1)
 	}
 }
 
-// member is one replica of the service.
-type member struct {
-	addr    string
-	replica *libqjm.Replica
-	client  *libqjm.Client // closed, it kills the replica
-}
-
-// serve runs one replica until the context ends, or the replica fails.
-func serve(ctx context.Context, endpoints []string, listen string, started func(member)) error {
-	starting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	client, err := libqjm.Dial(starting, libqjm.Options{Endpoints: endpoints})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = client.Close() }()
-	if err := client.CreateJournal(starting, "lock"); err != nil && !errors.Is(err, libqjm.ErrJournalExists) {
-		return err
-	}
+func run(ctx context.Context, endpoints, listen string) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = l.Close() }()
-	s := &server{table: &table{Locks: map[string]lock{}}}
-	addr := "http://" + l.Addr().String()
-	s.replica, err = client.OpenReplica("lock", s.table, libqjm.ReplicaOptions{Addr: addr, LeaseTTL: 500 * time.Millisecond})
+	starting, cancel := context.WithTimeout(ctx, waitMax)
+	defer cancel()
+	if endpoints == "" {
+		cluster, err := local.Start(starting, local.Options{})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = cluster.Stop(context.WithoutCancel(ctx)) }()
+		endpoints = strings.Join(cluster.Endpoints(), ",")
+		fmt.Fprintln(os.Stderr, "lock: another replica: lock --listen 127.0.0.1:0 --endpoints", endpoints)
+	}
+	client, err := libqjm.Dial(starting, libqjm.Options{Endpoints: strings.Split(endpoints, ",")})
 	if err != nil {
 		return err
 	}
-	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: requestTimeout}
+	defer func() { _ = client.Close() }()
+	s, err := open(starting, client, "http://"+l.Addr().String())
+	if err != nil {
+		return err
+	}
+	fmt.Printf("lock %s at http://%s\n", s.replica.Status().Name, l.Addr())
+	web := &http.Server{Handler: s.handler(), ReadTimeout: waitMax}
 	go func() { _ = web.Serve(l) }()
-	go s.expire(ctx)
-	started(member{addr, s.replica, client})
 	select {
 	case <-ctx.Done():
-	case <-s.replica.Done(): // it has failed
+	case <-s.replica.Done(): // it has failed, see Err
 	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitMax)
 	defer cancel()
 	return errors.Join(s.replica.Close(ending), s.replica.Err(), web.Shutdown(ending))
 }
 
-// ask sends a request to one replica after the other until one answers what is wanted; it returns the token.
-func ask(ctx context.Context, addrs []string, method, what string, want int) (t Token, err error) {
-	for i := 0; ctx.Err() == nil; i++ {
-		r, err := http.NewRequestWithContext(ctx, method, addrs[i%len(addrs)]+"/locks/"+what, nil)
-		if err != nil {
-			return t, err
-		}
-		if resp, err := http.DefaultClient.Do(r); err == nil {
-			var l struct{ Token string }
-			b, _ := io.ReadAll(resp.Body)
-			_ = resp.Body.Close()
-			if resp.StatusCode == want && want == http.StatusNoContent {
-				return t, nil
-			}
-			if resp.StatusCode == want && json.Unmarshal(b, &l) == nil {
-				_, err = fmt.Sscanf(l.Token, "%d-%d", &t.Epoch, &t.TxID)
-				return t, err
-			}
-		}
-		select {
-		case <-time.After(again):
-		case <-ctx.Done():
-		}
-	}
-	return t, ctx.Err()
+// server answers requests from one replica.
+type server struct {
+	replica *libqjm.Replica
+	table   *table
 }
 
-// demonstrate has a holder sleep through its time, and the active replica killed.
-func demonstrate(ctx context.Context, out io.Writer) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
-	defer cancel()
-	cluster, err := local.Start(ctx, local.Options{})
-	if err != nil {
-		return err
+// open opens a replica. Users wait, so another one takes over in half a second.
+func open(ctx context.Context, client *libqjm.Client, addr string) (*server, error) {
+	if err := client.EnsureJournal(ctx, "lock"); err != nil {
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, cluster.Stop(context.WithoutCancel(ctx))) }()
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
-	members, ended := make(chan member, 2), make(chan error, 2)
-	for range 2 {
-		go func() { ended <- serve(ctx, cluster.Endpoints(), "127.0.0.1:0", func(m member) { members <- m }) }()
-	}
-	var all []member
-	for range 2 {
-		select {
-		case m := <-members:
-			all = append(all, m)
-		case err := <-ended:
-			return err
-		}
-	}
-	defer func() {
-		cancel()
-		err = errors.Join(err, <-ended, <-ended)
-	}()
-	addrs, disk := []string{all[0].addr, all[1].addr}, &storage{}
+	t := &table{Locks: map[string]lock{}}
+	r, err := client.OpenReplica("lock", t, libqjm.ReplicaOptions{Addr: addr, Profile: libqjm.ProfileAvailability})
+	return &server{r, t}, err
+}
 
-	alice, err := ask(ctx, addrs, "POST", "door?holder=alice&ttl=1s", http.StatusOK)
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	for method := range ops {
+		mux.HandleFunc(method+" /locks/{name}", s.handle)
+	}
+	return mux
+}
+
+// propose puts the time into the command: the active's, as it is the active that proposes.
+func (s *server) propose(ctx context.Context, c command) (a answer, err error) {
+	c.Now = time.Now().UnixMilli()
+	data, _ := json.Marshal(c)
+	done, err := s.replica.Propose(ctx, libqjm.Proposal{Data: data})
 	if err != nil {
-		return err
+		return a, err
 	}
-	say("alice has the lock, with token %v; writes: %v", alice, disk.write(alice, "alice was here"))
-	say("alice sleeps; her time runs out")
-	bob, err := ask(ctx, addrs, "POST", "door?holder=bob&ttl=1s", http.StatusOK)
-	if err != nil {
-		return err
+	return a, json.Unmarshal(done.Result, &a)
+}
+
+// ops are what HTTP's methods mean.
+var ops = map[string]string{"POST": "acquire", "PUT": "renew", "DELETE": "release", "GET": "get"}
+
+// handle answers a request about a lock. What a GET tells is a hint: it may be old when it arrives. Only the token is
+// evidence.
+func (s *server) handle(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), waitMax)
+	defer cancel()
+	c := command{Op: ops[r.Method], Name: r.PathValue("name"), Holder: r.FormValue("holder")}
+	ttl, err := time.ParseDuration(cmp.Or(r.FormValue("ttl"), "10s"))
+	c.TTL = ttl.Milliseconds()
+	token := cmp.Or(r.FormValue("token"), "0-0") // that is nobody's
+	_, _ = fmt.Sscanf(token, "%d-%d", &c.Token.Epoch, &c.Token.TxID)
+	if err != nil || c.TTL < 1 || ttl > ttlMax || token != c.Token.String() || max(len(c.Name), len(c.Holder)) > nameMax {
+		http.Error(w, "want a name, holder, ttl and token as they should be", http.StatusBadRequest)
+		return
 	}
-	say("bob has the lock, with token %v; writes: %v", bob, disk.write(bob, "bob was here"))
-	say("alice wakes up, and writes: %v", disk.write(alice, "alice again"))
-	for _, m := range all {
-		if m.replica.Status().Role == libqjm.RoleActive {
-			say("the active replica, in epoch %d, is killed", m.replica.Status().Epoch)
-			_ = m.client.Close() // nobody is told
-		}
+	var a answer
+	if c.Op != "get" {
+		a, err = s.propose(ctx, c)
+	} else if _, err = s.replica.AwaitLinearizable(ctx); err == nil {
+		a = s.table.get(c.Name, time.Now().UnixMilli())
 	}
-	carol, err := ask(ctx, addrs, "POST", "door?holder=carol&ttl=1s", http.StatusOK)
-	if err != nil {
-		return err
+	active, elsewhere := libqjm.RedirectTo(err)
+	switch {
+	case elsewhere:
+		http.Redirect(w, r, active+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+	case libqjm.MayHaveCommitted(err): // not known: the same holder may ask again
+		http.Error(w, err.Error(), http.StatusGatewayTimeout)
+	case err != nil: // not done
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	default:
+		w.WriteHeader(a.Status)
+		_ = json.NewEncoder(w).Encode(map[string]string{"holder": a.Lock.Holder, "token": a.Lock.Token.String()})
 	}
-	say("carol has the lock, with token %v; writes: %v", carol, disk.write(carol, "carol was here"))
-	say("bob writes: %v", disk.write(bob, "bob again"))
-	_, err = ask(ctx, addrs, "DELETE", "door?token="+carol.String(), http.StatusNoContent)
-	say("carol gives it back; the storage has %q", disk.data)
-	return err
 }

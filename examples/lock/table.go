@@ -33,7 +33,7 @@ type lock struct {
 
 // command is what stands in the log. Now is the time of the active that proposed it: the only clock that decides.
 type command struct {
-	Op     string // acquire, renew, release, expire
+	Op     string // acquire, renew, release
 	Name   string
 	Holder string
 	Token  Token
@@ -41,13 +41,13 @@ type command struct {
 	Now    int64
 }
 
-// reply is what a command comes to: an HTTP status, and the lock as it is, or was.
-type reply struct {
+// answer is what a command comes to: an HTTP status, and the lock as it is, or was.
+type answer struct {
 	Status int
 	Lock   lock
 }
 
-// table is the state machine: who holds which lock, and what time it is.
+// table is the state machine: who holds which lock, and what time it is. What is exported is in the snapshot.
 type table struct {
 	mu    sync.Mutex
 	Time  int64 // the latest Now in the log: it never goes back
@@ -60,54 +60,48 @@ func (t *table) Apply(batch []libqjm.Entry) (results [][]byte, err error) {
 	defer t.mu.Unlock()
 	for _, e := range batch {
 		var c command
-		if err := json.Unmarshal(e.Data, &c); err != nil {
+		err := json.Unmarshal(e.Data, &c)
+		if err == nil && c.Op != "acquire" && c.Op != "renew" && c.Op != "release" {
+			err = fmt.Errorf("op (got %q)", c.Op) // of a later version: who does not know it stops
+		}
+		if err != nil {
 			return nil, fmt.Errorf("txid %d: %w", e.TxID, err)
 		}
-		r, _ := json.Marshal(t.step(c, Token{e.Epoch, e.TxID}))
-		results = append(results, r)
+		b, _ := json.Marshal(t.step(c, Token{e.Epoch, e.TxID}))
+		results = append(results, b)
 	}
 	return results, nil
 }
 
-func (t *table) step(c command, fresh Token) reply {
+// step lets the time pass that the command brings, and does what it says.
+func (t *table) step(c command, fresh Token) answer {
 	t.Time = max(t.Time, c.Now)
 	maps.DeleteFunc(t.Locks, func(_ string, l lock) bool { return l.Ends <= t.Time })
 	l, held := t.Locks[c.Name]
 	switch {
-	case c.Op == "expire":
-		return reply{Status: http.StatusOK}
 	case c.Op == "acquire" && held && l.Holder != c.Holder:
-		return reply{http.StatusConflict, l}
+		return answer{http.StatusConflict, l}
 	case c.Op == "acquire" && !held:
 		l = lock{Holder: c.Holder, Token: fresh} // who asks again has it already, with the same token
 	case c.Op != "acquire" && (!held || l.Token != c.Token):
-		return reply{http.StatusGone, l}
+		return answer{http.StatusGone, l}
 	case c.Op == "release":
 		delete(t.Locks, c.Name)
-		return reply{http.StatusNoContent, l}
+		return answer{http.StatusNoContent, l}
 	}
 	l.Ends = t.Time + c.TTL
 	t.Locks[c.Name] = l
-	return reply{http.StatusOK, l}
+	return answer{http.StatusOK, l}
 }
 
-// due reports whether a lock has ended by that time. What is due has not ended before the log says so.
-func (t *table) due(now int64) bool {
+// get tells who has a lock, if its time is not over. What is over is taken away by the next command.
+func (t *table) get(name string, now int64) answer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, l := range t.Locks {
-		if l.Ends <= now {
-			return true
-		}
+	if l, held := t.Locks[name]; held && l.Ends > now {
+		return answer{http.StatusOK, l}
 	}
-	return false
-}
-
-func (t *table) holder(name string) (lock, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	l, held := t.Locks[name]
-	return l, held
+	return answer{Status: http.StatusNotFound}
 }
 
 // SaveSnapshot encodes at once: there are few locks.
@@ -118,8 +112,12 @@ func (t *table) SaveSnapshot() (func(io.Writer) error, error) {
 
 // LoadSnapshot replaces the state.
 func (t *table) LoadSnapshot(r io.Reader) error {
+	var loaded table
+	if err := json.NewDecoder(r).Decode(&loaded); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.Locks = map[string]lock{}
-	return json.NewDecoder(r).Decode(t)
+	t.Time, t.Locks = loaded.Time, loaded.Locks
+	return nil
 }
