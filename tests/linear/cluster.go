@@ -113,6 +113,9 @@ func (c *cluster) processes() []*process {
 
 // start starts everything, and waits until it is up.
 func (c *cluster) start(ctx context.Context) error {
+	for _, f := range c.fronts {
+		go f.accept()
+	}
 	for _, p := range c.processes() {
 		if err := p.start(); err != nil {
 			return err

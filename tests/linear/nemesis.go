@@ -55,7 +55,7 @@ var classes = [][]menuItem{
 		{"kill all nodes", 1, time.Second, killNodes(3)},
 	},
 	{ // of the network
-		{"active from nodes", 3, 8 * time.Second, cut(activeNodes(true, true))},
+		{"active from nodes", 4, 8 * time.Second, cut(activeNodes(true, true))},
 		{"active to nodes, one way", 2, 8 * time.Second, cut(activeNodes(true, false))},
 		{"nodes to active, one way", 2, 8 * time.Second, cut(activeNodes(false, true))},
 		{"replica and node", 2, 8 * time.Second, cut(replicaNode)},
@@ -63,7 +63,7 @@ var classes = [][]menuItem{
 		{"node from nodes", 2, 8 * time.Second, cut(nodeFromNodes)},
 		{"node from all", 2, 8 * time.Second, cut(nodeFromAll)},
 		{"clients from active", 2, 6 * time.Second, cut(clientsActive)},
-		{"two sides", 2, 6 * time.Second, cut(twoSides)},
+		{"two sides", 5, 6 * time.Second, cut(twoSides)},
 		{"connections reset", 1, time.Millisecond, resetAll},
 	},
 }

@@ -142,13 +142,12 @@ func (n *network) front(name, behind string, who func(net.Addr) string) (*front,
 	if err != nil {
 		return nil, err
 	}
-	f := &front{n: n, name: name, behind: behind, listener: l, who: who}
-	go f.accept()
-	return f, nil
+	return &front{n: n, name: name, behind: behind, listener: l, who: who}, nil
 }
 
 func (f *front) addr() string { return f.listener.Addr().String() }
 
+// accept takes connections until the listener is closed.
 func (f *front) accept() {
 	for {
 		c, err := f.listener.Accept()
