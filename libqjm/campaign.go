@@ -50,6 +50,7 @@ type Leadership struct {
 	kept   chan struct{} // closed when nobody looks after the lease any more
 	mu     sync.Mutex
 	lease  *Lease // nil: there is none at the moment; guarded by mu
+	proved *Lease // the writer's epoch is known to be the highest since this lease began (L3); guarded by mu
 	resign bool   // the lease is given up by a call, not by the end of the writer; guarded by mu
 }
 
@@ -202,7 +203,7 @@ func quietFor(st rpc.JournalState, bound time.Duration) bool {
 
 // lead begins to look after the lease.
 func (c *Client) lead(journal string, o CampaignOptions, w *Writer, lease *Lease) *Leadership {
-	l := &Leadership{c: c, name: journal, opts: o, w: w, lease: lease, kept: make(chan struct{})}
+	l := &Leadership{c: c, name: journal, opts: o, w: w, lease: lease, proved: lease, kept: make(chan struct{})}
 	ctx, stop := context.WithCancel(c.ctx)
 	l.stop = stop
 	if !c.start(func() { l.keep(ctx) }) {
@@ -314,6 +315,20 @@ func (l *Leadership) giveUp(lease *Lease) {
 	defer cancel()
 	_ = lease.Resign(ctx) // else it expires
 	l.set(nil)
+}
+
+// covers: nobody else has taken an epoch since the lease was had, if it is valid: the writer was opened under it, or a
+// majority confirmed its epoch since (L3).
+func (l *Leadership) covers(lease *Lease) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.proved == lease
+}
+
+func (l *Leadership) cover(lease *Lease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.proved = lease
 }
 
 func (l *Leadership) set(lease *Lease) {
