@@ -436,7 +436,9 @@ func (r *Replica) tellDigests(w *Writer, told TxID) TxID {
 		return told
 	}
 	head := logEntry{kind: entryDigests, first: first}.append(nil)
-	if _, err := w.add(r.ctx, nil, nil, head, data); err != nil {
+	now, cancel := context.WithCancel(r.ctx)
+	cancel() // it does not wait for room, which only this goroutine makes
+	if _, err := w.add(now, nil, nil, head, data); err != nil {
 		return told // the leadership ends, or the queue is full
 	}
 	return first + TxID(len(data)/digestSize) - 1
