@@ -1,11 +1,16 @@
 package libqjm
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/session"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -41,4 +46,28 @@ func TestHole_ReplicaWriterOpensAnew(t *testing.T) {
 	got[0].finish()
 	b.in.applied(got[0])
 	require.Equal(t, 2000, b.in.queued)
+}
+
+// What cannot be read is no bad snapshot, wherever in it that is; and a state that was loaded in part is none.
+func TestHole_SnapshotThatCannotBeRead(t *testing.T) {
+	m := newMachine(&echo{}, SessionLimits{}, false)
+	_, err := m.apply(entries(1, plain("a"), logEntry{kind: entryOpen, session: session.ID{1}, ttl: 5000}))
+	require.NoError(t, err)
+	write, err := m.save()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	gone := errors.New("nobody has it any more")
+	for cut := range b.Len() {
+		twin := newMachine(&echo{}, SessionLimits{}, false)
+		err := twin.load(2, int64(b.Len()), io.MultiReader(bytes.NewReader(b.Bytes()[:cut]), iotest.ErrReader(gone)))
+		require.ErrorIs(t, err, gone, cut)
+		require.False(t, fatal(err), cut)
+		require.Zero(t, twin.applied)
+		table := m.sessions.Append(nil)
+		require.Equal(t, cut >= snapshotHead+len(table), twin.torn, "%d", cut)
+		require.NoError(t, twin.load(2, int64(b.Len()), bytes.NewReader(b.Bytes())))
+		require.False(t, twin.torn)
+	}
+	require.ErrorIs(t, m.load(2, int64(b.Len()), bytes.NewReader(b.Bytes()[:snapshotHead])), ErrBadSnapshot)
 }

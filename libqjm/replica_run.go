@@ -98,7 +98,7 @@ func (r *Replica) trouble(err error) {
 // restore loads the newest snapshot, unless the state is beyond it.
 func (r *Replica) restore(ctx context.Context) error {
 	snap, err := r.c.LatestSnapshot(ctx, r.name)
-	if errors.Is(err, ErrNoSnapshot) || err == nil && snap.TxID <= r.m.applied {
+	if !r.m.torn && (errors.Is(err, ErrNoSnapshot) || err == nil && snap.TxID <= r.m.applied) {
 		return nil
 	}
 	if err != nil {
@@ -331,7 +331,8 @@ func (r *Replica) catchUp(ctx context.Context, lead *Leadership) error {
 	for r.m.applied < last {
 		in, err := r.c.OpenReader(ctx, r.name, ReaderOptions{From: r.m.applied + 1, To: last})
 		if errors.Is(err, ErrPurged) {
-			if err = r.restore(ctx); err == nil {
+			// Again until it is whole: to part of a state nothing is applied.
+			if err = r.again(ctx, r.restore); err == nil {
 				continue
 			}
 		}
