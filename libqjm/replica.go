@@ -58,7 +58,7 @@ type ReplicaOptions struct {
 
 // Callbacks of a replica. They are called one at a time, in the order of what they tell, by a goroutine of their own:
 // they may call the replica, and wait for it, and hold up nothing but each other. The first may come before OpenReplica has
-// returned. nil ones are left out. Who only waits for a role needs none: Replica.AwaitRole.
+// returned. nil ones are left out. One that panics stops the replica, like the state machine's code. Who only waits for a role needs none: Replica.AwaitRole.
 type Callbacks struct {
 	// OnActive: this replica has all that was committed, and takes proposals.
 	OnActive func(epoch Epoch)
@@ -162,8 +162,8 @@ type Replica struct {
 	queue  *applyQueue
 	due    chan SnapshotReason // one place
 	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{} // closed when run has ended
+	cancel context.CancelCauseFunc // nil: it was closed; else why it fails
+	done   chan struct{}           // closed when run has ended
 	events *events
 	rounds confirmRounds
 
@@ -190,9 +190,10 @@ func (c *Client) OpenReplica(journal string, sm StateMachine, o ReplicaOptions) 
 	}
 	r := &Replica{
 		c: c, name: journal, opts: o, m: newMachine(sm, o.Sessions, o.CompareStates),
-		due: make(chan SnapshotReason, 1), done: make(chan struct{}), role: RoleStarting, events: newEvents(c.log),
+		due: make(chan SnapshotReason, 1), done: make(chan struct{}), role: RoleStarting,
 	}
-	r.ctx, r.cancel = context.WithCancel(c.ctx)
+	r.ctx, r.cancel = context.WithCancelCause(c.ctx)
+	r.events = newEvents(c.log, r.cancel)
 	if !c.start(r.run) {
 		return nil, ErrClosed
 	}
@@ -311,7 +312,7 @@ func (r *Replica) Close(ctx context.Context) error {
 		// What the writer has committed is applied, and its proposers are told, before the rest is stopped.
 		_ = r.await(ctx, func() (bool, error) { return r.role != RoleDraining, nil })
 	}
-	r.cancel()
+	r.cancel(nil)
 	<-r.done
 	return err
 }

@@ -24,10 +24,12 @@ const (
 func (r *Replica) run() {
 	err := r.live()
 	if r.ctx.Err() != nil && !fatal(err) {
-		err = nil // it was closed
+		if err = context.Cause(r.ctx); !fatal(err) {
+			err = nil // it was closed
+		}
 	}
 	r.change(func() { r.role, r.failed = RoleStopped, err })
-	r.cancel()
+	r.cancel(err)
 	if err != nil {
 		r.c.log.Error("replica failed", "journal", r.name, "replica", r.opts.Name, "err", err)
 	}

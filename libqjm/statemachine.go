@@ -233,7 +233,11 @@ func (m *machine) save() (func(io.Writer) error, error) {
 		if _, err := w.Write(head); err != nil {
 			return err
 		}
-		_, err := guard("SaveSnapshot", func() (struct{}, error) { return struct{}{}, write(w) })
+		out := &blamedWriter{w: w}
+		_, err := guard("SaveSnapshot", func() (struct{}, error) { return struct{}{}, write(out) })
+		if out.err != nil {
+			return out.err // whatever the user's code made of it
+		}
 		return err
 	}, nil
 }
@@ -274,6 +278,20 @@ func (m *machine) load(txid TxID, size int64, r io.Reader) error {
 	m.sessions, m.applied, m.torn = sessions, txid, false
 	m.digests.forget()
 	return nil
+}
+
+// blamedWriter remembers that writing failed: that is no fault of the user's code.
+type blamedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (b *blamedWriter) Write(p []byte) (int, error) {
+	n, err := b.w.Write(p)
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+	return n, err
 }
 
 // blamed remembers that reading failed: that is no fault of the user's code, which returns the error as its own.
