@@ -2,6 +2,7 @@ package libqjm
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,13 +128,13 @@ func (r *Replica) publish() {
 func (r *Replica) follow() (*Leadership, error) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	elected := make(chan *Leadership, 1)
+	elected := make(chan election, 1)
 	campaigning := false
 	defer func() {
 		if campaigning { // it is over when ctx is: whoever was elected just then gives way
 			cancel()
-			if lead, ok := <-elected; ok && lead != nil {
-				r.giveWay(lead)
+			if e := <-elected; e.lead != nil {
+				r.giveWay(e.lead)
 			}
 		}
 	}()
@@ -193,7 +194,7 @@ func (r *Replica) goal(ctx context.Context) (goal TxID, err error) {
 }
 
 // followOnce reads until something changes: the goal is reached, this replica was elected, or the reader failed.
-func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, elected <-chan *Leadership) (*Leadership, error) {
+func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, elected <-chan election) (*Leadership, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	in, err := r.c.OpenReader(ctx, r.name, ReaderOptions{From: r.m.applied + 1, Follow: true})
@@ -201,13 +202,13 @@ func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, e
 		return nil, err
 	}
 	defer func() { _ = in.Close() }()
-	var lead *Leadership
+	var e election
 	heard := make(chan struct{})
 	if campaigning {
 		go func() {
 			defer close(heard)
 			select {
-			case lead = <-elected:
+			case e = <-elected:
 				cancel() // the reader stops at once: what is missing is read once it is decided
 			case <-ctx.Done():
 			}
@@ -224,13 +225,16 @@ func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, e
 		if err != nil || reached {
 			cancel()
 			<-heard
-			if lead != nil && !fatal(err) {
-				return lead, nil
+			if e.lead != nil && !fatal(err) {
+				return e.lead, nil
 			}
-			if lead != nil {
-				r.giveWay(lead)
+			if e.lead != nil {
+				r.giveWay(e.lead)
 			}
-			return nil, err
+			if fatal(err) {
+				return nil, err
+			}
+			return nil, cmp.Or(e.err, err)
 		}
 	}
 }
@@ -255,8 +259,14 @@ func (r *Replica) applyTxns(txns []Txn) error {
 	return nil
 }
 
-// campaign waits for the lease and opens the writer. It sends what came of it, or closes the channel.
-func (r *Replica) campaign(ctx context.Context, elected chan<- *Leadership) {
+// election is what came of a campaign: a leadership, or an error that is fatal or of the context.
+type election struct {
+	lead *Leadership
+	err  error
+}
+
+// campaign waits for the lease and opens the writer. It sends what came of it.
+func (r *Replica) campaign(ctx context.Context, elected chan<- election) {
 	defer close(elected)
 	r.queue = newApplyQueue()
 	opts := r.opts.campaign(r.queue, func(why SnapshotReason) {
@@ -265,14 +275,12 @@ func (r *Replica) campaign(ctx context.Context, elected chan<- *Leadership) {
 		default:
 		}
 	})
-	var lead *Leadership
-	err := r.again(ctx, func(ctx context.Context) (err error) {
-		lead, err = r.c.Campaign(ctx, r.name, opts)
+	var e election
+	e.err = r.again(ctx, func(ctx context.Context) (err error) {
+		e.lead, err = r.c.Campaign(ctx, r.name, opts)
 		return err
 	})
-	if err == nil {
-		elected <- lead
-	}
+	elected <- e
 }
 
 // giveWay lets others lead.
