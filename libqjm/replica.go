@@ -13,6 +13,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/session"
+	"github.com/quorumjournal/qjm/segments"
 )
 
 // SessionLimits bound the sessions of a replicated state machine. All replicas of a journal must use the same.
@@ -158,7 +159,8 @@ type Replica struct {
 	name string // the journal's
 	opts ReplicaOptions
 
-	m      *machine // run's alone
+	m      *machine           // run's alone
+	id     segments.JournalID // of the journal that the state is of; run's alone
 	queue  *applyQueue
 	due    chan SnapshotReason // one place
 	ctx    context.Context

@@ -53,8 +53,10 @@ func fatal(err error) bool {
 }
 
 func (r *Replica) live() error {
-	if err := r.again(r.ctx, r.restore); err != nil {
-		return err
+	for _, first := range []func(context.Context) error{r.identify, r.restore} {
+		if err := r.again(r.ctx, first); err != nil {
+			return err
+		}
 	}
 	for {
 		if r.isClosing() {
@@ -98,6 +100,34 @@ func (r *Replica) trouble(err error) {
 	}
 }
 
+// identify learns which journal the name stands for.
+func (r *Replica) identify(ctx context.Context) error {
+	ref, _, err := r.c.states(ctx, r.name, false)
+	if err == nil {
+		r.id = ref.id
+	}
+	return err
+}
+
+// ours: the name still stands for the journal whose state this is.
+func (r *Replica) ours(id segments.JournalID) error {
+	if id != r.id {
+		return fmt.Errorf("%w: %s, and another one has its name", ErrJournalDeleted, r.name)
+	}
+	return nil
+}
+
+// reader opens one for the journal whose state this is.
+func (r *Replica) reader(ctx context.Context, o ReaderOptions) (*Reader, error) {
+	in, err := r.c.OpenReader(ctx, r.name, o)
+	if err == nil {
+		if err = r.ours(in.ref.id); err != nil {
+			return nil, errors.Join(err, in.Close())
+		}
+	}
+	return in, err
+}
+
 // restore loads the newest snapshot, unless the state is beyond it.
 func (r *Replica) restore(ctx context.Context) error {
 	snap, err := r.c.LatestSnapshot(ctx, r.name)
@@ -110,6 +140,9 @@ func (r *Replica) restore(ctx context.Context) error {
 	in, err := r.c.OpenSnapshot(ctx, r.name, snap.TxID)
 	if err != nil {
 		return err
+	}
+	if err := r.ours(in.ref.id); err != nil {
+		return errors.Join(err, in.Close())
 	}
 	err = r.m.load(snap.TxID, snap.Size, bufio.NewReaderSize(in, snapshotPiece))
 	if err = errors.Join(err, in.Close()); err != nil {
@@ -157,8 +190,10 @@ func (r *Replica) follow() (*Leadership, error) {
 		case err == nil:
 			continue
 		case errors.Is(err, ErrPurged):
-			err = r.again(ctx, r.restore)
-			if err == nil {
+			before := r.m.applied
+			if gone := r.again(ctx, r.restore); gone != nil {
+				err = gone
+			} else if r.m.applied > before {
 				continue
 			}
 		}
@@ -182,13 +217,16 @@ func cmpErr(err error, ctx context.Context) error {
 // goal is how far the journal is known to be committed: whoever is behind it does not campaign yet.
 func (r *Replica) goal(ctx context.Context) (goal TxID, err error) {
 	err = r.again(ctx, func(ctx context.Context) error {
-		_, got, err := r.c.states(ctx, r.name, false)
+		ref, got, err := r.c.states(ctx, r.name, false)
 		for _, g := range got {
 			if g.err == nil {
 				goal = max(goal, readable(g.val, false))
 			}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return r.ours(ref.id)
 	})
 	return goal, err
 }
@@ -197,7 +235,7 @@ func (r *Replica) goal(ctx context.Context) (goal TxID, err error) {
 func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, elected <-chan election) (*Leadership, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	in, err := r.c.OpenReader(ctx, r.name, ReaderOptions{From: r.m.applied + 1, Follow: true})
+	in, err := r.reader(ctx, ReaderOptions{From: r.m.applied + 1, Follow: true})
 	if err != nil {
 		return nil, err
 	}
@@ -316,7 +354,10 @@ func (r *Replica) standby() {
 // reign catches up, serves until the leadership ends, and finishes what was taken. The error is fatal, or of ctx.
 func (r *Replica) reign(lead *Leadership) error {
 	q := r.queue
-	err := r.again(r.ctx, func(ctx context.Context) error { return r.catchUp(ctx, lead) })
+	err := r.ours(lead.w.ref.id)
+	if err == nil {
+		err = r.again(r.ctx, func(ctx context.Context) error { return r.catchUp(ctx, lead) })
+	}
 	if err == nil && lead.Err() == nil {
 		r.change(func() { r.role, r.lead = RoleActive, lead })
 		epoch := lead.w.Epoch()
@@ -339,7 +380,7 @@ func (r *Replica) reign(lead *Leadership) error {
 func (r *Replica) catchUp(ctx context.Context, lead *Leadership) error {
 	last := lead.w.FirstTxID() - 1
 	for r.m.applied < last {
-		in, err := r.c.OpenReader(ctx, r.name, ReaderOptions{From: r.m.applied + 1, To: last})
+		in, err := r.reader(ctx, ReaderOptions{From: r.m.applied + 1, To: last})
 		if errors.Is(err, ErrPurged) {
 			// Again until it is whole: to part of a state nothing is applied.
 			if err = r.again(ctx, r.restore); err == nil {
