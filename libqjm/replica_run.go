@@ -42,14 +42,15 @@ func (r *Replica) run() {
 	close(r.done)
 }
 
-// fatal: to try again makes nothing better.
+// fatal: to try again makes nothing better. Where too few nodes answered, what some of them said decides nothing: one that
+// is no member of the journal says that there is none.
 func fatal(err error) bool {
-	for _, class := range []error{ErrStateMachine, ErrStateDiverges, ErrNotOurs, ErrBadSnapshot, ErrJournalDeleted, ErrNoJournal, ErrBadRequest} {
-		if errors.Is(err, class) {
-			return true
-		}
-	}
-	return false
+	return isAny(err, ErrStateMachine, ErrStateDiverges, ErrNotOurs, ErrBadSnapshot) ||
+		isAny(err, ErrJournalDeleted, ErrNoJournal, ErrBadRequest) && !errors.Is(err, ErrNoQuorum)
+}
+
+func isAny(err error, classes ...error) bool {
+	return slices.ContainsFunc(classes, func(class error) bool { return errors.Is(err, class) })
 }
 
 func (r *Replica) live() error {
