@@ -82,8 +82,33 @@ func (c *Client) Campaign(ctx context.Context, journal string, o CampaignOptions
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(o.Lease.TTL, leaseAskMax))
 		_ = lease.Resign(bounded) // else it expires
 		cancel()
+		if ctx.Err() == nil && errors.Is(err, errCutOff) {
+			c.log.Warn("too few nodes are reached to open the writer: others may have the lease", "journal", journal, "err", err)
+			lost = sleep(ctx, o.Lease.TTL) // whoever watches asks for it first
+		}
 		if !lost || ctx.Err() != nil {
 			return nil, err
+		}
+	}
+}
+
+// errCutOff: who has the lease reaches no majority, and stands in the way of those who might.
+var errCutOff = errors.New("libqjm: no majority of the journal's nodes is reached")
+
+// giveUpWithoutMajority cancels the opening of a writer when no majority of the nodes has answered for as long as a writer may
+// be stuck, and a few times: a node that is busy with a recovery answers late.
+func (c *Client) giveUpWithoutMajority(ctx context.Context, journal string, ttl time.Duration, giveUp context.CancelCauseFunc) {
+	patience := max(stuckTTLs*ttl, stuckMin) + 2*c.opts.RequestTimeout
+	for since := time.Now(); ; {
+		switch _, _, err := c.states(ctx, journal, false); {
+		case err == nil:
+			since = time.Now()
+		case time.Since(since) >= patience:
+			giveUp(fmt.Errorf("%w: %w", errCutOff, err))
+			return
+		}
+		if !sleep(ctx, patience/4) {
+			return
 		}
 	}
 }
@@ -108,9 +133,14 @@ func (c *Client) openUnder(ctx context.Context, journal string, lease *Lease, o 
 		under, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(lease.ctx, func() { cancel(lease.Err()) })()
+		go c.giveUpWithoutMajority(under, journal, lease.opts.TTL, cancel)
 		ctx = under
 	}
-	return c.OpenWriter(ctx, journal, o)
+	w, err := c.OpenWriter(ctx, journal, o)
+	if why := context.Cause(ctx); err != nil && errors.Is(why, errCutOff) {
+		err = why
+	}
+	return w, err
 }
 
 // contend returns the lease, or nil where the writer is to be opened without one.
