@@ -99,15 +99,12 @@ var errCutOff = errors.New("libqjm: no majority of the journal's nodes is reache
 // be stuck, and a few times: a node that is busy with a recovery answers late.
 func (c *Client) giveUpWithoutMajority(ctx context.Context, journal string, ttl time.Duration, giveUp context.CancelCauseFunc) {
 	patience := max(stuckTTLs*ttl, stuckMin) + 2*c.opts.RequestTimeout
-	for since := time.Now(); ; {
+	for since := time.Now(); sleep(ctx, patience/4); {
 		switch _, _, err := c.states(ctx, journal, false); {
 		case err == nil:
 			since = time.Now()
 		case time.Since(since) >= patience:
 			giveUp(fmt.Errorf("%w: %w", errCutOff, err))
-			return
-		}
-		if !sleep(ctx, patience/4) {
 			return
 		}
 	}
