@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -70,4 +72,40 @@ func TestHole_SnapshotThatCannotBeRead(t *testing.T) {
 		require.False(t, twin.torn)
 	}
 	require.ErrorIs(t, m.load(2, int64(b.Len()), bytes.NewReader(b.Bytes()[:snapshotHead])), ErrBadSnapshot)
+}
+
+// D6: who asks while a round is under way gets the outcome of one that began later.
+func TestD6_ARoundThatBeganAfterTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c confirmRounds
+		var began atomic.Int64
+		release := make(chan struct{})
+		call := func() (TxID, error) {
+			n := began.Add(1)
+			<-release
+			return TxID(n), nil
+		}
+		got := make(chan TxID, 10)
+		ask := func() {
+			id, err := c.do(t.Context(), call)
+			require.NoError(t, err)
+			got <- id
+		}
+		go ask()
+		synctest.Wait() // the first round is under way
+		for range 5 {
+			go ask()
+		}
+		synctest.Wait()
+		close(release)
+		rounds := map[TxID]int{}
+		for range 6 {
+			rounds[<-got]++
+		}
+		require.Equal(t, map[TxID]int{1: 1, 2: 5}, rounds, "all share the next one")
+		synctest.Wait()
+		require.False(t, c.running)
+		go ask()
+		require.EqualValues(t, 3, <-got)
+	})
 }

@@ -330,3 +330,68 @@ func TestHole_JournalMadeAnew(t *testing.T) {
 		})
 	}
 }
+
+// TestReplica_CloseInHasteAnswersAll: whatever was taken is answered, though not applied here.
+func TestReplica_CloseInHasteAnswersAll(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		over, cancel := context.WithCancel(b.ctx)
+		cancel()
+		for round := range 10 { // what run hears first is chance
+			p := b.replica(fmt.Sprint("p", round), slowFirst)
+			b.becomes(p, libqjm.RoleActive)
+			under := b.someUnder(p)
+			require.NoError(b, p.Close(over))
+			for i, x := range under {
+				_, err := x.Wait(b.within(time.Minute))
+				require.False(b, errors.Is(err, context.DeadlineExceeded), "round %d, proposal %d: %v", round, i, err)
+				require.Equal(b, err != nil, libqjm.MayHaveCommitted(err), "%v", err)
+			}
+		}
+	})
+}
+
+// TestReplica_CloseDuringATransfer finishes what was taken, too.
+func TestReplica_CloseDuringATransfer(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		p := b.replica("p", slowFirst)
+		b.becomes(p, libqjm.RoleActive)
+		q := b.replica("q")
+		b.becomes(q, libqjm.RoleStandby)
+		under := b.someUnder(p)
+		handed := make(chan error, 1)
+		go func() { handed <- p.Transfer(b.within(time.Minute), "q") }()
+		pass(time.Second)
+		require.Equal(b, libqjm.RoleDraining, p.Status().Role)
+		_ = p.Close(b.within(time.Minute)) // whose lease it is by then is chance
+		for i, x := range under {
+			_, err := x.Wait(b.ctx)
+			require.NoError(b, err, i)
+		}
+		<-handed
+		b.becomes(q, libqjm.RoleActive)
+		b.closes(q)
+	})
+}
+
+// slowFirst: the first proposal takes long to apply, and each is a frame.
+func slowFirst(o *libqjm.ReplicaOptions, s *tally) {
+	o.Writer.FrameBytes, o.Writer.FramesInFlight = 1, 64
+	s.hook = func(e libqjm.Entry) error {
+		if string(e.Data) == "slow" {
+			pass(5 * time.Second)
+		}
+		return nil
+	}
+}
+
+// someUnder proposes a slow one, and some behind it that are committed while it is applied.
+func (b *bed) someUnder(p rep) (under []*libqjm.Pending) {
+	b.Helper()
+	for _, data := range []string{"slow", "a", "b", "c"} {
+		x, err := p.ProposeAsync(b.ctx, libqjm.Proposal{Data: []byte(data)})
+		require.NoError(b, err)
+		under = append(under, x)
+		pass(300 * time.Millisecond)
+	}
+	return under
+}
