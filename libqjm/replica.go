@@ -51,7 +51,8 @@ type ReplicaOptions struct {
 	// Digester. It is for tests: every transaction is applied by itself, and summed up.
 	CompareStates bool
 	// Forward sends a proposal to the active's address, and returns its result: Propose on a standby calls it. nil:
-	// it returns a *NotActiveError. The error it returns is returned as it is.
+	// it returns a *NotActiveError. The error it returns is returned as it is: where the proposal may have been appended over
+	// there (no answer came, say) it should be an *AppendError that says so (Handed), or MayHaveCommitted says that it was not.
 	Forward func(ctx context.Context, addr string, p Proposal) (Applied, error)
 	// Callbacks tell what happens to the replica.
 	Callbacks Callbacks

@@ -2,8 +2,10 @@ package libqjm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -108,4 +110,35 @@ func TestD6_ARoundThatBeganAfterTheCall(t *testing.T) {
 		go ask()
 		require.EqualValues(t, 3, <-got)
 	})
+}
+
+// After a snapshot the digests begin anew: a state that differs behind it is found.
+func TestDigests_BehindASnapshot(t *testing.T) {
+	m := newMachine(&echo{}, SessionLimits{}, true)
+	_, err := m.apply(entries(1, plain("a"), plain("b"), plain("c")))
+	require.NoError(t, err)
+	write, err := m.save()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	binary.LittleEndian.PutUint64(b.Bytes()[5:], 10) // as if it were of txid 10
+	require.NoError(t, m.load(10, int64(b.Len()), &b))
+	_, err = m.apply(entries(11, plain("d")))
+	require.NoError(t, err)
+	_, err = m.apply(entries(12, logEntry{kind: entryDigests, first: 11, data: make([]byte, digestSize)}))
+	require.ErrorIs(t, err, ErrStateDiverges)
+	require.ErrorContains(t, err, "txid 11 is the first")
+}
+
+// A callback that does not return makes no heap of those behind it; the last one is told.
+func TestEvents_AreBounded(t *testing.T) {
+	e := newEvents(slog.New(slog.DiscardHandler), func(error) {})
+	told := 0
+	for range 2 * eventsMax {
+		e.tell(func() { told++ })
+	}
+	e.end(func() { told += 10 * eventsMax })
+	e.tell(func() { t.Error("after the last one") })
+	e.run()
+	require.Equal(t, 11*eventsMax, told)
 }
