@@ -142,3 +142,17 @@ func TestEvents_AreBounded(t *testing.T) {
 	e.run()
 	require.Equal(t, 11*eventsMax, told)
 }
+
+// What is forgotten to stay within bounds shifts nothing.
+func TestDigests_AreForgottenInOrder(t *testing.T) {
+	user, d, none := &echo{}, digestLog{on: true}, session.New(SessionLimits{})
+	const last = digestsKept + 10
+	for i := range TxID(last) {
+		user.sum = uint64(i + 1)
+		require.NoError(t, d.note(i+1, user, none))
+	}
+	right := binary.LittleEndian.AppendUint64(nil, d.sums[len(d.sums)-1])
+	require.NoError(t, d.compare(last, right))
+	require.ErrorIs(t, d.compare(last-1, right), ErrStateDiverges)
+	require.NoError(t, d.compare(1, right), "forgotten")
+}
