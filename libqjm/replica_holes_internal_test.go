@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -155,4 +156,15 @@ func TestDigests_AreForgottenInOrder(t *testing.T) {
 	require.NoError(t, d.compare(last, right))
 	require.ErrorIs(t, d.compare(last-1, right), ErrStateDiverges)
 	require.NoError(t, d.compare(1, right), "forgotten")
+}
+
+// A writer that commits is not stuck, however much always waits.
+func TestStuckWatch_ProgressIsEnough(t *testing.T) {
+	s, at := stuckWatch{patience: 2 * time.Second}, time.Unix(0, 0)
+	for i := range TxID(10) {
+		require.False(t, s.look(at, i, i+5))
+		at = at.Add(1500 * time.Millisecond)
+	}
+	require.False(t, s.look(at, 9, 15))
+	require.True(t, s.look(at.Add(2*time.Second), 9, 15))
 }
