@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/journalnode/catalog"
@@ -116,7 +117,11 @@ func (n *Node) opened(id segments.JournalID) *owner {
 	return n.owners[id]
 }
 
-// catalogFresh: the group has a leader, and everything in this node's log was applied and taken over. A node that
+// freshMark is how old what a node knows of its log may be: what came since may not be applied yet. While leases are renewed
+// something always is just coming.
+const freshMark = time.Second
+
+// catalogFresh: the group has a leader, and everything that was in this node's log a moment ago was applied and taken over. A node that
 // has just been started has applied nothing yet. One whose log lags behind cannot tell: it says what it knows. Renewals
 // of leases are not taken over: nothing hangs on them here.
 func (n *Node) catalogFresh() bool {
@@ -128,5 +133,8 @@ func (n *Node) catalogFresh() bool {
 	news := n.control.machine.toFollow()
 	n.followMu.Lock()
 	defer n.followMu.Unlock()
-	return st.Leader != "" && st.Applied >= st.LastLog && st.MachinePending == 0 && news > 0 && n.followed >= news
+	if now := time.Now(); now.Sub(n.logAt) > freshMark {
+		n.logAt, n.logWas = now, st.LastLog
+	}
+	return st.Leader != "" && st.Applied >= n.logWas && st.MachinePending == 0 && news > 0 && n.followed >= news
 }

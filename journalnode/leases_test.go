@@ -249,6 +249,43 @@ func TestC1_RenewalsLeaveTheCatalogFresh(t *testing.T) {
 	})
 }
 
+// While leases are renewed all the time a follower's log always has an entry that it does not know to be committed yet. It can
+// tell what is listed all the same.
+func TestHole_C1_RenewalsWithoutAPause(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		leader := b.led()
+		id := b.place(leader, "a")
+		ref := b.grant(leader, id, "w", time.Minute)
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+					require.NoError(b, b.keep(leader, ref)[0])
+				}
+			}
+		}()
+		for range 3 {
+			for i := range b.Nodes {
+				fresh := false
+				for range 6 {
+					l, err := b.node(i).Snapshots(b.ctx, id)
+					require.NoError(b, err)
+					fresh = fresh || l.Fresh
+					<-time.After(300 * time.Millisecond)
+				}
+				require.True(b, fresh, "node %d, leader %d", i, leader)
+			}
+			<-time.After(20 * time.Second)
+		}
+		close(stop)
+		<-done
+	})
+}
+
 // A watch is answered when the lease is another one, after its time otherwise, never with something older
 // than the caller has seen, and renewals are no news.
 func TestLease_Watch(t *testing.T) {

@@ -70,6 +70,8 @@ type Node struct {
 
 	followMu sync.Mutex // taken before mu
 	followed uint64     // the index up to which the applied catalog was taken over; guarded by followMu
+	logWas   uint64     // the end of the group's log at logAt, see catalogFresh; guarded by followMu
+	logAt    time.Time
 
 	installed uint64 // the index up to which this node's journals are as the applied catalog has them; installOwn's
 

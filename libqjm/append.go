@@ -322,6 +322,16 @@ func (w *Writer) complete() {
 // landing is how many frames may be committed at once without memory being asked for.
 const landing = 8
 
+// committed tells the callers of batches that are; or leaves them to the replica, which applies them first. The caller
+// holds mu.
+func (w *Writer) committed(done []*batch) {
+	if w.opts.sink != nil {
+		w.opts.sink.put(done)
+		return
+	}
+	finish(done)
+}
+
 func finish(done []*batch) {
 	for _, b := range done {
 		b.finish()

@@ -50,6 +50,7 @@ type Leadership struct {
 	kept   chan struct{} // closed when nobody looks after the lease any more
 	mu     sync.Mutex
 	lease  *Lease // nil: there is none at the moment; guarded by mu
+	proved *Lease // the writer's epoch is known to be the highest since this lease began (L3); guarded by mu
 	resign bool   // the lease is given up by a call, not by the end of the writer; guarded by mu
 }
 
@@ -81,8 +82,30 @@ func (c *Client) Campaign(ctx context.Context, journal string, o CampaignOptions
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(o.Lease.TTL, leaseAskMax))
 		_ = lease.Resign(bounded) // else it expires
 		cancel()
+		if ctx.Err() == nil && errors.Is(err, errCutOff) {
+			c.log.Warn("too few nodes are reached to open the writer: others may have the lease", "journal", journal, "err", err)
+			lost = sleep(ctx, o.Lease.TTL) // whoever watches asks for it first
+		}
 		if !lost || ctx.Err() != nil {
 			return nil, err
+		}
+	}
+}
+
+// errCutOff: who has the lease reaches no majority, and stands in the way of those who might.
+var errCutOff = errors.New("libqjm: no majority of the journal's nodes is reached")
+
+// giveUpWithoutMajority cancels the opening of a writer when no majority of the nodes has answered for as long as a writer may
+// be stuck, and a few times: a node that is busy with a recovery answers late.
+func (c *Client) giveUpWithoutMajority(ctx context.Context, journal string, ttl time.Duration, giveUp context.CancelCauseFunc) {
+	patience := max(stuckTTLs*ttl, stuckMin) + 2*c.opts.RequestTimeout
+	for since := time.Now(); sleep(ctx, patience/4); {
+		switch _, _, err := c.states(ctx, journal, false); {
+		case err == nil:
+			since = time.Now()
+		case time.Since(since) >= patience:
+			giveUp(fmt.Errorf("%w: %w", errCutOff, err))
+			return
 		}
 	}
 }
@@ -107,9 +130,14 @@ func (c *Client) openUnder(ctx context.Context, journal string, lease *Lease, o 
 		under, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(lease.ctx, func() { cancel(lease.Err()) })()
+		go c.giveUpWithoutMajority(under, journal, lease.opts.TTL, cancel)
 		ctx = under
 	}
-	return c.OpenWriter(ctx, journal, o)
+	w, err := c.OpenWriter(ctx, journal, o)
+	if why := context.Cause(ctx); err != nil && errors.Is(why, errCutOff) {
+		err = why
+	}
+	return w, err
 }
 
 // contend returns the lease, or nil where the writer is to be opened without one.
@@ -202,7 +230,7 @@ func quietFor(st rpc.JournalState, bound time.Duration) bool {
 
 // lead begins to look after the lease.
 func (c *Client) lead(journal string, o CampaignOptions, w *Writer, lease *Lease) *Leadership {
-	l := &Leadership{c: c, name: journal, opts: o, w: w, lease: lease, kept: make(chan struct{})}
+	l := &Leadership{c: c, name: journal, opts: o, w: w, lease: lease, proved: lease, kept: make(chan struct{})}
 	ctx, stop := context.WithCancel(c.ctx)
 	l.stop = stop
 	if !c.start(func() { l.keep(ctx) }) {
@@ -314,6 +342,20 @@ func (l *Leadership) giveUp(lease *Lease) {
 	defer cancel()
 	_ = lease.Resign(ctx) // else it expires
 	l.set(nil)
+}
+
+// covers: nobody else has taken an epoch since the lease was had, if it is valid: the writer was opened under it, or a
+// majority confirmed its epoch since (L3).
+func (l *Leadership) covers(lease *Lease) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.proved == lease
+}
+
+func (l *Leadership) cover(lease *Lease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.proved = lease
 }
 
 func (l *Leadership) set(lease *Lease) {

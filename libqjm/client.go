@@ -357,6 +357,9 @@ func (c *Client) statesUntil(ctx context.Context, name string, enough heard) (re
 		}
 		now, gone := c.lookUp(ctx, name)
 		if gone != nil || attempt == lookUpsMax {
+			if gone == nil && !deleted && someSilent(got) { // who has it is out of reach
+				err = noQuorum(got)
+			}
 			return ref, got, err
 		}
 		if now.ID != ref.id {
@@ -467,6 +470,24 @@ func counts(cfg quorum.Config, r reply[rpc.JournalState]) bool {
 	own := r.val.Summary.Config
 	return r.err == nil && cfg.Has(r.node, r.val.Incarnation) && r.val.Member &&
 		own.Version == cfg.Version && own.Digest() == cfg.Digest()
+}
+
+// someSilent: not all nodes have said whether they have the journal.
+func someSilent(got []reply[rpc.JournalState]) bool {
+	return slices.ContainsFunc(got, func(r reply[rpc.JournalState]) bool {
+		return r.err != nil && !errors.Is(r.err, ErrNoJournal) && !errors.Is(r.err, rpc.ErrRemoved)
+	})
+}
+
+// noQuorum is the error for answers that are too few.
+func noQuorum(got []reply[rpc.JournalState]) error {
+	nq := &recovery.NoQuorumError{Step: "the journal's state"}
+	for _, r := range got {
+		if r.err != nil {
+			nq.Causes = append(nq.Causes, recovery.NodeCause{Node: r.node, Err: r.err})
+		}
+	}
+	return nq
 }
 
 // judge says why the answers are not enough to go on with.

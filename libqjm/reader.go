@@ -82,9 +82,7 @@ func (c *Client) OpenReader(ctx context.Context, name string, opts ReaderOptions
 		return nil, err
 	}
 	r := &Reader{c: c, ref: ref, opts: opts, next: opts.From}
-	for _, m := range ref.cfg.Members() {
-		r.nodes = append(r.nodes, m.ID)
-	}
+	r.adopt(ref.cfg)
 	var end TxID
 	best := -1
 	for _, g := range got {
@@ -114,6 +112,14 @@ func (c *Client) OpenReader(ctx context.Context, name string, opts ReaderOptions
 		r.target = min(end, opts.To)
 	}
 	return r, nil
+}
+
+// adopt goes over to the members of a config.
+func (r *Reader) adopt(cfg quorum.Config) {
+	r.ref.cfg, r.nodes, r.at, r.failed = cfg, nil, 0, 0
+	for _, m := range cfg.Members() {
+		r.nodes = append(r.nodes, m.ID)
+	}
 }
 
 // belowPurged is D5 where every node that answers has purged what the reader is to begin with.
@@ -267,9 +273,12 @@ func (r *Reader) receive(ctx context.Context) error {
 // knows most.
 func (r *Reader) afterSilence(ctx context.Context) error {
 	r.drop()
-	_, got, err := r.c.statesOf(ctx, r.ref, true)
+	ref, got, err := r.c.statesOf(ctx, r.ref, true)
 	if errors.Is(err, ErrJournalDeleted) {
 		return err
+	}
+	if ref.cfg.Version > r.ref.cfg.Version {
+		r.adopt(ref.cfg)
 	}
 	end := r.next - 1
 	for _, g := range got {
@@ -354,6 +363,9 @@ func (r *Reader) rotate(ctx context.Context, err error) error {
 	if gone := r.gone(ctx); gone != nil {
 		return gone
 	}
+	if r.moved(ctx) {
+		return nil
+	}
 	rounds := r.failed / len(r.nodes)
 	select {
 	case <-time.After(min(50*time.Millisecond<<min(rounds, 5), time.Second)):
@@ -361,6 +373,19 @@ func (r *Reader) rotate(ctx context.Context, err error) error {
 	case <-ctx.Done():
 		return fmt.Errorf("libqjm: reader at txid %d: %w", r.next, errors.Join(context.Cause(ctx), r.lastErr))
 	}
+}
+
+// moved asks whether the journal has other nodes by now, when none of those that the reader knows helps, and goes over to
+// them.
+func (r *Reader) moved(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, min(followPatience, r.c.opts.RequestTimeout))
+	defer cancel()
+	ref := r.ref
+	if !r.c.refresh(ctx, &ref) {
+		return false
+	}
+	r.adopt(ref.cfg)
+	return true
 }
 
 // gone is D5: no node serves the log where the reader stands, and one has purged it. It names the snapshot to

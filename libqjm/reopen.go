@@ -111,10 +111,10 @@ func (w *Writer) adopt(res recovery.Result) error {
 	w.flying, in.batches = nil, nil
 	for i, b := range waiting {
 		if b.flown && b.last() <= res.Prev.Last {
-			b.finish()
+			w.committed([]*batch{b})
 			continue
 		}
-		if !b.flown {
+		if !b.flown || w.opts.sink != nil { // what flies still counts where it does until it is applied
 			in.queued -= b.bytes
 		}
 		again, err := b.under(res.Claim.Epoch)

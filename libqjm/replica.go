@@ -13,6 +13,7 @@ import (
 
 	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/session"
+	"github.com/quorumjournal/qjm/segments"
 )
 
 // SessionLimits bound the sessions of a replicated state machine. All replicas of a journal must use the same. Its
@@ -55,7 +56,8 @@ type ReplicaOptions struct {
 	// Digester. It is for tests: every transaction is applied by itself, and summed up.
 	CompareStates bool
 	// Forward sends a proposal to the active's address, and returns its result: Propose on a standby calls it. nil:
-	// it returns a *NotActiveError. The error it returns is returned as it is.
+	// it returns a *NotActiveError. The error it returns is returned as it is: where the proposal may have been appended over
+	// there (no answer came, say) it should be an *AppendError that says so (Handed), or MayHaveCommitted says that it was not.
 	Forward func(ctx context.Context, addr string, p Proposal) (Applied, error)
 	// Callbacks tell what happens to the replica.
 	Callbacks Callbacks
@@ -63,7 +65,7 @@ type ReplicaOptions struct {
 
 // Callbacks of a replica. They are called one at a time, in the order of what they tell, by a goroutine of their own:
 // they may call the replica, and wait for it, and hold up nothing but each other. The first may come before OpenReplica has
-// returned. nil ones are left out. Who only waits for a role needs none: Replica.AwaitRole.
+// returned. nil ones are left out. One that panics stops the replica, like the state machine's code. Who only waits for a role needs none: Replica.AwaitRole.
 type Callbacks struct {
 	// OnActive: this replica has all that was committed, and takes proposals.
 	OnActive func(epoch Epoch)
@@ -163,12 +165,13 @@ type Replica struct {
 	name string // the journal's
 	opts ReplicaOptions
 
-	m      *machine // run's alone
+	m      *machine           // run's alone
+	id     segments.JournalID // of the journal that the state is of; run's alone
 	queue  *applyQueue
 	due    chan SnapshotReason // one place
 	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{} // closed when run has ended
+	cancel context.CancelCauseFunc // nil: it was closed; else why it fails
+	done   chan struct{}           // closed when run has ended
 	events *events
 	rounds confirmRounds
 
@@ -195,9 +198,10 @@ func (c *Client) OpenReplica(journal string, sm StateMachine, o ReplicaOptions) 
 	}
 	r := &Replica{
 		c: c, name: journal, opts: o, m: newMachine(sm, o.Sessions, o.CompareStates),
-		due: make(chan SnapshotReason, 1), done: make(chan struct{}), role: RoleStarting, events: newEvents(c.log),
+		due: make(chan SnapshotReason, 1), done: make(chan struct{}), role: RoleStarting,
 	}
-	r.ctx, r.cancel = context.WithCancel(c.ctx)
+	r.ctx, r.cancel = context.WithCancelCause(c.ctx)
+	r.events = newEvents(c.log, r.cancel)
 	if !c.start(r.run) {
 		return nil, ErrClosed
 	}
@@ -316,7 +320,7 @@ func (r *Replica) Close(ctx context.Context) error {
 		// What the writer has committed is applied, and its proposers are told, before the rest is stopped.
 		_ = r.await(ctx, func() (bool, error) { return r.role != RoleDraining, nil })
 	}
-	r.cancel()
+	r.cancel(nil)
 	<-r.done
 	return err
 }

@@ -12,6 +12,7 @@ const eventsMax = 1024
 // events calls callbacks in order, in a goroutine of its own.
 type events struct {
 	log  *slog.Logger
+	fail func(error)   // stops the replica
 	news chan struct{} // one place
 
 	mu    sync.Mutex
@@ -19,7 +20,9 @@ type events struct {
 	over  bool
 }
 
-func newEvents(log *slog.Logger) *events { return &events{log: log, news: make(chan struct{}, 1)} }
+func newEvents(log *slog.Logger, fail func(error)) *events {
+	return &events{log: log, fail: fail, news: make(chan struct{}, 1)}
+}
 
 // tell queues a call.
 func (e *events) tell(call func()) { e.add(call, false) }
@@ -59,7 +62,10 @@ func (e *events) run() {
 			call := e.calls[0]
 			e.calls = e.calls[1:]
 			e.mu.Unlock()
-			call()
+			if _, err := guard("a callback", func() (struct{}, error) { call(); return struct{}{}, nil }); err != nil {
+				e.log.Error("replica", "err", err)
+				e.fail(err)
+			}
 		}
 	}
 }

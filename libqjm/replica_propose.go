@@ -178,7 +178,8 @@ func (r *Replica) append(ctx context.Context, w *Writer, e logEntry, data []byte
 }
 
 // OpenSession opens a session for a client that retries, or keeps one that is open for as long again. It ends when it was
-// not used for ttl, which is MinSessionTTL to MaxSessionTTL. Like CloseSession it is for the active; elsewhere it is a
+// not used for ttl, which is MinSessionTTL to MaxSessionTTL. One that has ended is begun anew, and knows nothing: what was tried
+// in it before would be applied again. So do not call it while an answer is awaited. Like CloseSession it is for the active; elsewhere it is a
 // *NotActiveError. Errors: those of Propose, ErrTooManySessions, ErrBadRequest.
 func (r *Replica) OpenSession(ctx context.Context, id SessionID, ttl time.Duration) error {
 	if ttl < MinSessionTTL || ttl > MaxSessionTTL {

@@ -105,7 +105,8 @@ func (r *Replica) confirm(ctx context.Context, lead *Leadership) (TxID, error) {
 
 // AwaitLease is AwaitLinearizable without asking anybody, on the active only: while its lease is valid nobody else has
 // become active, if clocks run at the same rate, within what the lease allows for, and if nobody takes an epoch without
-// the lease: no qjmclient fence, no OpenWithoutCatalog (L3). Errors: ErrNotActive; ErrLeaseLost where the lease
+// the lease: no qjmclient fence, no OpenWithoutCatalog (L3). After it had to get the lease anew, the first call asks a
+// majority: another may have had it meanwhile, and may have become active under it. Errors: ErrNotActive; ErrLeaseLost where the lease
 // is not valid at the moment.
 func (r *Replica) AwaitLease(ctx context.Context) (TxID, error) {
 	lead, err := r.leading(ctx)
@@ -115,8 +116,15 @@ func (r *Replica) AwaitLease(ctx context.Context) (TxID, error) {
 	if lead == nil {
 		return 0, r.notActive()
 	}
+	lease := lead.Lease()
+	if lease != nil && !lead.covers(lease) {
+		if _, err := r.confirm(ctx, lead); err != nil {
+			return 0, fmt.Errorf("%w: it was got anew, and who had it in between is not known: %w", ErrLeaseLost, err)
+		}
+		lead.cover(lease)
+	}
 	target := lead.w.Committed()
-	if lease := lead.Lease(); lease == nil || !lease.Valid() || lead.Err() != nil {
+	if lease == nil || !lease.Valid() || lead.Err() != nil {
 		return 0, fmt.Errorf("%w: no lease read is possible", ErrLeaseLost)
 	}
 	return r.WaitApplied(ctx, target)

@@ -2,6 +2,7 @@ package libqjm
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,10 +25,12 @@ const (
 func (r *Replica) run() {
 	err := r.live()
 	if r.ctx.Err() != nil && !fatal(err) {
-		err = nil // it was closed
+		if err = context.Cause(r.ctx); !fatal(err) {
+			err = nil // it was closed
+		}
 	}
 	r.change(func() { r.role, r.failed = RoleStopped, err })
-	r.cancel()
+	r.cancel(err)
 	if err != nil {
 		r.c.log.Error("replica failed", "journal", r.name, "replica", r.opts.Name, "err", err)
 	}
@@ -39,19 +42,22 @@ func (r *Replica) run() {
 	close(r.done)
 }
 
-// fatal: to try again makes nothing better.
+// fatal: to try again makes nothing better. Where too few nodes answered, what some of them said decides nothing: one that
+// is no member of the journal says that there is none.
 func fatal(err error) bool {
-	for _, class := range []error{ErrStateMachine, ErrStateDiverges, ErrNotOurs, ErrBadSnapshot, ErrJournalDeleted, ErrNoJournal, ErrBadRequest} {
-		if errors.Is(err, class) {
-			return true
-		}
-	}
-	return false
+	return isAny(err, ErrStateMachine, ErrStateDiverges, ErrNotOurs, ErrBadSnapshot) ||
+		isAny(err, ErrJournalDeleted, ErrNoJournal, ErrBadRequest) && !errors.Is(err, ErrNoQuorum)
+}
+
+func isAny(err error, classes ...error) bool {
+	return slices.ContainsFunc(classes, func(class error) bool { return errors.Is(err, class) })
 }
 
 func (r *Replica) live() error {
-	if err := r.again(r.ctx, r.restore); err != nil {
-		return err
+	for _, first := range []func(context.Context) error{r.identify, r.restore} {
+		if err := r.again(r.ctx, first); err != nil {
+			return err
+		}
 	}
 	for {
 		if r.isClosing() {
@@ -95,10 +101,38 @@ func (r *Replica) trouble(err error) {
 	}
 }
 
+// identify learns which journal the name stands for.
+func (r *Replica) identify(ctx context.Context) error {
+	ref, _, err := r.c.states(ctx, r.name, false)
+	if err == nil {
+		r.id = ref.id
+	}
+	return err
+}
+
+// ours: the name still stands for the journal whose state this is.
+func (r *Replica) ours(id segments.JournalID) error {
+	if id != r.id {
+		return fmt.Errorf("%w: %s, and another one has its name", ErrJournalDeleted, r.name)
+	}
+	return nil
+}
+
+// reader opens one for the journal whose state this is.
+func (r *Replica) reader(ctx context.Context, o ReaderOptions) (*Reader, error) {
+	in, err := r.c.OpenReader(ctx, r.name, o)
+	if err == nil {
+		if err = r.ours(in.ref.id); err != nil {
+			return nil, errors.Join(err, in.Close())
+		}
+	}
+	return in, err
+}
+
 // restore loads the newest snapshot, unless the state is beyond it.
 func (r *Replica) restore(ctx context.Context) error {
 	snap, err := r.c.LatestSnapshot(ctx, r.name)
-	if errors.Is(err, ErrNoSnapshot) || err == nil && snap.TxID <= r.m.applied {
+	if !r.m.torn && (errors.Is(err, ErrNoSnapshot) || err == nil && snap.TxID <= r.m.applied) {
 		return nil
 	}
 	if err != nil {
@@ -107,6 +141,9 @@ func (r *Replica) restore(ctx context.Context) error {
 	in, err := r.c.OpenSnapshot(ctx, r.name, snap.TxID)
 	if err != nil {
 		return err
+	}
+	if err := r.ours(in.ref.id); err != nil {
+		return errors.Join(err, in.Close())
 	}
 	err = r.m.load(snap.TxID, snap.Size, bufio.NewReaderSize(in, snapshotPiece))
 	if err = errors.Join(err, in.Close()); err != nil {
@@ -125,13 +162,13 @@ func (r *Replica) publish() {
 func (r *Replica) follow() (*Leadership, error) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	elected := make(chan *Leadership, 1)
+	elected := make(chan election, 1)
 	campaigning := false
 	defer func() {
 		if campaigning { // it is over when ctx is: whoever was elected just then gives way
 			cancel()
-			if lead, ok := <-elected; ok && lead != nil {
-				r.giveWay(lead)
+			if e := <-elected; e.lead != nil {
+				r.giveWay(e.lead)
 			}
 		}
 	}()
@@ -154,8 +191,10 @@ func (r *Replica) follow() (*Leadership, error) {
 		case err == nil:
 			continue
 		case errors.Is(err, ErrPurged):
-			err = r.again(ctx, r.restore)
-			if err == nil {
+			before := r.m.applied
+			if gone := r.again(ctx, r.restore); gone != nil {
+				err = gone
+			} else if r.m.applied > before {
 				continue
 			}
 		}
@@ -179,33 +218,36 @@ func cmpErr(err error, ctx context.Context) error {
 // goal is how far the journal is known to be committed: whoever is behind it does not campaign yet.
 func (r *Replica) goal(ctx context.Context) (goal TxID, err error) {
 	err = r.again(ctx, func(ctx context.Context) error {
-		_, got, err := r.c.states(ctx, r.name, false)
+		ref, got, err := r.c.states(ctx, r.name, false)
 		for _, g := range got {
 			if g.err == nil {
 				goal = max(goal, readable(g.val, false))
 			}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return r.ours(ref.id)
 	})
 	return goal, err
 }
 
 // followOnce reads until something changes: the goal is reached, this replica was elected, or the reader failed.
-func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, elected <-chan *Leadership) (*Leadership, error) {
+func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, elected <-chan election) (*Leadership, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	in, err := r.c.OpenReader(ctx, r.name, ReaderOptions{From: r.m.applied + 1, Follow: true})
+	in, err := r.reader(ctx, ReaderOptions{From: r.m.applied + 1, Follow: true})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = in.Close() }()
-	var lead *Leadership
+	var e election
 	heard := make(chan struct{})
 	if campaigning {
 		go func() {
 			defer close(heard)
 			select {
-			case lead = <-elected:
+			case e = <-elected:
 				cancel() // the reader stops at once: what is missing is read once it is decided
 			case <-ctx.Done():
 			}
@@ -222,13 +264,16 @@ func (r *Replica) followOnce(ctx context.Context, goal TxID, campaigning bool, e
 		if err != nil || reached {
 			cancel()
 			<-heard
-			if lead != nil && !fatal(err) {
-				return lead, nil
+			if e.lead != nil && !fatal(err) {
+				return e.lead, nil
 			}
-			if lead != nil {
-				r.giveWay(lead)
+			if e.lead != nil {
+				r.giveWay(e.lead)
 			}
-			return nil, err
+			if fatal(err) {
+				return nil, err
+			}
+			return nil, cmp.Or(e.err, err)
 		}
 	}
 }
@@ -253,8 +298,14 @@ func (r *Replica) applyTxns(txns []Txn) error {
 	return nil
 }
 
-// campaign waits for the lease and opens the writer. It sends what came of it, or closes the channel.
-func (r *Replica) campaign(ctx context.Context, elected chan<- *Leadership) {
+// election is what came of a campaign: a leadership, or an error that is fatal or of the context.
+type election struct {
+	lead *Leadership
+	err  error
+}
+
+// campaign waits for the lease and opens the writer. It sends what came of it.
+func (r *Replica) campaign(ctx context.Context, elected chan<- election) {
 	defer close(elected)
 	r.queue = newApplyQueue()
 	opts := r.opts.campaign(r.queue, func(why SnapshotReason) {
@@ -263,14 +314,12 @@ func (r *Replica) campaign(ctx context.Context, elected chan<- *Leadership) {
 		default:
 		}
 	})
-	var lead *Leadership
-	err := r.again(ctx, func(ctx context.Context) (err error) {
-		lead, err = r.c.Campaign(ctx, r.name, opts)
+	var e election
+	e.err = r.again(ctx, func(ctx context.Context) (err error) {
+		e.lead, err = r.c.Campaign(ctx, r.name, opts)
 		return err
 	})
-	if err == nil {
-		elected <- lead
-	}
+	elected <- e
 }
 
 // giveWay lets others lead.
@@ -306,7 +355,10 @@ func (r *Replica) standby() {
 // reign catches up, serves until the leadership ends, and finishes what was taken. The error is fatal, or of ctx.
 func (r *Replica) reign(lead *Leadership) error {
 	q := r.queue
-	err := r.again(r.ctx, func(ctx context.Context) error { return r.catchUp(ctx, lead) })
+	err := r.ours(lead.w.ref.id)
+	if err == nil {
+		err = r.again(r.ctx, func(ctx context.Context) error { return r.catchUp(ctx, lead) })
+	}
 	if err == nil && lead.Err() == nil {
 		r.change(func() { r.role, r.lead = RoleActive, lead })
 		epoch := lead.w.Epoch()
@@ -329,9 +381,10 @@ func (r *Replica) reign(lead *Leadership) error {
 func (r *Replica) catchUp(ctx context.Context, lead *Leadership) error {
 	last := lead.w.FirstTxID() - 1
 	for r.m.applied < last {
-		in, err := r.c.OpenReader(ctx, r.name, ReaderOptions{From: r.m.applied + 1, To: last})
+		in, err := r.reader(ctx, ReaderOptions{From: r.m.applied + 1, To: last})
 		if errors.Is(err, ErrPurged) {
-			if err = r.restore(ctx); err == nil {
+			// Again until it is whole: to part of a state nothing is applied.
+			if err = r.again(ctx, r.restore); err == nil {
 				continue
 			}
 		}
@@ -436,7 +489,9 @@ func (r *Replica) tellDigests(w *Writer, told TxID) TxID {
 		return told
 	}
 	head := logEntry{kind: entryDigests, first: first}.append(nil)
-	if _, err := w.add(r.ctx, nil, nil, head, data); err != nil {
+	now, cancel := context.WithCancel(r.ctx)
+	cancel() // it does not wait for room, which only this goroutine makes
+	if _, err := w.add(now, nil, nil, head, data); err != nil {
 		return told // the leadership ends, or the queue is full
 	}
 	return first + TxID(len(data)/digestSize) - 1

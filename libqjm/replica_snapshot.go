@@ -53,6 +53,8 @@ func (r *Replica) saveSnapshot(ctx context.Context, w *Writer, why SnapshotReaso
 		defer saving.end()
 		err := r.sendSnapshot(ctx, w, txid, write)
 		switch {
+		case errors.Is(err, ErrStateMachine):
+			r.cancel(err)
 		case err == nil:
 			r.c.log.Info("replica saved a snapshot", "journal", r.name, "txid", txid, "reason", why)
 		case ctx.Err() == nil && !errors.Is(err, ErrSnapshotOld):
@@ -66,7 +68,7 @@ func (r *Replica) saveSnapshot(ctx context.Context, w *Writer, why SnapshotReaso
 func (r *Replica) sendSnapshot(ctx context.Context, w *Writer, txid TxID, write func(io.Writer) error) (err error) {
 	if r.opts.SpoolDir == "" {
 		var b bytes.Buffer
-		if err := write(&b); err != nil {
+		if err := write(whileWanted{ctx, &b}); err != nil {
 			return err
 		}
 		_, err := w.SaveSnapshot(ctx, txid, bytes.NewReader(b.Bytes()))
@@ -80,11 +82,25 @@ func (r *Replica) sendSnapshot(ctx context.Context, w *Writer, txid TxID, write 
 	}
 	defer func() { err = errors.Join(err, f.Close(), disk.Remove(name)) }()
 	out := &spool{f: f}
-	if err := write(out); err != nil {
+	if err := write(whileWanted{ctx, out}); err != nil {
 		return err
 	}
 	_, err = w.SaveSnapshot(ctx, txid, io.NewSectionReader(f, 0, out.at))
 	return err
+}
+
+// whileWanted takes what is written until the context ends: user code that writes for long holds up nobody who does not want it
+// any more.
+type whileWanted struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (w whileWanted) Write(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	return w.w.Write(p)
 }
 
 // spool writes a file from its start on.

@@ -68,6 +68,7 @@ type machine struct {
 	limits   session.Limits
 	sessions *session.Table
 	applied  TxID
+	torn     bool // a snapshot was loaded in part: the state is none until one is loaded whole
 
 	batch    []Entry
 	outcomes []outcome
@@ -232,16 +233,21 @@ func (m *machine) save() (func(io.Writer) error, error) {
 		if _, err := w.Write(head); err != nil {
 			return err
 		}
-		_, err := guard("SaveSnapshot", func() (struct{}, error) { return struct{}{}, write(w) })
+		out := &blamedWriter{w: w}
+		_, err := guard("SaveSnapshot", func() (struct{}, error) { return struct{}{}, write(out) })
+		if out.err != nil {
+			return out.err // whatever the user's code made of it
+		}
 		return err
 	}, nil
 }
 
 // load replaces the state by a snapshot of a txid, whose content is size long.
 func (m *machine) load(txid TxID, size int64, r io.Reader) error {
+	in := &blamed{r: r}
 	head := make([]byte, snapshotHead)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
+	if err := in.full(head); err != nil {
+		return err
 	}
 	if string(head[:len(snapshotMagic)]) != snapshotMagic || head[len(snapshotMagic)] != snapshotVersion {
 		return fmt.Errorf("%w: it begins with %q (want %q, version %d)", ErrBadSnapshot, head[:len(snapshotMagic)+1], snapshotMagic, snapshotVersion)
@@ -251,14 +257,14 @@ func (m *machine) load(txid TxID, size int64, r io.Reader) error {
 		return fmt.Errorf("%w: state at txid %d with %d bytes of sessions (want txid %d, %d bytes in all)", ErrBadSnapshot, of, length, txid, size)
 	}
 	table := make([]byte, length)
-	if _, err := io.ReadFull(r, table); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
+	if err := in.full(table); err != nil {
+		return err
 	}
 	sessions, err := session.Decode(table, m.limits)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
 	}
-	in := &blamed{r: r}
+	m.torn = true
 	_, err = guard("LoadSnapshot", func() (struct{}, error) { return struct{}{}, m.user.LoadSnapshot(in) })
 	if err == nil {
 		_, _ = io.Copy(io.Discard, in) // the checksum is compared at the end
@@ -269,15 +275,38 @@ func (m *machine) load(txid TxID, size int64, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	m.sessions, m.applied = sessions, txid
+	m.sessions, m.applied, m.torn = sessions, txid, false
 	m.digests.forget()
 	return nil
+}
+
+// blamedWriter remembers that writing failed: that is no fault of the user's code.
+type blamedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (b *blamedWriter) Write(p []byte) (int, error) {
+	n, err := b.w.Write(p)
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+	return n, err
 }
 
 // blamed remembers that reading failed: that is no fault of the user's code, which returns the error as its own.
 type blamed struct {
 	r   io.Reader
 	err error
+}
+
+// full reads what belongs to the snapshot: ErrBadSnapshot only where it is too short.
+func (b *blamed) full(p []byte) error {
+	_, err := io.ReadFull(b, p)
+	if err != nil && b.err == nil {
+		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
+	}
+	return err
 }
 
 func (b *blamed) Read(p []byte) (int, error) {

@@ -46,6 +46,10 @@ const (
 // way; and after an hour without an entry, sessions live on for what they had left.
 const StepMax Millis = 60_000
 
+// BackMax, ten minutes: a stamp that is less behind the last one is late, for its proposer waited for its turn; one that
+// is further behind is of another clock, and what follows is counted from it.
+const BackMax = 10 * StepMax
+
 var (
 	// ErrUnknown: there is no such session. It has ended, or was never opened. A proposal that was tried in it
 	// before may have been applied.
@@ -120,14 +124,17 @@ func (t *Table) Len() int { return len(t.open) }
 // Advance moves the table's time to what an entry is stamped with, since 1970, by StepMax at most and
 // never back, and ends sessions whose time is over.
 func (t *Table) Advance(stamp Millis) {
+	late := t.stamp - stamp
 	if t.stamp != 0 && stamp > t.stamp {
-		step := stamp - t.stamp
+		step := -late
 		if step < 0 || step > StepMax { // below 0: it is that far that it wraps
 			step = StepMax
 		}
 		t.now += step
 	}
-	t.stamp = stamp
+	if stamp > t.stamp || late < 0 || late >= BackMax { // below 0 here: it wraps, too
+		t.stamp = stamp
+	}
 	for len(t.due) > 0 && t.due[0].end <= t.now {
 		t.remove(t.due[0])
 	}

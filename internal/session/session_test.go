@@ -99,6 +99,29 @@ func TestS4_TimeOnlyEndsSessions(t *testing.T) {
 	require.Zero(t, s.Len())
 }
 
+// S4: proposers take their stamps, and then wait for their turn: entries are not quite in the order of their stamps. That makes
+// no time pass.
+func TestHole_S4_StampsOutOfOrder(t *testing.T) {
+	const start = 1_700_000_000_000
+	s := New(Limits{})
+	s.Advance(start)
+	require.NoError(t, s.Open(id(1), hour))
+	for i := range Millis(1000) {
+		s.Advance(start + i)
+		s.Advance(start + i - 30_000)
+	}
+	require.Equal(t, 1, s.Len())
+	s.Advance(start + 999 - BackMax)
+	for i := range Millis(58) {
+		s.Advance(start + 999 - BackMax + (i+1)*StepMax)
+	}
+	require.Equal(t, 1, s.Len(), "a clock that is that far behind is another one: it counts from there")
+	for i := range Millis(3) {
+		s.Advance(start + 999 - BackMax + (i+59)*StepMax)
+	}
+	require.Zero(t, s.Len())
+}
+
 // TestS1_S2_S3_Random steps a table beside a model that forgets nothing, and a copy that is encoded and decoded after
 // each step.
 func TestS1_S2_S3_Random(t *testing.T) {

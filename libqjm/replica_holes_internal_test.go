@@ -1,0 +1,170 @@
+package libqjm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/fencing"
+	"github.com/quorumjournal/qjm/internal/session"
+	"github.com/quorumjournal/qjm/recovery"
+	"github.com/quorumjournal/qjm/segments"
+)
+
+// F5, as TestF5_WhatIsUnderWayWhenAWriterOpensAnew, for the writer of a replica: what recovery kept is applied before
+// its callers are told, and what is under way counts once.
+func TestHole_ReplicaWriterOpensAnew(t *testing.T) {
+	q := newApplyQueue()
+	b := newBench(t, 3, WriterOptions{FrameBytes: 1000, FramesInFlight: 2, sink: q})
+	var fs []Future
+	for i := range 3 {
+		f, err := b.AppendAsync(t.Context(), append(make([]byte, 999), byte(i)))
+		require.NoError(t, err)
+		fs = append(fs, f)
+	}
+	require.Len(t, b.flying, 2)
+	kept := b.flying[0].frame.Position()
+	b.mu.Lock()
+	require.NoError(t, b.adopt(recovery.Result{
+		Claim: fencing.Claim{Epoch: 2, Writer: fencing.WriterID{2}},
+		Prev:  segments.End{First: 1, Last: kept.TxID, Digest: kept.Digest},
+	}))
+	b.mu.Unlock()
+	select {
+	case <-fs[0].Done():
+		t.Fatal("it is not applied")
+	default:
+	}
+	got := q.take()
+	require.Len(t, got, 1)
+	require.Same(t, fs[0].b, got[0])
+	require.Equal(t, 3000, b.in.queued)
+	got[0].finish()
+	b.in.applied(got[0])
+	require.Equal(t, 2000, b.in.queued)
+}
+
+// What cannot be read is no bad snapshot, wherever in it that is; and a state that was loaded in part is none.
+func TestHole_SnapshotThatCannotBeRead(t *testing.T) {
+	m := newMachine(&echo{}, SessionLimits{}, false)
+	_, err := m.apply(entries(1, plain("a"), logEntry{kind: entryOpen, session: session.ID{1}, ttl: 5000}))
+	require.NoError(t, err)
+	write, err := m.save()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	gone := errors.New("nobody has it any more")
+	for cut := range b.Len() {
+		twin := newMachine(&echo{}, SessionLimits{}, false)
+		err := twin.load(2, int64(b.Len()), io.MultiReader(bytes.NewReader(b.Bytes()[:cut]), iotest.ErrReader(gone)))
+		require.ErrorIs(t, err, gone, cut)
+		require.False(t, fatal(err), cut)
+		require.Zero(t, twin.applied)
+		table := m.sessions.Append(nil)
+		require.Equal(t, cut >= snapshotHead+len(table), twin.torn, "%d", cut)
+		require.NoError(t, twin.load(2, int64(b.Len()), bytes.NewReader(b.Bytes())))
+		require.False(t, twin.torn)
+	}
+	require.ErrorIs(t, m.load(2, int64(b.Len()), bytes.NewReader(b.Bytes()[:snapshotHead])), ErrBadSnapshot)
+}
+
+// D6: who asks while a round is under way gets the outcome of one that began later.
+func TestD6_ARoundThatBeganAfterTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c confirmRounds
+		var began atomic.Int64
+		release := make(chan struct{})
+		call := func() (TxID, error) {
+			n := began.Add(1)
+			<-release
+			return TxID(n), nil
+		}
+		got := make(chan TxID, 10)
+		ask := func() {
+			id, err := c.do(t.Context(), call)
+			require.NoError(t, err)
+			got <- id
+		}
+		go ask()
+		synctest.Wait() // the first round is under way
+		for range 5 {
+			go ask()
+		}
+		synctest.Wait()
+		close(release)
+		rounds := map[TxID]int{}
+		for range 6 {
+			rounds[<-got]++
+		}
+		require.Equal(t, map[TxID]int{1: 1, 2: 5}, rounds, "all share the next one")
+		synctest.Wait()
+		require.False(t, c.running)
+		go ask()
+		require.EqualValues(t, 3, <-got)
+	})
+}
+
+// After a snapshot the digests begin anew: a state that differs behind it is found.
+func TestDigests_BehindASnapshot(t *testing.T) {
+	m := newMachine(&echo{}, SessionLimits{}, true)
+	_, err := m.apply(entries(1, plain("a"), plain("b"), plain("c")))
+	require.NoError(t, err)
+	write, err := m.save()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, write(&b))
+	binary.LittleEndian.PutUint64(b.Bytes()[5:], 10) // as if it were of txid 10
+	require.NoError(t, m.load(10, int64(b.Len()), &b))
+	_, err = m.apply(entries(11, plain("d")))
+	require.NoError(t, err)
+	_, err = m.apply(entries(12, logEntry{kind: entryDigests, first: 11, data: make([]byte, digestSize)}))
+	require.ErrorIs(t, err, ErrStateDiverges)
+	require.ErrorContains(t, err, "txid 11 is the first")
+}
+
+// A callback that does not return makes no heap of those behind it; the last one is told.
+func TestEvents_AreBounded(t *testing.T) {
+	e := newEvents(slog.New(slog.DiscardHandler), func(error) {})
+	told := 0
+	for range 2 * eventsMax {
+		e.tell(func() { told++ })
+	}
+	e.end(func() { told += 10 * eventsMax })
+	e.tell(func() { t.Error("after the last one") })
+	e.run()
+	require.Equal(t, 11*eventsMax, told)
+}
+
+// What is forgotten to stay within bounds shifts nothing.
+func TestDigests_AreForgottenInOrder(t *testing.T) {
+	user, d, none := &echo{}, digestLog{on: true}, session.New(SessionLimits{})
+	const last = digestsKept + 10
+	for i := range TxID(last) {
+		user.sum = uint64(i + 1)
+		require.NoError(t, d.note(i+1, user, none))
+	}
+	right := binary.LittleEndian.AppendUint64(nil, d.sums[len(d.sums)-1])
+	require.NoError(t, d.compare(last, right))
+	require.ErrorIs(t, d.compare(last-1, right), ErrStateDiverges)
+	require.NoError(t, d.compare(1, right), "forgotten")
+}
+
+// A writer that commits is not stuck, however much always waits.
+func TestStuckWatch_ProgressIsEnough(t *testing.T) {
+	s, at := stuckWatch{patience: 2 * time.Second}, time.Unix(0, 0)
+	for i := range TxID(10) {
+		require.False(t, s.look(at, i, i+5))
+		at = at.Add(1500 * time.Millisecond)
+	}
+	require.False(t, s.look(at, 9, 15))
+	require.True(t, s.look(at.Add(2*time.Second), 9, 15))
+}
