@@ -28,11 +28,12 @@ func (b *bed) loseForGood(lost ...int) {
 	b.noLeader()
 }
 
+// noLeader waits until the survivors have none, and each of them knows its log of the catalog: a plan needs that.
 func (b *bed) noLeader() {
 	b.Helper()
 	b.Until(time.Minute, "no leader is left", func() bool {
 		s, err := b.cl.Survey(b.ctx)
-		return err == nil && !slices.ContainsFunc(s.Nodes, func(n quorumloss.NodeFacts) bool { return n.Group.Leader != "" })
+		return err == nil && !slices.ContainsFunc(s.Nodes, func(n quorumloss.NodeFacts) bool { return n.Group.Leader != "" || n.Group.Down != "" })
 	})
 }
 
