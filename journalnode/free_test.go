@@ -3,6 +3,7 @@ package journalnode
 import (
 	"log/slog"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,6 +19,10 @@ import (
 // is joined in it at once. Small frames, which are copied, and large ones, which are not; handled where they came,
 // and queued.
 func TestW2_BuffersAreGivenBackBehindTheSync(t *testing.T) {
+	synctest.Test(t, buffersAreGivenBack)
+}
+
+func buffersAreGivenBack(t *testing.T) {
 	disk, id, self := memfs.New(), segments.JournalID{1}, journal.Self{ID: "a", Incarnation: quorum.Incarnation{1}}
 	cfg := quorum.NewConfig(1, quorum.Member{ID: "a", Incarnation: self.Incarnation})
 	require.NoError(t, journal.Create(disk, "j", id, "j", cfg))
@@ -28,6 +33,7 @@ func TestW2_BuffersAreGivenBackBehindTheSync(t *testing.T) {
 	defer o.close()
 	h := rpc.Header{Journal: id, ConfigVersion: 1, Incarnation: self.Incarnation, Claim: fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}}
 	require.NoError(t, o.do(t.Context(), func(j *journal.Journal) error { return j.Hello(h) }))
+	synctest.Wait() // do returns before the owner has given the turn back, and whoever has none is queued
 	acks := make(chan rpc.WriteReply, 1)
 	st := &journal.Stream{Header: h, Reply: func(r rpc.WriteReply) { acks <- r }, Fail: func(err error) {
 		t.Error(err)

@@ -78,6 +78,7 @@ func newSpareBed(t *testing.T, journals int) *spareBed {
 		o := newOwner(j, opts, slog.New(slog.DiscardHandler), m, s)
 		h := rpc.Header{Journal: id, ConfigVersion: 1, Incarnation: self.Incarnation, Claim: fencing.Claim{Epoch: 1, Writer: fencing.WriterID{1}}}
 		require.NoError(t, o.do(context.Background(), func(j *journal.Journal) error { return j.Hello(h) }))
+		synctest.Wait() // the owner gives the turn back behind the answer
 		st := &journal.Stream{Header: h, Reply: func(rpc.WriteReply) {}, Fail: func(err error) { t.Error(err) }}
 		at := segments.Position{}
 		require.True(t, o.handleNow(journal.Item{Stream: st, Request: rpc.WriteRequest{Start: &segments.End{}}}))

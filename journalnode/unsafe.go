@@ -51,6 +51,9 @@ func (n *Node) keepRecovery(next recoveryState) error {
 	return nil
 }
 
+// errStarting: a node answers before its group runs.
+var errStarting = errors.New("its part in the catalog is being started")
+
 // SurveyGroup implements rpc.Service. It answers whoever asks, a node that is no part of anything any more too.
 func (n *Node) SurveyGroup(context.Context) (rpc.GroupState, error) {
 	id, rec := n.identity(), n.recovery()
@@ -67,8 +70,12 @@ func (n *Node) SurveyGroup(context.Context) (rpc.GroupState, error) {
 		}
 	}
 	g, err := n.control.member()
-	if err == nil {
-		err = n.admitted()
+	admitted := n.admitted()
+	switch {
+	case err == nil:
+		err = admitted
+	case admitted == nil && errors.Is(err, rpc.ErrNotFounded):
+		err = errStarting
 	}
 	if err != nil {
 		out.Down = err.Error()

@@ -24,7 +24,8 @@ const carryOutTimeout = 30 * time.Second
 var (
 	// ErrPlan: the digest is not that of the plan which would be made now, or the plan does not hold on a node.
 	ErrPlan = rpc.ErrPlan
-	// ErrNoPlan: the survivors of a journal diverge, or cannot be compared; *quorumloss.StoppedError names it.
+	// ErrNoPlan: the survivors of a journal diverge, or cannot be compared; *quorumloss.StoppedError names it. Or a
+	// survivor's log of the catalog is not known; *quorumloss.UnreadError names that.
 	ErrNoPlan = quorumloss.ErrStopped
 	// ErrHasMajority: what is to be reset has its majority, so nothing is lost there.
 	ErrHasMajority = quorumloss.ErrHasMajority
@@ -46,6 +47,9 @@ type (
 type RecoverOptions struct {
 	// Skip names journals that are left as they are.
 	Skip []string
+	// WithoutLog names nodes that answer, and whose log of the catalog is given up: it cannot be read any more. What
+	// that log alone had is lost.
+	WithoutLog []string
 	// Drop names journals of which nothing is left: the catalog forgets them, and their names are free.
 	Drop []string
 	// Progress, if not nil, is told each step before it is done.
@@ -60,7 +64,7 @@ func (o RecoverOptions) say(format string, args ...any) {
 
 // PlanRecovery makes the plan that the survey asks for. Errors: ErrNoPlan.
 func PlanRecovery(s LossSurvey, o RecoverOptions) (*RecoveryPlan, error) {
-	return quorumloss.Make(s, quorumloss.Options{Skip: o.Skip, Drop: o.Drop})
+	return quorumloss.Make(s, quorumloss.Options{Skip: o.Skip, WithoutLog: o.WithoutLog, Drop: o.Drop})
 }
 
 // RecoverQuorum surveys again, and carries out the plan of that digest: the one that would be made now, or one
@@ -271,10 +275,10 @@ func (w *carrier) drop(ctx context.Context, j JournalPlan) error {
 
 // PlanReset is the plan to overwrite the members of one group on one node alone: the catalog's, or a journal's. Every
 // other node keeps what it has; a config that is installed anywhere outranks the catalog's (M9). Errors:
-// ErrHasMajority.
+// ErrHasMajority, ErrNoPlan.
 func PlanReset(s LossSurvey, r PeersReset) (*RecoveryPlan, error) { return quorumloss.MakeReset(s, r) }
 
-// ResetPeers surveys again, and carries out a plan of PlanReset. Errors: ErrPlan, ErrHasMajority.
+// ResetPeers surveys again, and carries out a plan of PlanReset. Errors: ErrPlan, ErrHasMajority, ErrNoPlan.
 func (c *Client) ResetPeers(ctx context.Context, r PeersReset, digest string, o RecoverOptions) (*RecoveryPlan, error) {
 	facts, err := c.Survey(ctx)
 	if err != nil {

@@ -105,7 +105,7 @@ func TestRecoverQuorum_TwoAtOnce(t *testing.T) {
 			wg.Wait()
 			require.False(b, errs[0] == nil && errs[1] == nil)
 			for _, err := range errs {
-				if err != nil {
+				if err != nil && !errors.Is(err, libqjm.ErrNoPlan) { // the other one's has a group down at that moment
 					require.ErrorIs(b, err, libqjm.ErrPlan)
 				}
 			}

@@ -1,12 +1,15 @@
 package libqjm_test
 
 import (
+	"context"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/quorumjournal/qjm/internal/rpc"
 	"github.com/quorumjournal/qjm/internal/testcluster"
 	control "github.com/quorumjournal/qjm/journalnode/catalog"
 	"github.com/quorumjournal/qjm/libqjm"
@@ -80,6 +83,61 @@ func TestRecoverQuorum_WhatWasNeverDecided(t *testing.T) {
 		require.NoError(b, err)
 		require.NotEmpty(b, names)
 		require.Equal(b, 5, b.count("three"))
+	})
+}
+
+// starting stands before a node that answers, and whose part in the catalog's group is not started yet.
+type starting struct {
+	rpc.Service
+	node int
+	held *atomic.Int64 // which one that is; -1: none
+}
+
+func (s starting) SurveyGroup(ctx context.Context) (rpc.GroupState, error) {
+	g, err := s.Service.SurveyGroup(ctx)
+	if s.held.Load() == int64(s.node) {
+		g = rpc.GroupState{Cluster: g.Cluster, Node: g.Node, Down: "it is being started", Record: g.Record}
+	}
+	return g, err
+}
+
+// Q1: a survivor that answers before its group is started has a log all the same. It may be the newest, so no plan
+// goes by the logs of the others.
+func TestRecoverQuorum_SurvivorIsBeingStarted(t *testing.T) {
+	held := &atomic.Int64{}
+	held.Store(-1)
+	wrap := func(i int, s rpc.Service) rpc.Service { return starting{s, i, held} }
+	run(t, testcluster.Options{Nodes: 5, Wrap: wrap}, func(b *bed) {
+		w := b.writer()
+		b.writeFinal(w, 1, 10)
+		b.settled(1, 10)
+		b.abandon(w)
+		b.loseForGood(2, 3, 4)
+		whole := b.planned()
+		require.Equal(b, []string{"n1", "n2"}, nodesOf(whole.Group.Voters))
+
+		held.Store(0)
+		s, err := b.cl.Survey(b.ctx)
+		require.NoError(b, err)
+		_, err = libqjm.PlanRecovery(s, libqjm.RecoverOptions{})
+		require.ErrorIs(b, err, libqjm.ErrNoPlan)
+		require.ErrorContains(b, err, "n1")
+		_, _, err = b.cl.RecoverQuorum(b.ctx, whole.Digest, libqjm.RecoverOptions{})
+		require.ErrorIs(b, err, libqjm.ErrNoPlan)
+
+		without := libqjm.RecoverOptions{WithoutLog: []string{"n1"}}
+		p, err := libqjm.PlanRecovery(s, without)
+		require.NoError(b, err)
+		require.Equal(b, []string{"n2"}, nodesOf(p.Group.Voters), "on request only")
+		_, _, err = b.cl.RecoverQuorum(b.ctx, p.Digest, libqjm.RecoverOptions{})
+		require.ErrorIs(b, err, libqjm.ErrNoPlan, "it is asked for again when it is carried out")
+
+		held.Store(-1)
+		require.Equal(b, whole.Digest, b.planned().Digest, "nothing was done")
+		_, _, err = b.cl.RecoverQuorum(b.ctx, p.Digest, without)
+		require.ErrorIs(b, err, libqjm.ErrPlan, "its log is known now, and counts")
+		b.recovered(whole)
+		require.Equal(b, upTo(1, 10), b.read(libqjm.ReaderOptions{Linearizable: true}))
 	})
 }
 

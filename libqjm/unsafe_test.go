@@ -28,11 +28,12 @@ func (b *bed) loseForGood(lost ...int) {
 	b.noLeader()
 }
 
+// noLeader waits until the survivors have none, and each of them knows its log of the catalog: a plan needs that.
 func (b *bed) noLeader() {
 	b.Helper()
 	b.Until(time.Minute, "no leader is left", func() bool {
 		s, err := b.cl.Survey(b.ctx)
-		return err == nil && !slices.ContainsFunc(s.Nodes, func(n quorumloss.NodeFacts) bool { return n.Group.Leader != "" })
+		return err == nil && !slices.ContainsFunc(s.Nodes, func(n quorumloss.NodeFacts) bool { return n.Group.Leader != "" || n.Group.Down != "" })
 	})
 }
 
@@ -51,12 +52,19 @@ func (b *bed) everywhere(last libqjm.TxID) {
 	})
 }
 
-func (b *bed) planned() *libqjm.RecoveryPlan {
+// planned waits for survivors whose group is being started, also anew by an operator's plan.
+func (b *bed) planned() (p *libqjm.RecoveryPlan) {
 	b.Helper()
-	s, err := b.cl.Survey(b.ctx)
-	require.NoError(b, err)
-	p, err := libqjm.PlanRecovery(s, libqjm.RecoverOptions{})
-	require.NoError(b, err)
+	b.Until(time.Minute, "each survivor knows its log of the catalog", func() bool {
+		s, err := b.cl.Survey(b.ctx)
+		require.NoError(b, err)
+		p, err = libqjm.PlanRecovery(s, libqjm.RecoverOptions{})
+		if _, unread := errors.AsType[*quorumloss.UnreadError](err); unread {
+			return false
+		}
+		require.NoError(b, err)
+		return true
+	})
 	return p
 }
 
@@ -352,7 +360,10 @@ func TestRecoverQuorum_IsResumed(t *testing.T) {
 						i := steps % 2
 						b.KillNode(i)
 						b.StartNode(i)
-						b.Until(time.Minute, "it is up", func() bool { return b.Nodes[i].Ready() == nil })
+						b.Until(time.Minute, "it is up", func() bool {
+							g, err := b.Nodes[i].SurveyGroup(b.ctx)
+							return err == nil && g.Down == "" && b.Nodes[i].Ready() == nil
+						})
 					}
 				}
 				require.Equal(b, upTo(1, 10), b.read(libqjm.ReaderOptions{Linearizable: true}))

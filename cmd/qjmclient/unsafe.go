@@ -21,12 +21,13 @@ type unsafeFlags struct {
 	understand bool
 	digest     string
 	skip, drop []string
+	withoutLog []string
 	// despite: reset what has its majority.
 	despite bool
 }
 
 func (f *unsafeFlags) options() libqjm.RecoverOptions {
-	return libqjm.RecoverOptions{Skip: f.skip, Drop: f.drop}
+	return libqjm.RecoverOptions{Skip: f.skip, WithoutLog: f.withoutLog, Drop: f.drop}
 }
 
 func (f *unsafeFlags) guards(c *cobra.Command) {
@@ -89,6 +90,7 @@ come back together, and reach nobody else, are their old majority, and would tak
 	f.guards(apply)
 	for _, x := range []*cobra.Command{plan, apply} {
 		x.Flags().StringSliceVar(&f.skip, "skip", nil, "journals to leave as they are")
+		x.Flags().StringSliceVar(&f.withoutLog, "without-log", nil, "nodes that answer, and whose log of the catalog is past reading")
 		x.Flags().StringSliceVar(&f.drop, "drop", nil, "journals of which nothing is left, to be forgotten")
 	}
 	c.AddCommand(survey, plan, a.mutating(apply, unguarded))
@@ -137,18 +139,31 @@ func (a *app) survey(cmd *cobra.Command) error {
 			out.Nodes = append(out.Nodes, x)
 		}
 		// A survey shows everything, also where the plan would stop.
-		var skip, why []string
-		plan, err := libqjm.PlanRecovery(s, libqjm.RecoverOptions{})
-		for stopped, ok := errors.AsType[*quorumloss.StoppedError](err); ok; stopped, ok = errors.AsType[*quorumloss.StoppedError](err) {
-			skip, why = append(skip, stopped.Journal), append(why, fmt.Sprintf("journal %s: %v", stopped.Journal, stopped.Err))
-			plan, err = libqjm.PlanRecovery(s, libqjm.RecoverOptions{Skip: skip})
-		}
+		plan, why, err := planPast(s)
 		if err != nil {
 			return err
 		}
 		out.Group, out.Journals, out.Stopped = plan.Group, plan.Journals, strings.Join(why, "; ")
 		return a.print(cmd, out, func(w io.Writer) error { return printSurvey(w, out) })
 	})
+}
+
+// planPast makes a plan without whatever stops it, and says what that was.
+func planPast(s libqjm.LossSurvey) (plan *libqjm.RecoveryPlan, why []string, err error) {
+	var o libqjm.RecoverOptions
+	for {
+		plan, err = libqjm.PlanRecovery(s, o)
+		stopped, ofJournal := errors.AsType[*quorumloss.StoppedError](err)
+		unread, ofNode := errors.AsType[*quorumloss.UnreadError](err)
+		switch {
+		case ofJournal:
+			o.Skip, why = append(o.Skip, stopped.Journal), append(why, fmt.Sprintf("journal %s: %v", stopped.Journal, stopped.Err))
+		case ofNode:
+			o.WithoutLog, why = append(o.WithoutLog, string(unread.Node)), append(why, fmt.Sprintf("node %s answers, and its log of the catalog is not known", unread.Node))
+		default:
+			return plan, why, err
+		}
+	}
 }
 
 func printSurvey(w io.Writer, s surveyJSON) error {

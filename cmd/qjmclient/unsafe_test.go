@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,14 +15,14 @@ import (
 	"github.com/quorumjournal/qjm/libqjm"
 )
 
-// noLeader waits until the survivors know that they have none.
+// noLeader waits until the survivors know that they have none, and each its log of the catalog.
 func (c client) noLeader() {
 	c.t.Helper()
 	require.Eventually(c.t, func() bool {
 		var s surveyJSON
 		require.NoError(c.t, json.Unmarshal([]byte(c.ok("unsafe", "recover-quorum", "survey", "-o", "json")), &s))
 		for _, n := range s.Nodes {
-			if n.Answers && n.Leader != "" {
+			if n.Answers && (n.Leader != "" || n.Down != "") {
 				return false
 			}
 		}
@@ -364,4 +366,39 @@ func TestUpdateAddress(t *testing.T) {
 		cluster.StartNode(i)
 	}
 	check()
+}
+
+// TestRecoverQuorum_WithoutLog: a survivor that answers and cannot read its log of the catalog stops the plan. It is
+// left out where the operator says so, and keeps its journals.
+func TestRecoverQuorum_WithoutLog(t *testing.T) {
+	cluster := testcluster.Start(t, testcluster.Options{})
+	c := clientOf(t, cluster)
+	c.ok("journal", "create", "a")
+	require.Equal(t, 0, c.do(strings.NewReader("x\ny\n"), "journal", "append", "a").code)
+	for i := range 3 {
+		cluster.StopNode(i)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(cluster.Dir(0), "raft", "raft.db"), []byte("rotten"), 0o600))
+	cluster.StartNode(0)
+	cluster.StartNode(1)
+	require.Eventually(t, func() bool {
+		r := c.do(nil, "unsafe", "recover-quorum", "survey")
+		return r.code == 0 && strings.Contains(words(r.out), "no plan can be made: node n1 answers") && !strings.Contains(r.out, "node n2 answers")
+	}, time.Minute, 20*time.Millisecond)
+
+	r := c.do(nil, "unsafe", "recover-quorum", "plan")
+	require.Equal(t, 4, r.code)
+	require.Contains(t, words(r.err), "node n1 answers, and its log of the catalog, which may be the newest, is not known")
+	without := []string{"--without-log", "n1"}
+	text := c.ok(append([]string{"unsafe", "recover-quorum", "plan"}, without...)...)
+	fits(t, text)
+	require.Contains(t, words(text), "n1 (its log does not count), n2 (at")
+	require.Contains(t, words(text), "from now on it is n2")
+	var plan libqjm.RecoveryPlan
+	require.NoError(t, json.Unmarshal([]byte(c.ok(append([]string{"unsafe", "recover-quorum", "plan", "-o", "json"}, without...)...)), &plan))
+	apply := []string{"unsafe", "recover-quorum", "apply", "--i-understand-data-loss", "--plan-digest", plan.Digest}
+	require.Equal(t, 4, c.do(nil, apply...).code, "it is asked for each time")
+	c.ok(append(apply, without...)...)
+	require.Equal(t, "x\ny\n", c.ok("journal", "tail", "a"))
+	require.Equal(t, 0, c.do(strings.NewReader("z\n"), "journal", "append", "a").code)
 }

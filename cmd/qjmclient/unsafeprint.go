@@ -57,7 +57,10 @@ func (p *printer) group(g *libqjm.GroupPlan, kind string) {
 	var before []string
 	for _, s := range g.Before {
 		how := absent
-		if s.Alive {
+		switch {
+		case kind == quorumloss.RecoverQuorum && !s.Alive && !slices.ContainsFunc(g.GiveUp, func(l libqjm.PlanStorage) bool { return l.Node == s.Node && l.Incarnation == s.Incarnation }):
+			how = "its log does not count"
+		case s.Alive:
 			how = fmt.Sprintf("at %d in term %d", s.LastIndex, s.LastTerm)
 		}
 		if !s.Voter {

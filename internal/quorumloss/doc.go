@@ -14,6 +14,7 @@
 // Invariants, cited by the tests:
 //
 //	Q1 Never a guess: survivors that diverge, or that cannot be compared, stop the plan, which names them.
+//	   So does one that answers, and whose log of the catalog is not known (yet): it may be the newest.
 //	Q2 The order of R2 chooses: finalized before in progress, higher ballot, longer.
 //	Q3 Whoever opens the journal under the new config finds the chosen copy: each majority of the new members
 //	   holds it, so a writer that is faster than the operator cannot choose a shorter one.

@@ -32,10 +32,26 @@ func (e *StoppedError) Is(target error) bool { return target == ErrStopped }
 // Unwrap returns why.
 func (e *StoppedError) Unwrap() error { return e.Err }
 
+// UnreadError names a survivor that answers, and whose log of the catalog is not known: its part in the group is
+// being started, or cannot be. That log may be the newest (Q1).
+type UnreadError struct {
+	Node quorum.NodeID
+	Why  string
+}
+
+func (e *UnreadError) Error() string {
+	return fmt.Sprintf("quorumloss: node %s answers, and its log of the catalog, which may be the newest, is not known (%s): survey again when it is, or restart the node", e.Node, e.Why)
+}
+
+// Is makes errors.Is(err, ErrStopped) true.
+func (e *UnreadError) Is(target error) bool { return target == ErrStopped }
+
 // Options of a plan.
 type Options struct {
 	// Skip names journals that are left as they are.
 	Skip []string
+	// WithoutLog names nodes that answer, and whose log of the catalog is given up: it cannot be read any more.
+	WithoutLog []string
 	// Drop names journals that the catalog is to forget: nobody who is left holds anything of them (Q8).
 	Drop []string
 }
@@ -45,6 +61,11 @@ func (o Options) check(f Facts) error {
 	for _, name := range o.Skip {
 		if !slices.ContainsFunc(f.Journals, func(j JournalFacts) bool { return j.Name == name }) {
 			return fmt.Errorf("%w: %s", rpc.ErrNoJournal, name)
+		}
+	}
+	for _, name := range o.WithoutLog {
+		if !slices.ContainsFunc(f.Nodes, func(n NodeFacts) bool { return string(n.Member.ID) == name && n.Err == nil }) {
+			return fmt.Errorf("%w: no node %s answers", rpc.ErrBadRequest, name)
 		}
 	}
 	for _, name := range o.Drop {
@@ -74,7 +95,10 @@ func Make(f Facts, o Options) (*Plan, error) {
 		p.Generation = max(p.Generation, n.Group.Record.Generation)
 	}
 	p.Generation++
-	p.Group = f.group(p.Lost)
+	var err error
+	if p.Group, err = f.group(p.Lost, o.WithoutLog); err != nil {
+		return nil, err
+	}
 	for i := range f.Journals {
 		name := f.Journals[i].Name
 		j, err := f.Journals[i].plan(f, slices.Contains(o.Skip, name))
@@ -89,9 +113,23 @@ func Make(f Facts, o Options) (*Plan, error) {
 	return p, p.Seal()
 }
 
-// group: who has the newest log tells who the servers are. They go on without the lost ones if these were
-// too many (Q6).
-func (f *Facts) group(lost []Storage) *GroupPlan {
+// group: the servers go on without the lost ones if these were too many (Q6), and if the log of each survivor is
+// known (Q1).
+func (f *Facts) group(lost []Storage, without []string) (*GroupPlan, error) {
+	g, whole := f.survivors(lost)
+	if whole {
+		return nil, nil
+	}
+	for _, n := range f.Nodes {
+		if n.Err == nil && n.Group.Down != "" && !slices.Contains(without, string(n.Member.ID)) {
+			return nil, &UnreadError{n.Member.ID, n.Group.Down}
+		}
+	}
+	return g, nil
+}
+
+// survivors: who has the newest log tells who the servers are. They are whole if a majority of them answers.
+func (f *Facts) survivors(lost []Storage) (g *GroupPlan, whole bool) {
 	alive := map[quorum.Key]NodeFacts{}
 	var newest NodeFacts
 	for _, n := range f.Nodes {
@@ -104,9 +142,9 @@ func (f *Facts) group(lost []Storage) *GroupPlan {
 		}
 	}
 	if newest.Group.Servers == nil {
-		return nil
+		return nil, false
 	}
-	g := &GroupPlan{Newest: string(newest.Member.ID), Voters: []Storage{}, Before: []ServerPlan{}, GiveUp: lost}
+	g = &GroupPlan{Newest: string(newest.Member.ID), Voters: []Storage{}, Before: []ServerPlan{}, GiveUp: lost}
 	voters, up := 0, 0
 	for _, s := range newest.Group.Servers {
 		sp := ServerPlan{Storage: Storage{Node: string(s.Key.ID), Incarnation: s.Key.Incarnation.String()}, Voter: s.Voter}
@@ -125,10 +163,10 @@ func (f *Facts) group(lost []Storage) *GroupPlan {
 	}
 	slices.SortFunc(g.Before, func(a, b ServerPlan) int { return compareStorages(a.Storage, b.Storage) })
 	slices.SortFunc(g.Voters, compareStorages)
-	if up > voters/2 || len(g.Voters) == 0 {
-		return nil
+	if len(g.Voters) == 0 {
+		return nil, false
 	}
-	return g
+	return g, up > voters/2
 }
 
 func compareStorages(a, b Storage) int {

@@ -29,7 +29,7 @@ type Reset struct {
 // MakeReset plans to overwrite the members of one group on one node: the catalog's where no journal is named.
 // It is RecoverQuorum's blunt sister: it brings nothing together, and nobody else is told.
 //
-// Errors: ErrHasMajority.
+// Errors: ErrHasMajority; ErrStopped.
 func MakeReset(f Facts, r Reset) (*Plan, error) {
 	f.Sort()
 	p := newReset(fmt.Sprintf("%x", f.Cluster))
@@ -89,6 +89,9 @@ func (f *Facts) resetGroup(p *Plan, at NodeFacts, to []Storage) error {
 	if !slices.Contains(to, p.Survivors[0]) {
 		return errNotAmongPeers
 	}
+	if at.Group.Down != "" { // nobody knows whether it has its majority
+		return &UnreadError{at.Member.ID, at.Group.Down}
+	}
 	p.Group = &GroupPlan{Voters: to, Before: []ServerPlan{}, Newest: string(at.Member.ID), GiveUp: []Storage{}}
 	voters, up := 0, 0
 	for _, s := range at.Group.Servers {
@@ -100,7 +103,7 @@ func (f *Facts) resetGroup(p *Plan, at NodeFacts, to []Storage) error {
 		}
 		if s.Voter {
 			voters++
-			if sp.Alive {
+			if n.Err == nil { // also where it is being started: it will vote
 				up++
 			}
 		}
