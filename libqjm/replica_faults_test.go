@@ -344,8 +344,12 @@ func TestReplica_ProposalsWhileItIsFenced(t *testing.T) {
 				}
 			})
 		}
-		for round := range 6 {
-			pass(3 * time.Second)
+		rounds := 6
+		if testing.Short() {
+			rounds = 2
+		}
+		for round := range rounds {
+			pass(time.Second)
 			if round%2 == 0 {
 				_, err := b.cl.Fence(b.ctx, "j")
 				require.NoError(b, err)

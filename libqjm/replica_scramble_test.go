@@ -64,7 +64,11 @@ func TestHole_TwoWithoutTheCatalog(t *testing.T) {
 // TestHole_Scramble: clients that retry, while replicas are cut off, fenced, handed over, killed and started anew. Each
 // proposal that was acknowledged is applied once, with its own result, and none twice.
 func TestHole_Scramble(t *testing.T) {
-	for seed := range uint64(2) {
+	seeds, steps := uint64(2), 25
+	if testing.Short() {
+		seeds, steps = 1, 8
+	}
+	for seed := range seeds {
 		run(t, testcluster.Options{}, func(b *bed) {
 			d := newDice(seed)
 			var mu sync.Mutex
@@ -153,7 +157,7 @@ func TestHole_Scramble(t *testing.T) {
 					pass(time.Duration(1+d.intn(50)) * time.Millisecond)
 				}
 			})
-			for range 25 {
+			for range steps {
 				pass(time.Duration(500+d.intn(3000)) * time.Millisecond)
 				name := names[d.intn(3)]
 				mu.Lock()

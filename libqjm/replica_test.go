@@ -276,10 +276,10 @@ func TestReplica_Transfer(t *testing.T) {
 				}
 			})
 		}
-		pass(time.Second)
+		pass(300 * time.Millisecond)
 		require.NoError(b, p.Transfer(b.within(time.Minute), "q"))
 		b.becomes(q, libqjm.RoleActive)
-		pass(time.Second)
+		pass(300 * time.Millisecond)
 		close(stop)
 		all.Wait()
 		seen := q.sm.list()

@@ -54,7 +54,7 @@ func (b *bed) wholeAgain(members ...string) {
 // Another operator comes with another plan while the first one's is half carried out: it is made anew, outranks the
 // first, and from then on nothing more is done of that.
 func TestRecoverQuorum_AnotherOperator(t *testing.T) {
-	for steps := 1; steps < carryOutSteps; steps++ {
+	for steps := 1; steps < carryOutSteps; steps += stride() {
 		run(t, testcluster.Options{Nodes: 5}, func(b *bed) {
 			b.lostThree()
 			first := b.planned()
@@ -118,7 +118,7 @@ func TestRecoverQuorum_TwoAtOnce(t *testing.T) {
 
 // A survivor of the plan is lost, too, while it is carried out: the next plan does without it.
 func TestRecoverQuorum_ASurvivorIsLostMeanwhile(t *testing.T) {
-	for steps := 1; steps < carryOutSteps; steps++ {
+	for steps := 1; steps < carryOutSteps; steps += stride() {
 		run(t, testcluster.Options{Nodes: 5}, func(b *bed) {
 			b.lostThree()
 			first := b.planned()
@@ -221,4 +221,12 @@ func TestRecoverQuorum_LeasesAreRenewed(t *testing.T) {
 		require.True(b, l.Valid())
 		require.NoError(b, l.Resign(b.ctx))
 	})
+}
+
+// stride is how far apart the steps are that the tests cut a plan off at: each with all tests, some with the short ones.
+func stride() int {
+	if testing.Short() {
+		return 3
+	}
+	return 1
 }
