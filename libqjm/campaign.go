@@ -300,7 +300,8 @@ func (l *Leadership) hold(ctx context.Context, lease *Lease, stuck *stuckWatch) 
 }
 
 // How long a writer may commit nothing, while something waits, before it lets others have the lease: so many times its time to
-// live, and no less than stuckMin; twice that the next time, up to stuckMax, as long as nothing changes.
+// live, and no less than stuckMin; twice that the next time it happens to the same writer, up to stuckMax: what it waits for is not
+// of its own making then, and each time costs its readers their lease.
 const (
 	stuckTTLs = 4
 	stuckMin  = 2 * time.Second

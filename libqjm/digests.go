@@ -23,6 +23,7 @@ type digestLog struct {
 const (
 	digestsPerEntry = 1024
 	digestsKept     = 16 * digestsPerEntry
+	digestsMax      = digestsPerEntry*digestSize + entryHeadMax // bytes of the entry
 )
 
 func (d *digestLog) note(txid TxID, user StateMachine, sessions *session.Table) error {

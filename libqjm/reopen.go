@@ -134,6 +134,9 @@ func (w *Writer) adopt(res recovery.Result) error {
 	}
 	w.opened = time.Time{}
 	w.changed()
+	if w.opts.sink != nil {
+		w.opts.sink.wake()
+	}
 	return nil
 }
 

@@ -67,7 +67,8 @@ type ReplicaOptions struct {
 // they may call the replica, and wait for it, and hold up nothing but each other. The first may come before OpenReplica has
 // returned. nil ones are left out. One that panics stops the replica, like the state machine's code. Who only waits for a role needs none: Replica.AwaitRole.
 type Callbacks struct {
-	// OnActive: this replica has all that was committed, and takes proposals.
+	// OnActive: this replica has all that was committed, and takes proposals. It is called again, with a higher epoch,
+	// where the writer had to open anew and nobody else wrote in between (F5).
 	OnActive func(epoch Epoch)
 	// OnStandby: it is not active any more, or has caught up for the first time. reason is nil unless it lost its
 	// place: then it says why.
@@ -151,7 +152,9 @@ type ReplicaStatus struct {
 	Applied TxID   `json:"applied"`
 	Active  string `json:"active,omitempty"` // who holds the lease, as far as it has heard
 	Addr    string `json:"addr,omitempty"`   // and where he is found
-	Err     error  `json:"-"`                // why it has stopped
+	// Snapshot is the newest one that this replica has loaded or saved: a restart reads it, and what follows.
+	Snapshot TxID  `json:"snapshot,omitempty"`
+	Err      error `json:"-"` // why it has stopped
 }
 
 // Replica keeps a user's state machine: the same state in each of several processes, of which one is active. The active
@@ -178,6 +181,7 @@ type Replica struct {
 	mu      sync.Mutex
 	role    Role
 	applied TxID
+	snap    TxID          // the newest snapshot that was loaded or saved
 	moved   chan struct{} // closed when what is guarded by mu has changed; nil while nobody waits
 	lead    *Leadership   // while active or draining
 	active  LeaseInfo     // what was last heard of the lease
@@ -217,6 +221,10 @@ func (o ReplicaOptions) validate(journal string, sm StateMachine) error {
 		return fmt.Errorf("%w: no such profile: %d", ErrBadRequest, o.Profile)
 	case sm == nil:
 		return fmt.Errorf("%w: no state machine", ErrBadRequest)
+	case o.Sessions.Sessions < 0 || o.Sessions.ResultBytes < 0:
+		return fmt.Errorf("%w: Sessions (got %d sessions, %d bytes of results, want none below 0)", ErrBadRequest, o.Sessions.Sessions, o.Sessions.ResultBytes)
+	case o.CompareStates && o.Writer.MaxTxnBytes != 0 && o.Writer.MaxTxnBytes < digestsMax:
+		return fmt.Errorf("%w: CompareStates needs Writer.MaxTxnBytes of %d (got %d)", ErrBadRequest, digestsMax, o.Writer.MaxTxnBytes)
 	case o.CompareStates && !digests:
 		return fmt.Errorf("%w: CompareStates needs a state machine that is a Digester", ErrBadRequest)
 	case o.Writer.OnSnapshotDue != nil:
@@ -243,7 +251,8 @@ func (r *Replica) Status() ReplicaStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := ReplicaStatus{
-		Name: r.opts.Name, Role: r.role, Applied: r.applied, Active: r.active.Holder, Addr: r.active.Addr, Err: r.failed,
+		Name: r.opts.Name, Role: r.role, Applied: r.applied, Active: r.active.Holder, Addr: r.active.Addr,
+		Snapshot: r.snap, Err: r.failed,
 	}
 	if r.lead != nil {
 		st.Epoch = r.lead.w.Epoch()

@@ -53,6 +53,27 @@ func TestHole_ReplicaWriterOpensAnew(t *testing.T) {
 	require.Equal(t, 2000, b.in.queued)
 }
 
+// F5: a writer that opens anew has another epoch, and the replica's owner hears of it, though nothing is written.
+func TestReplica_TellsOfTheNewEpoch(t *testing.T) {
+	q := newApplyQueue()
+	b := newBench(t, 3, WriterOptions{sink: q})
+	r := &Replica{c: &Client{log: slog.New(slog.DiscardHandler)}, m: newMachine(&echo{}, SessionLimits{}, false), events: newEvents(slog.New(slog.DiscardHandler), nil)}
+	var heard []Epoch
+	r.opts.Callbacks.OnActive = func(e Epoch) { heard = append(heard, e) }
+	told := r.crown(b.Writer, 0)
+	require.Empty(t, q.news)
+	b.mu.Lock()
+	require.NoError(t, b.adopt(recovery.Result{Claim: fencing.Claim{Epoch: 2, Writer: fencing.WriterID{2}}}))
+	b.mu.Unlock()
+	require.Len(t, q.news, 1)
+	told = r.crown(b.Writer, told)
+	require.EqualValues(t, 2, r.crown(b.Writer, told))
+	r.events.end(func() {})
+	close(r.events.news)
+	r.events.run()
+	require.Equal(t, []Epoch{1, 2}, heard)
+}
+
 // What cannot be read is no bad snapshot, wherever in it that is; and a state that was loaded in part is none.
 func TestHole_SnapshotThatCannotBeRead(t *testing.T) {
 	m := newMachine(&echo{}, SessionLimits{}, false)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -156,6 +157,11 @@ func TestHole_SnapshotThatIsWrittenForEver(t *testing.T) {
 				require.NoError(b, err)
 			}
 			<-begun
+			if dir != "" {
+				left, err := os.ReadDir(dir)
+				require.NoError(b, err)
+				require.Empty(b, left, "a process that is killed now leaves no file")
+			}
 			began := time.Now()
 			require.NoError(b, p.Close(b.ctx))
 			require.Less(b, time.Since(began), 10*time.Second)

@@ -35,6 +35,11 @@ func (q *applyQueue) put(done []*batch) {
 		refuse(done, closed)
 		return
 	}
+	q.wake()
+}
+
+// wake has the replica look: at batches, or at the writer's epoch.
+func (q *applyQueue) wake() {
 	select {
 	case q.news <- struct{}{}:
 	default:

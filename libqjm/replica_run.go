@@ -145,10 +145,13 @@ func (r *Replica) restore(ctx context.Context) error {
 	if err := r.ours(in.ref.id); err != nil {
 		return errors.Join(err, in.Close())
 	}
+	began := time.Now()
 	err = r.m.load(snap.TxID, snap.Size, bufio.NewReaderSize(in, snapshotPiece))
 	if err = errors.Join(err, in.Close()); err != nil {
 		return fmt.Errorf("libqjm: snapshot at txid %d: %w", snap.TxID, err)
 	}
+	r.c.log.Info("replica has loaded a snapshot", "journal", r.name, "replica", r.opts.Name, "txid", snap.TxID, "bytes", snap.Size, "took", time.Since(began))
+	r.change(func() { r.snap = snap.TxID })
 	r.publish()
 	return nil
 }
@@ -347,6 +350,11 @@ func (r *Replica) isClosing() bool {
 func (r *Replica) standby() {
 	var why error
 	r.change(func() { why, r.role, r.lead, r.lost = r.lost, RoleStandby, nil, nil })
+	log := r.c.log.With("journal", r.name, "replica", r.opts.Name, "applied", r.m.applied)
+	if why != nil {
+		log = log.With("because", why)
+	}
+	log.Info("replica is a standby")
 	if f := r.opts.Callbacks.OnStandby; f != nil {
 		r.events.tell(func() { f(why) })
 	}
@@ -361,11 +369,6 @@ func (r *Replica) reign(lead *Leadership) error {
 	}
 	if err == nil && lead.Err() == nil {
 		r.change(func() { r.role, r.lead = RoleActive, lead })
-		epoch := lead.w.Epoch()
-		r.c.log.Info("replica is active", "journal", r.name, "replica", r.opts.Name, "epoch", epoch, "applied", r.m.applied)
-		if f := r.opts.Callbacks.OnActive; f != nil {
-			r.events.tell(func() { f(epoch) })
-		}
 		err = r.serve(lead, q)
 	}
 	if err != nil {
@@ -375,6 +378,19 @@ func (r *Replica) reign(lead *Leadership) error {
 	}
 	r.change(func() { r.role, r.lead, r.lost = RoleStarting, nil, lead.Err() }) // a standby again once it has caught up
 	return nil
+}
+
+// crown tells of the epoch that this replica is active in, if that is another one than was told.
+func (r *Replica) crown(w *Writer, told Epoch) Epoch {
+	epoch := w.Epoch()
+	if epoch == told {
+		return told
+	}
+	r.c.log.Info("replica is active", "journal", r.name, "replica", r.opts.Name, "epoch", epoch, "applied", r.m.applied)
+	if f := r.opts.Callbacks.OnActive; f != nil {
+		r.events.tell(func() { f(epoch) })
+	}
+	return epoch
 }
 
 // catchUp applies all that was committed before the leadership.
@@ -421,8 +437,11 @@ func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
 	defer saving.wait()
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel() // a snapshot under way ends with the reign: it may wait for nodes that are away, and would hold up following
-	told := r.m.applied
+	told, epoch := r.m.applied, Epoch(0)
 	for over := false; ; {
+		if !over {
+			epoch = r.crown(lead.w, epoch)
+		}
 		select {
 		case <-q.news:
 		case why := <-r.due:

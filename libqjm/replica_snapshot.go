@@ -56,7 +56,8 @@ func (r *Replica) saveSnapshot(ctx context.Context, w *Writer, why SnapshotReaso
 		case errors.Is(err, ErrStateMachine):
 			r.cancel(err)
 		case err == nil:
-			r.c.log.Info("replica saved a snapshot", "journal", r.name, "txid", txid, "reason", why)
+			r.change(func() { r.snap = max(r.snap, txid) })
+			r.c.log.Info("replica has saved a snapshot", "journal", r.name, "replica", r.opts.Name, "txid", txid, "reason", why)
 		case ctx.Err() == nil && !errors.Is(err, ErrSnapshotOld):
 			r.trouble(err) // the writer asks again when as much has come once more
 		}
@@ -80,7 +81,10 @@ func (r *Replica) sendSnapshot(ctx context.Context, w *Writer, txid TxID, write 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close(), disk.Remove(name)) }()
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := disk.Remove(name); err != nil { // at once, so that a process that is killed leaves nothing
+		return err
+	}
 	out := &spool{f: f}
 	if err := write(whileWanted{ctx, out}); err != nil {
 		return err

@@ -470,6 +470,9 @@ func TestReplica_BadOptions(t *testing.T) {
 			"due":     {Writer: libqjm.WriterOptions{OnSnapshotDue: func(libqjm.SnapshotReason) {}}},
 			"addr":    {Addr: "\n"},
 			"compare": {CompareStates: true},
+			"digests": {CompareStates: true, Writer: libqjm.WriterOptions{MaxTxnBytes: 1000}},
+			"limits":  {Sessions: libqjm.SessionLimits{Sessions: -1}},
+			"results": {Sessions: libqjm.SessionLimits{ResultBytes: -1}},
 		} {
 			var sm libqjm.StateMachine = &tally{}
 			if name == "compare" {
