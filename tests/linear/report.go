@@ -135,7 +135,7 @@ func (r *result) printFaults(s *screen) {
 	for _, f := range r.faults {
 		gaps[f.Kind] = append(gaps[f.Kind], f.gap(acked, r.ran))
 	}
-	s.line("%-24s%8s%34s", "faults", "times", "longest without a write: median, most")
+	s.line("%-24s%8s%42s", "faults", "times", "longest without a write: median, most")
 	for _, kind := range slices.Sorted(maps.Keys(gaps)) {
 		g := slices.Sorted(slices.Values(gaps[kind]))
 		s.line("  %-24s%6d%20s%14s", kind, len(g), millis(g[len(g)/2]), millis(g[len(g)-1]))
