@@ -19,7 +19,7 @@ func TestAllocs_OneTransaction(t *testing.T) {
 		got := testing.AllocsPerRun(100, func() {
 			for range txns {
 				var s seat
-				if _, err := in.add(ctx, 256, &s, nil, nil, txn); err != nil {
+				if _, err := in.add(ctx, 256, &s, nil, txn); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -23,7 +23,7 @@ type batch struct {
 	flown bool  // handed to the core: bound to its txids (W6); guarded by Writer.mu
 	frame segments.Frame
 
-	owners []*proposal // of a replica: whose its transactions are, in order; nil: nobody's
+	outs []outcome // of a replica: what its transactions came to, in order; nil: nothing to tell; set before done is closed
 
 	crowd crowd
 }
@@ -74,7 +74,7 @@ func (f Future) Wait(ctx context.Context) (TxID, error) {
 // bytes are copied before it returns. See MayHaveCommitted for what an error means.
 func (w *Writer) Append(ctx context.Context, txn []byte) (TxID, error) {
 	var p seat
-	f, err := w.add(ctx, &p, nil, nil, txn)
+	f, err := w.add(ctx, &p, nil, txn)
 	if err != nil {
 		return 0, err
 	}
@@ -101,24 +101,24 @@ func (w *Writer) AppendBatch(ctx context.Context, txns [][]byte) (first, last Tx
 // for room until the context ends. The bytes are copied before it returns. Transactions get txids in
 // the order of the calls.
 func (w *Writer) AppendAsync(ctx context.Context, txn []byte) (Future, error) {
-	return w.add(ctx, nil, nil, nil, txn)
+	return w.add(ctx, nil, nil, txn)
 }
 
 // AppendBatchAsync is AppendBatch without the wait for the outcome. The future is done when the last of
 // the transactions is; all before it are committed then, too.
 func (w *Writer) AppendBatchAsync(ctx context.Context, txns [][]byte) (Future, error) {
-	return w.add(ctx, nil, nil, nil, txns...)
+	return w.add(ctx, nil, nil, txns...)
 }
 
 // add puts transactions into the batch being filled. Nothing has been handed to a node when it returns
 // an error, so each error is a definite refusal, and uses up no txid (W6). p, where not nil, becomes the caller's seat among those
-// who wait; own and head are intake.add's.
-func (w *Writer) add(ctx context.Context, p *seat, own *proposal, head []byte, txns ...[]byte) (Future, error) {
+// who wait; head is intake.add's.
+func (w *Writer) add(ctx context.Context, p *seat, head []byte, txns ...[]byte) (Future, error) {
 	size, err := w.check(len(head), txns)
 	if err != nil {
 		return Future{}, &AppendError{Err: err}
 	}
-	f, err := w.in.add(ctx, size, p, own, head, txns)
+	f, err := w.in.add(ctx, size, p, head, txns)
 	if err != nil {
 		return Future{}, &AppendError{Err: err}
 	}
@@ -292,8 +292,7 @@ func (w *Writer) seal(b *batch) {
 	}
 }
 
-// landed takes what is committed from the frames under way, and adds it to what is to be finished; or leaves it to the
-// replica, which applies it first. The caller holds mu.
+// landed takes what is committed from the frames under way, and adds it to done. The caller holds mu.
 func (w *Writer) landed(done []*batch) []*batch {
 	committed := w.core.Committed().TxID
 	n := 0
@@ -302,11 +301,7 @@ func (w *Writer) landed(done []*batch) []*batch {
 		n++
 	}
 	if n > 0 {
-		if w.opts.sink != nil {
-			w.opts.sink.put(w.flying[:n])
-		} else {
-			done = append(done, w.flying[:n]...)
-		}
+		done = append(done, w.flying[:n]...)
 		w.flying = slices.Delete(w.flying, 0, n)
 		w.changed()
 	}
@@ -316,7 +311,7 @@ func (w *Writer) landed(done []*batch) []*batch {
 // complete wakes the callers of everything that is committed. The caller holds mu.
 func (w *Writer) complete() {
 	var some [landing]*batch
-	finish(w.landed(some[:0]))
+	w.committed(w.landed(some[:0]))
 }
 
 // landing is how many frames may be committed at once without memory being asked for.
@@ -325,11 +320,12 @@ const landing = 8
 // committed tells the callers of batches that are; or leaves them to the replica, which applies them first. The caller
 // holds mu.
 func (w *Writer) committed(done []*batch) {
-	if w.opts.sink != nil {
+	if w.opts.sink == nil {
+		finish(done)
+	} else if len(done) > 0 {
 		w.opts.sink.put(done)
-		return
+		w.opts.sink.wake()
 	}
-	finish(done)
 }
 
 func finish(done []*batch) {
@@ -349,15 +345,26 @@ func (w *Writer) land() {
 	var some [landing]*batch
 	alone := w.flying[0].count == 1 && w.in.empty()
 	done := w.landed(some[:0])
+	sink := w.opts.sink
 	switch {
 	case len(done) == 0:
+		return
+	case sink != nil:
+		sink.put(done)
 	case alone:
 		finish(done)
-	default:
-		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	defer w.mu.Lock()
+	if sink == nil {
 		finish(done)
+	} else if !sink.applyHere() {
+		sink.wake() // applying takes long: the next frame does not wait for it
+		return
+	}
+	if !alone {
 		w.makeWay()
-		w.mu.Lock()
 	}
 }
 

@@ -24,7 +24,7 @@ func TestCrowd(t *testing.T) {
 		var all sync.WaitGroup
 		wait := func(ctx context.Context, who string) {
 			var s seat
-			f, err := in.add(ctx, 1, &s, nil, nil, [][]byte{{1}})
+			f, err := in.add(ctx, 1, &s, nil, [][]byte{{1}})
 			require.NoError(t, err)
 			all.Go(func() {
 				in.awaitWith(ctx, f.b, s)

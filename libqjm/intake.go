@@ -33,9 +33,8 @@ const (
 	frameHintPad = 8 // a buffer is larger than the last frame by one part in so many, and shrinks as slowly
 )
 
-// add takes transactions, all or none, once there is room for them. Each has the head in front of it; own, where not
-// nil, is told what became of the only one.
-func (in *intake) add(ctx context.Context, size int, p *seat, own *proposal, head []byte, txns [][]byte) (f Future, err error) {
+// add takes transactions, all or none, once there is room for them. Each has the head in front of it.
+func (in *intake) add(ctx context.Context, size int, p *seat, head []byte, txns [][]byte) (f Future, err error) {
 	for {
 		in.mu.Lock()
 		if err := in.refuses(); err != nil {
@@ -59,9 +58,6 @@ func (in *intake) add(ctx context.Context, size int, p *seat, own *proposal, hea
 	f.first = in.next
 	for _, txn := range txns {
 		f.b = in.fill(head, txn)
-		if in.opts.sink != nil {
-			f.b.owners = append(f.b.owners, own)
-		}
 		if f.head == nil {
 			f.head = f.b
 		}

@@ -12,7 +12,7 @@ func TestIntake_OnlyFullBatchesFollow(t *testing.T) {
 	var in intake
 	in.opts, in.next, in.epoch = &opts, 1, 1
 	add := func(n int) Future {
-		f, err := in.add(t.Context(), n, nil, nil, nil, [][]byte{make([]byte, n)})
+		f, err := in.add(t.Context(), n, nil, nil, [][]byte{make([]byte, n)})
 		require.NoError(t, err)
 		return f
 	}
@@ -44,7 +44,7 @@ func TestIntake_NobodyIsLeftBehind(t *testing.T) {
 
 		w.hungry.Store(sated)
 		require.Nil(t, w.in.take(hungry == forFull))
-		_, err := w.in.add(t.Context(), 100, nil, nil, nil, [][]byte{make([]byte, 100)}) // and looks at hungry: sated
+		_, err := w.in.add(t.Context(), 100, nil, nil, [][]byte{make([]byte, 100)}) // and looks at hungry: sated
 		require.NoError(t, err)
 		require.True(t, w.goHungry(hungry))
 		require.Equal(t, sated, w.hungry.Load(), "nobody else comes for it")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -168,7 +169,7 @@ type Replica struct {
 	name string // the journal's
 	opts ReplicaOptions
 
-	m      *machine           // run's alone
+	m      *machine           // run's alone, but for what applyQueue has others do
 	id     segments.JournalID // of the journal that the state is of; run's alone
 	queue  *applyQueue
 	due    chan SnapshotReason // one place
@@ -177,6 +178,7 @@ type Replica struct {
 	done   chan struct{}           // closed when run has ended
 	events *events
 	rounds confirmRounds
+	leads  atomic.Pointer[Leadership] // lead while active, and nil while not: what proposals look at
 
 	mu      sync.Mutex
 	role    Role
@@ -276,6 +278,13 @@ func (r *Replica) change(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f()
+	var leads *Leadership
+	if r.role == RoleActive {
+		leads = r.lead
+	}
+	if r.leads.Load() != leads { // most changes are of applied: proposers' caches need not hear of those
+		r.leads.Store(leads)
+	}
 	if r.moved != nil {
 		close(r.moved)
 		r.moved = nil

@@ -44,9 +44,8 @@ func (e *EpochError) Unwrap() error { return ErrEpoch }
 
 // Pending is a proposal under way.
 type Pending struct {
-	f   Future
-	own *proposal
-	p   seat
+	f Future
+	p seat
 }
 
 // Done is closed when the outcome is known.
@@ -58,13 +57,17 @@ func (p *Pending) TxID() TxID { return p.f.last }
 // Wait waits for the outcome: the errors are those of Propose. Where the context ends first the proposal goes on.
 func (p *Pending) Wait(ctx context.Context) (Applied, error) {
 	txid, err := p.f.Wait(ctx)
-	if err == nil {
-		err = p.own.out.err
-	}
 	if err != nil {
 		return Applied{}, err
 	}
-	return Applied{TxID: txid, Result: p.own.out.result}, nil
+	var out outcome
+	if b := p.f.b; b.outs != nil {
+		out = b.outs[txid-b.first]
+	}
+	if out.err != nil {
+		return Applied{}, out.err
+	}
+	return Applied{TxID: txid, Result: out.result}, nil
 }
 
 // Propose has the active commit a proposal, and returns when it is committed and applied here.
@@ -77,7 +80,7 @@ func (p *Pending) Wait(ctx context.Context) (Applied, error) {
 // and this replica has failed.
 func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
 	for {
-		done, err := r.propose(ctx, p)
+		done, err := r.propose(ctx, &p)
 		na, redirect := errors.AsType[*NotActiveError](err)
 		if !redirect {
 			return done, err
@@ -95,9 +98,9 @@ func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
 	}
 }
 
-func (r *Replica) propose(ctx context.Context, p Proposal) (Applied, error) {
-	under, err := r.begin(ctx, p, true)
-	if err != nil {
+func (r *Replica) propose(ctx context.Context, p *Proposal) (Applied, error) {
+	var under Pending
+	if err := r.begin(ctx, p, &under, &under.p); err != nil {
 		return Applied{}, err
 	}
 	under.f.w.in.awaitWith(ctx, under.f.b, under.p)
@@ -131,51 +134,51 @@ func (r *Replica) settled() bool {
 // ProposeAsync is Propose without the wait, on the active only: elsewhere it is a *NotActiveError. It waits only while
 // too much is under way. Proposals are applied in the order of the calls.
 func (r *Replica) ProposeAsync(ctx context.Context, p Proposal) (*Pending, error) {
-	return r.begin(ctx, p, false)
-}
-
-func (r *Replica) begin(ctx context.Context, p Proposal, wait bool) (*Pending, error) {
-	r.mu.Lock()
-	lead := r.lead
-	if r.role != RoleActive {
-		err := r.notActiveLocked()
-		r.mu.Unlock()
+	under := new(Pending)
+	if err := r.begin(ctx, &p, under, nil); err != nil {
 		return nil, err
 	}
-	r.mu.Unlock()
+	return under, nil
+}
+
+// serving returns the leadership of an active.
+func (r *Replica) serving() (*Leadership, error) {
+	if lead := r.leads.Load(); lead != nil {
+		return lead, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.role == RoleActive {
+		return r.lead, nil
+	}
+	return nil, r.notActiveLocked()
+}
+
+// begin hands a proposal to the writer; at, where not nil, becomes the caller's seat.
+func (r *Replica) begin(ctx context.Context, p *Proposal, under *Pending, at *seat) error {
+	lead, err := r.serving()
+	if err != nil {
+		return err
+	}
 	if p.Epoch != 0 {
 		if got := lead.w.Epoch(); got != p.Epoch {
-			return nil, &EpochError{Got: got, Want: p.Epoch}
+			return &EpochError{Got: got, Want: p.Epoch}
 		}
 	}
-	e := logEntry{kind: entryPlain}
+	var buf [entryHeadMax]byte
+	head := append(buf[:0], entryPlain)
 	if s := p.Session; s != nil {
 		if s.Seq == 0 || s.Awaited == 0 || s.Awaited > s.Seq {
-			return nil, fmt.Errorf("%w: session (got Seq %d, Awaited %d, want 1 <= Awaited <= Seq)", ErrBadRequest, s.Seq, s.Awaited)
+			return fmt.Errorf("%w: session (got Seq %d, Awaited %d, want 1 <= Awaited <= Seq)", ErrBadRequest, s.Seq, s.Awaited)
 		}
-		e = logEntry{kind: entryInOrder, stamp: now(), session: session.ID(s.ID), seq: s.Seq, awaited: s.Awaited}
+		head = logEntry{kind: entryInOrder, stamp: now(), session: session.ID(s.ID), seq: s.Seq, awaited: s.Awaited}.append(buf[:0])
 	}
-	under, err := r.append(ctx, lead.w, e, p.Data, wait)
-	return under, r.redirected(err)
+	under.f, err = lead.w.add(ctx, at, head, p.Data)
+	return r.redirected(err)
 }
 
 // now is what entries are stamped with.
 func now() session.Millis { return session.Millis(time.Now().UnixMilli()) }
-
-func (r *Replica) append(ctx context.Context, w *Writer, e logEntry, data []byte, wait bool) (*Pending, error) {
-	var buf [entryHeadMax]byte
-	p := &Pending{own: new(proposal)}
-	var at *seat
-	if wait {
-		at = &p.p
-	}
-	var err error
-	p.f, err = w.add(ctx, at, p.own, e.append(buf[:0]), data)
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
-}
 
 // OpenSession opens a session for a client that retries, or keeps one that is open for as long again. It ends when it was
 // not used for ttl, which is MinSessionTTL to MaxSessionTTL. One that has ended is begun anew, and knows nothing: what was tried
@@ -193,18 +196,15 @@ func (r *Replica) CloseSession(ctx context.Context, id SessionID) error {
 	return r.control(ctx, logEntry{kind: entryClose, stamp: now(), session: session.ID(id)})
 }
 
+// control has an entry applied that is about a session, and no proposal.
 func (r *Replica) control(ctx context.Context, e logEntry) error {
-	r.mu.Lock()
-	lead := r.lead
-	if r.role != RoleActive {
-		defer r.mu.Unlock()
-		return r.notActiveLocked()
-	}
-	r.mu.Unlock()
-	p, err := r.append(ctx, lead.w, e, nil, false)
+	lead, err := r.serving()
 	if err != nil {
 		return err
 	}
-	_, err = p.Wait(ctx)
+	f, err := lead.w.add(ctx, nil, e.append(nil), nil)
+	if err == nil {
+		_, err = (&Pending{f: f}).Wait(ctx)
+	}
 	return r.redirected(err)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quorumjournal/qjm/internal/quorum"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/segments"
 )
 
@@ -386,7 +387,7 @@ func (r *Replica) crown(w *Writer, told Epoch) Epoch {
 	if epoch == told {
 		return told
 	}
-	r.c.log.Info("replica is active", "journal", r.name, "replica", r.opts.Name, "epoch", epoch, "applied", r.m.applied)
+	r.c.log.Info("replica is active", "journal", r.name, "replica", r.opts.Name, "epoch", epoch, "applied", r.Applied())
 	if f := r.opts.Callbacks.OnActive; f != nil {
 		r.events.tell(func() { f(epoch) })
 	}
@@ -438,32 +439,36 @@ func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel() // a snapshot under way ends with the reign: it may wait for nodes that are away, and would hold up following
 	told, epoch := r.m.applied, Epoch(0)
+	q.serve(&lead.w.in, r.applyBatch, !r.m.digests.on) // digests are told after each batch, which needs the owner
+	defer q.leave()
 	for over := false; ; {
 		if !over {
 			epoch = r.crown(lead.w, epoch)
 		}
+		var due SnapshotReason
 		select {
 		case <-q.news:
-		case why := <-r.due:
-			if err := r.saveSnapshot(ctx, lead.w, why, &saving); err != nil {
-				return err
-			}
+		case due = <-r.due:
 		case <-lead.Done():
 			over = true // and nothing is put into the queue any more
 		case <-r.ctx.Done(): // closed in haste: what is not applied yet is left to others
 			return context.Cause(r.ctx)
 		}
-		all := q.take()
-		for i, b := range all {
-			if err := r.applyBatch(lead.w, b); err != nil {
-				refuse(all[i+1:], notApplied(err)) // nobody else has them any more
-				return err
+		err := q.inTurn(func() (err error) {
+			if due != snapshot.ReasonNone {
+				err = r.saveSnapshot(ctx, lead.w, due, &saving)
 			}
+			if err == nil {
+				err = q.drain()
+			}
+			if err == nil && !over {
+				told = r.tellDigests(lead.w, told)
+			}
+			return err
+		})
+		if err != nil || over {
+			return err
 		}
-		if over {
-			return nil
-		}
-		told = r.tellDigests(lead.w, told)
 	}
 }
 
@@ -472,29 +477,22 @@ func notApplied(why error) error {
 	return &AppendError{Handed: true, Err: fmt.Errorf("%w: %w", ErrNotApplied, why)}
 }
 
-// applyBatch applies what is committed, and wakes its proposers.
-func (r *Replica) applyBatch(w *Writer, b *batch) error {
-	txns := make([]Txn, 0, b.count)
-	err := b.frame.EachTxn(func(id segments.TxID, data []byte) error {
-		txns = append(txns, Txn{ID: id, Last: id, Epoch: b.frame.Epoch(), Data: data})
-		return nil
-	})
-	var outs []outcome
-	if err == nil {
-		outs, err = r.m.apply(txns)
-	}
+// applyBatch applies what is committed, and leaves in the batch what its proposers are told.
+func (r *Replica) applyBatch(b *batch) error {
+	r.m.begin()
+	epoch := b.frame.Epoch()
+	err := b.frame.EachTxn(func(txid TxID, data []byte) error { return r.m.take(txid, epoch, data) })
 	if err != nil {
-		refuse([]*batch{b}, notApplied(err))
 		return err
 	}
-	for i, own := range b.owners {
-		if own != nil {
-			own.out = outs[i]
-		}
+	outs, err := r.m.end()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(outs, func(o outcome) bool { return o.result != nil || o.err != nil }) {
+		b.outs = slices.Clone(outs)
 	}
 	r.publish()
-	b.finish()
-	w.in.applied(b)
 	return nil
 }
 
@@ -510,7 +508,7 @@ func (r *Replica) tellDigests(w *Writer, told TxID) TxID {
 	head := logEntry{kind: entryDigests, first: first}.append(nil)
 	now, cancel := context.WithCancel(r.ctx)
 	cancel() // it does not wait for room, which only this goroutine makes
-	if _, err := w.add(now, nil, nil, head, data); err != nil {
+	if _, err := w.add(now, nil, head, data); err != nil {
 		return told // the leadership ends, or the queue is full
 	}
 	return first + TxID(len(data)/digestSize) - 1

@@ -11,8 +11,8 @@ import (
 	"github.com/quorumjournal/qjm/internal/session"
 )
 
-// StateMachine is the state that a Replica keeps. All its methods are called by one goroutine, one at a time; only what
-// SaveSnapshot returns runs beside them.
+// StateMachine is the state that a Replica keeps. All its methods are called one at a time; only what SaveSnapshot returns
+// runs beside them.
 //
 // It must be deterministic: equal transactions in equal order make equal states. No clock, no random number, no map
 // order may decide anything; what they should decide is put into the proposal by whoever proposes it.
@@ -72,8 +72,7 @@ type machine struct {
 
 	batch    []Entry
 	outcomes []outcome
-	at       []int              // which outcome an entry of the batch has
-	keys     []sessionKey       // and which proposal of a session it is
+	from     []origin           // of the entries of the batch
 	inBatch  map[session.ID]int // sessions with a proposal in the batch
 
 	digests digestLog
@@ -85,6 +84,12 @@ type sessionKey struct {
 	seq uint64
 }
 
+// origin of an entry of a batch: which outcome it has, and which proposal of a session it is.
+type origin struct {
+	out int
+	key sessionKey
+}
+
 func newMachine(user StateMachine, limits session.Limits, compare bool) *machine {
 	m := &machine{user: user, limits: limits, sessions: session.New(limits), inBatch: map[session.ID]int{}}
 	m.digests.on = compare
@@ -94,34 +99,54 @@ func newMachine(user StateMachine, limits session.Limits, compare bool) *machine
 // apply applies transactions that follow on what was applied. The outcomes are valid until the next call. After an error
 // the state is of no use any more.
 func (m *machine) apply(txns []Txn) ([]outcome, error) {
-	clear(m.outcomes)
-	m.outcomes = m.outcomes[:0]
+	m.begin()
 	for _, t := range txns {
-		if t.ID != m.applied+TxID(len(m.outcomes))+1 || t.Opaque {
-			return nil, fmt.Errorf("%w: txids %d to %d (got after %d)", ErrNotOurs, t.ID, t.Last, m.applied+TxID(len(m.outcomes)))
+		if t.Opaque {
+			return nil, fmt.Errorf("%w: txids %d to %d are opaque", ErrNotOurs, t.ID, t.Last)
 		}
-		e, err := parseEntry(t.Data)
-		if err != nil {
-			return nil, fmt.Errorf("txid %d: %w", t.ID, err)
-		}
-		m.outcomes = append(m.outcomes, outcome{})
-		if err := m.step(t, e); err != nil {
+		if err := m.take(t.ID, t.Epoch, t.Data); err != nil {
 			return nil, err
 		}
 	}
+	return m.end()
+}
+
+// begin, take for each transaction, and end are what apply does, for whoever has no Txn.
+func (m *machine) begin() {
+	clear(m.outcomes)
+	m.outcomes = m.outcomes[:0]
+}
+
+func (m *machine) take(txid TxID, epoch Epoch, data []byte) error {
+	if want := m.applied + TxID(len(m.outcomes)) + 1; txid != want {
+		return fmt.Errorf("%w: txid (got %d, want %d)", ErrNotOurs, txid, want)
+	}
+	m.outcomes = append(m.outcomes, outcome{})
+	if len(data) > 0 && data[0] == entryPlain && !m.digests.on { // most are
+		m.add(Entry{txid, epoch, data[1:]}, sessionKey{})
+		return nil
+	}
+	e, err := parseEntry(data)
+	if err != nil {
+		return fmt.Errorf("txid %d: %w", txid, err)
+	}
+	return m.step(txid, epoch, e)
+}
+
+func (m *machine) end() ([]outcome, error) {
 	if err := m.flush(); err != nil {
 		return nil, err
 	}
-	m.applied += TxID(len(txns))
+	m.applied += TxID(len(m.outcomes))
 	return m.outcomes, nil
 }
 
 // step takes one transaction; a proposal of the user is left in the batch.
-func (m *machine) step(t Txn, e logEntry) error {
+func (m *machine) step(txid TxID, epoch Epoch, e logEntry) error {
 	out := len(m.outcomes) - 1
 	switch e.kind {
 	case entryPlain:
-		m.add(Entry{t.ID, t.Epoch, e.data}, out, sessionKey{})
+		m.add(Entry{txid, epoch, e.data}, sessionKey{})
 	case entryInOrder:
 		if m.inBatch[e.session] > 0 { // its result decides what a retry behind it is answered
 			if err := m.flush(); err != nil {
@@ -132,7 +157,7 @@ func (m *machine) step(t Txn, e logEntry) error {
 		switch a := m.sessions.Begin(e.session, e.seq, e.awaited); a.Verdict {
 		case session.Apply:
 			m.inBatch[e.session]++
-			m.add(Entry{t.ID, t.Epoch, e.data}, out, sessionKey{e.session, e.seq})
+			m.add(Entry{txid, epoch, e.data}, sessionKey{e.session, e.seq})
 		default:
 			m.outcomes[out] = outcome{a.Result, a.Err}
 		}
@@ -159,13 +184,14 @@ func (m *machine) step(t Txn, e logEntry) error {
 		if err := m.flush(); err != nil {
 			return err
 		}
-		return m.digests.note(t.ID, m.user, m.sessions)
+		return m.digests.note(txid, m.user, m.sessions)
 	}
 	return nil
 }
 
-func (m *machine) add(e Entry, out int, key sessionKey) {
-	m.batch, m.at, m.keys = append(m.batch, e), append(m.at, out), append(m.keys, key)
+// add puts a proposal into the batch; the last outcome is its own.
+func (m *machine) add(e Entry, key sessionKey) {
+	m.batch, m.from = append(m.batch, e), append(m.from, origin{len(m.outcomes) - 1, key})
 }
 
 // flush has the user's code apply what is in the batch.
@@ -180,17 +206,18 @@ func (m *machine) flush() error {
 	if results != nil && len(results) != len(m.batch) {
 		return fmt.Errorf("%w: Apply returned %d results for %d transactions", ErrStateMachine, len(results), len(m.batch))
 	}
-	for i, out := range m.at {
+	for i := range m.from {
+		from := &m.from[i]
 		if results != nil {
-			m.outcomes[out].result = results[i]
+			m.outcomes[from.out].result = results[i]
 		}
-		if k := m.keys[i]; k.seq != 0 {
-			m.sessions.Done(k.id, k.seq, bytes.Clone(m.outcomes[out].result))
+		if k := &from.key; k.seq != 0 {
+			m.sessions.Done(k.id, k.seq, bytes.Clone(m.outcomes[from.out].result))
 		}
 	}
 	clear(m.batch)
 	clear(m.inBatch)
-	m.batch, m.at, m.keys = m.batch[:0], m.at[:0], m.keys[:0]
+	m.batch, m.from = m.batch[:0], m.from[:0]
 	return nil
 }
 
