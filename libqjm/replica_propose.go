@@ -165,16 +165,26 @@ func (r *Replica) begin(ctx context.Context, p *Proposal, under *Pending, at *se
 			return &EpochError{Got: got, Want: p.Epoch}
 		}
 	}
-	var buf [entryHeadMax]byte
-	head := append(buf[:0], entryPlain)
-	if s := p.Session; s != nil {
-		if s.Seq == 0 || s.Awaited == 0 || s.Awaited > s.Seq {
-			return fmt.Errorf("%w: session (got Seq %d, Awaited %d, want 1 <= Awaited <= Seq)", ErrBadRequest, s.Seq, s.Awaited)
+	head := plainHead
+	if p.Session != nil {
+		if head, err = p.Session.head(); err != nil {
+			return err
 		}
-		head = logEntry{kind: entryInOrder, stamp: now(), session: session.ID(s.ID), seq: s.Seq, awaited: s.Awaited}.append(buf[:0])
 	}
 	under.f, err = lead.w.add(ctx, at, head, p.Data)
 	return r.redirected(err)
+}
+
+// plainHead is in front of a proposal that is in no session.
+var plainHead = []byte{entryPlain}
+
+// head is in front of a proposal of a session.
+func (s *SessionRef) head() ([]byte, error) {
+	if s.Seq == 0 || s.Awaited == 0 || s.Awaited > s.Seq {
+		return nil, fmt.Errorf("%w: session (got Seq %d, Awaited %d, want 1 <= Awaited <= Seq)", ErrBadRequest, s.Seq, s.Awaited)
+	}
+	e := logEntry{kind: entryInOrder, stamp: now(), session: session.ID(s.ID), seq: s.Seq, awaited: s.Awaited}
+	return e.append(make([]byte, 0, entryHeadMax)), nil
 }
 
 // now is what entries are stamped with.

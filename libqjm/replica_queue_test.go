@@ -1,0 +1,90 @@
+package libqjm
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// queued puts n batches into the queue, as the writer does.
+func queued(q *applyQueue, n int) (all []*batch) {
+	for range n {
+		all = append(all, &batch{done: make(chan struct{}), count: 1, flown: true})
+	}
+	q.put(all)
+	return all
+}
+
+// Whoever hears of a commit applies it where that was quick the last time, and nobody else is at it. A node's channel never
+// waits for a slow state machine twice in a row, nor for its turn.
+func TestApplyQueue_WhoApplies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, took, order := newApplyQueue(), time.Duration(0), []*batch(nil)
+		require.False(t, q.applyHere(), "the replica does not serve yet")
+		apply := func(b *batch) error {
+			time.Sleep(took)
+			order = append(order, b)
+			return nil
+		}
+		owner := func() { require.NoError(t, q.inTurn(q.drain)) }
+
+		q.serve(&intake{}, apply, true)
+		var want []*batch
+		put := func(n int) { want = append(want, queued(q, n)...) }
+		put(1)
+		require.False(t, q.applyHere(), "nobody knows how long it takes")
+		owner()
+		put(2)
+		require.True(t, q.applyHere())
+		took = 2 * quickMax
+		put(1)
+		require.True(t, q.applyHere(), "it was quick until then")
+		put(1)
+		require.False(t, q.applyHere())
+		took = 0
+		owner()
+		put(1)
+		require.True(t, q.applyHere(), "it is quick again")
+		put(1)
+		require.NoError(t, q.inTurn(func() error {
+			require.False(t, q.applyHere(), "somebody else is at it")
+			return q.drain()
+		}))
+		require.Equal(t, want, order)
+		for _, b := range want {
+			<-b.done
+			require.NoError(t, b.err)
+		}
+
+		q.leave()
+		queued(q, 1)
+		require.False(t, q.applyHere(), "the state machine is the replica's")
+		q.serve(&intake{}, apply, false)
+		owner()
+		queued(q, 1)
+		require.False(t, q.applyHere(), "digests are told by the owner")
+	})
+}
+
+// What stopped the state machine on a node's channel stops the replica, and whoever waits hears that it is committed.
+func TestApplyQueue_AFailureIsKept(t *testing.T) {
+	q, fail := newApplyQueue(), error(nil)
+	q.serve(&intake{}, func(*batch) error { return fail }, true)
+	queued(q, 1)
+	require.NoError(t, q.inTurn(q.drain))
+	fail = errors.New("broken")
+	all := queued(q, 2)
+	require.False(t, q.applyHere(), "the replica has to be woken")
+	for _, b := range all {
+		<-b.done
+		require.ErrorIs(t, b.err, ErrNotApplied)
+		require.True(t, MayHaveCommitted(b.err))
+	}
+	fail = nil
+	queued(q, 1)
+	require.False(t, q.applyHere())
+	require.ErrorContains(t, q.inTurn(q.drain), "broken")
+}
