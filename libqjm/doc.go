@@ -14,7 +14,7 @@
 //   - To find the active from outside: [Client.Routes].
 //   - To manage journals, members and snapshots: the other methods of [Client], or the program qjmclient.
 //
-// All begin with [Dial]. The examples below run; whole programs are in the module's examples directory: counter, kv,
+// All begin with [Dial]. The examples in example_test.go run; whole programs are in the module's examples directory: counter, kv,
 // lock, namespace. Its docs/embedding.md goes from `go get` to a counter that survives, in ten minutes. Package
 // libqjm/qjmtest gives your tests a cluster in one line, with faults; package journalnode runs the nodes in your own
 // process.
@@ -23,7 +23,7 @@
 //
 //	client, err := libqjm.Dial(ctx, libqjm.Options{Endpoints: []string{"10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400"}})
 //	err = client.EnsureJournal(ctx, "accounts")
-//	replica, err := client.OpenReplica("accounts", &accounts, libqjm.ReplicaOptions{Addr: "10.0.1.1:80"})
+//	replica, err := client.OpenReplica("accounts", &accounts, libqjm.ReplicaOptions{Addr: "http://10.0.1.1:80"})
 //
 //	done, err := replica.Propose(ctx, libqjm.Proposal{Data: []byte("pay 5 to Ann")}) // committed, and applied here
 //

@@ -40,7 +40,7 @@ var ErrTooManyRoutes = errors.New("libqjm: too many journals in a route table")
 // RoutesMax bounds how many journals one table watches; each costs a request that waits at a node.
 const RoutesMax = 10_000
 
-// Routes returns an empty table. Close it when it is not needed any more.
+// Routes returns an empty table of who is active for which journal: ask [RouteTable.Active]. Close it when it is not needed any more.
 func (c *Client) Routes() *RouteTable {
 	t := &RouteTable{c: c, routes: map[string]*watched{}}
 	t.ctx, t.cancel = context.WithCancel(c.ctx)

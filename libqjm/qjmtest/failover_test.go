@@ -88,7 +88,7 @@ func TestFailover(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.KillProcess("app-1")
-		qjmtest.AwaitRole(t, standby, libqjm.RoleActive) // some 10 s later, when the lease has expired: fake ones
+		qjmtest.AwaitRole(t, standby, libqjm.RoleActive) // some 3 s later, when the lease has expired: fake ones
 		if got := state.String(); got != "hello" {
 			t.Fatalf("the new active has %q: what was acknowledged is lost", got)
 		}
