@@ -94,6 +94,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	c.names = names{ids: map[string]segments.JournalID{}, dead: map[segments.JournalID]bool{}}
 	c.lister = catalogLister{c}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	began := time.Now()
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		done, err := c.discover(ctx)
 		if done {
@@ -102,6 +103,10 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 		if errors.Is(err, ErrOtherCluster) {
 			return nil, errors.Join(err, c.Close())
 		}
+		if !began.IsZero() && time.Since(began) > dialQuiet {
+			began = time.Time{} // once
+			c.log.Warn("no endpoint answers, and the client waits for one", "endpoints", opts.Endpoints, "err", err)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -109,6 +114,9 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 		}
 	}
 }
+
+// dialQuiet is how long Dial waits before it says so.
+const dialQuiet = 3 * time.Second
 
 // discover asks the endpoints who they are.
 func (c *Client) discover(ctx context.Context) (bool, error) {

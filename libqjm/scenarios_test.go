@@ -2,6 +2,7 @@ package libqjm_test
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -151,8 +152,11 @@ func TestScenario05_AllNodesDown(t *testing.T) {
 		var nq *recovery.NoQuorumError
 		require.ErrorAs(b, err, &nq)
 		require.Len(b, nq.Causes, 3, "each node and why")
-		_, err = libqjm.Dial(b.within(time.Second), libqjm.Options{Endpoints: b.Endpoints(), Dialer: b.Net.Dialer("late")})
+		var said strings.Builder
+		log := slog.New(slog.NewTextHandler(&said, nil))
+		_, err = libqjm.Dial(b.within(time.Minute), libqjm.Options{Endpoints: b.Endpoints(), Dialer: b.Net.Dialer("late"), Logger: log})
 		require.ErrorIs(b, err, libqjm.ErrUnavailable)
+		require.Equal(b, 1, strings.Count(said.String(), "no endpoint answers"), "whoever waits is told why, once: %s", &said)
 	})
 }
 

@@ -71,9 +71,11 @@ const SessionWindow = session.DefaultWindow
 //	ref, err := s.Begin()
 //	for { // the same ref each time
 //		done, err = replica.Propose(ctx, libqjm.Proposal{Data: data, Session: &ref})
-//		if !libqjm.MayHaveCommitted(err) && !errors.Is(err, libqjm.ErrNotActive) {
+//		again := libqjm.MayHaveCommitted(err) || errors.Is(err, libqjm.ErrNotActive)
+//		if !again || ctx.Err() != nil {
 //			break
 //		}
+//		time.Sleep(50 * time.Millisecond)
 //	}
 //	s.End(ref)
 //
