@@ -401,3 +401,49 @@ func (b *bed) someUnder(p rep) (under []*libqjm.Pending) {
 	}
 	return under
 }
+
+// TestHole_ApplyThatHangs: the program closes the replica, or hands it over, and another one becomes active, wherever the
+// state machine was called from.
+func TestHole_ApplyThatHangs(t *testing.T) {
+	for name, end := range map[string]func(context.Context, rep) error{
+		"close":    func(ctx context.Context, r rep) error { return r.Close(ctx) },
+		"transfer": func(ctx context.Context, r rep) error { return r.Transfer(ctx, "q") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, testcluster.Options{}, func(b *bed) {
+				hangs, release := make(chan struct{}), make(chan struct{})
+				p := b.replica("p", func(_ *libqjm.ReplicaOptions, s *tally) {
+					s.hook = func(e libqjm.Entry) error {
+						if string(e.Data) == "hang" {
+							close(hangs)
+							<-release
+						}
+						return nil
+					}
+				})
+				b.becomes(p, libqjm.RoleActive)
+				q := b.replica("q")
+				b.becomes(q, libqjm.RoleStandby)
+				for i := range 10 {
+					b.propose(p, fmt.Sprint(i))
+				}
+				under, err := p.ProposeAsync(b.ctx, libqjm.Proposal{Data: []byte("hang")})
+				require.NoError(b, err)
+				<-hangs
+				after, err := p.ProposeAsync(b.ctx, libqjm.Proposal{Data: []byte("after")})
+				require.NoError(b, err)
+				ended := make(chan error, 1)
+				go func() { ended <- end(b.within(5*time.Second), p) }()
+				b.becomes(q, libqjm.RoleActive)
+				b.propose(q, "q")
+				close(release)
+				require.NoError(b, <-ended)
+				for _, f := range []*libqjm.Pending{under, after} {
+					_, err = f.Wait(b.within(time.Minute))
+					require.NoError(b, err)
+				}
+				b.closes(p, q)
+			})
+		})
+	}
+}
