@@ -229,11 +229,7 @@ func TestHole_FailureThatTheOwnerHasNotHeardOf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q, sm := newApplyQueue(), &brittle{}
-				w := newBench(t, 3, WriterOptions{sink: q}).Writer
-				r := &Replica{c: &Client{log: slog.New(slog.DiscardHandler)}, m: newMachine(sm, SessionLimits{}, false), due: make(chan SnapshotReason, 1)}
-				r.ctx, r.cancel = context.WithCancelCause(t.Context())
-				served := make(chan error, 1)
-				go func() { served <- r.serve(&Leadership{w: w}, q) }()
+				r, _, served := serving(t, q, sm, false)
 				one(t, q, 1)
 				q.wake()
 				synctest.Wait()
@@ -246,4 +242,58 @@ func TestHole_FailureThatTheOwnerHasNotHeardOf(t *testing.T) {
 			})
 		})
 	}
+}
+
+// serving runs serve on a writer whose nodes are played by the test.
+func serving(t *testing.T, q *applyQueue, sm StateMachine, compare bool) (*Replica, *bench, <-chan error) {
+	w := newBench(t, 3, WriterOptions{sink: q})
+	log := slog.New(slog.DiscardHandler)
+	r := &Replica{c: &Client{log: log}, m: newMachine(sm, SessionLimits{}, compare), due: make(chan SnapshotReason, 1), events: newEvents(log, nil)}
+	r.ctx, r.cancel = context.WithCancelCause(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- r.serve(&Leadership{w: w.Writer}, q) }()
+	synctest.Wait()
+	return r, w, served
+}
+
+// F5: while it serves, a replica hears that its writer has opened anew, and what it applies in each epoch keeps its own result.
+func TestReplica_ServesThroughANewEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newApplyQueue()
+		r, w, served := serving(t, q, &echo{}, false)
+		r.opts.Callbacks.OnActive = func(Epoch) {}
+		first := one(t, q, 1)
+		q.wake()
+		synctest.Wait()
+		require.Empty(t, r.events.calls)
+		w.mu.Lock()
+		require.NoError(t, w.adopt(recovery.Result{Claim: fencing.Claim{Epoch: 2, Writer: fencing.WriterID{2}}}))
+		w.mu.Unlock()
+		synctest.Wait()
+		require.Len(t, r.events.calls, 1)
+		second := one(t, q, 2)
+		require.True(t, q.applyHere())
+		require.Equal(t, []outcome{{result: []byte("r1")}}, first.outs)
+		require.Equal(t, []outcome{{result: []byte("r2")}}, second.outs)
+		r.cancel(nil)
+		require.ErrorIs(t, <-served, context.Canceled)
+		require.Len(t, r.events.calls, 1)
+	})
+}
+
+// Digests are put into the log by the replica's goroutine, after each batch: so it applies them all.
+func TestReplica_OwnerAppliesWhereStatesAreCompared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newApplyQueue()
+		r, _, served := serving(t, q, &echo{}, true)
+		for txid := range TxID(3) {
+			b := one(t, q, txid+1)
+			require.False(t, q.applyHere())
+			q.wake()
+			<-b.done
+			require.NoError(t, b.err)
+		}
+		r.cancel(nil)
+		require.ErrorIs(t, <-served, context.Canceled)
+	})
 }

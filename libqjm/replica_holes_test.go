@@ -447,3 +447,37 @@ func TestHole_ApplyThatHangs(t *testing.T) {
 		})
 	}
 }
+
+// TestHole_StateMachineThatAsksTheReplica: its code may look at the replica, and leave proposals, whoever calls it.
+func TestHole_StateMachineThatAsksTheReplica(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		var p rep
+		p = b.replica("p", func(o *libqjm.ReplicaOptions, s *tally) {
+			o.Snapshots = libqjm.SnapshotPolicy{Txns: 30}
+			s.hook = func(e libqjm.Entry) error {
+				if st := p.Status(); st.Role != libqjm.RoleActive || st.Applied >= e.TxID || p.Applied() >= e.TxID || p.Err() != nil {
+					return fmt.Errorf("at %d: %+v", e.TxID, st)
+				}
+				if len(e.Data) == 1 {
+					if _, err := p.ProposeAsync(b.ctx, libqjm.Proposal{Data: append(e.Data, '+')}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		})
+		b.becomes(p, libqjm.RoleActive)
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				for range 20 {
+					b.propose(p, "x")
+				}
+			})
+		}
+		all.Wait()
+		_, err := p.WaitApplied(b.within(time.Minute), 200)
+		require.NoError(b, err)
+		b.closes(p)
+	})
+}
