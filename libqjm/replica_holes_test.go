@@ -411,12 +411,14 @@ func TestHole_ApplyThatHangs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, testcluster.Options{}, func(b *bed) {
-				hangs, release := make(chan struct{}), make(chan struct{})
+				hangs, hung := make(chan struct{}), make(chan struct{})
+				release := sync.OnceFunc(func() { close(hung) })
+				b.Cleanup(release)
 				p := b.replica("p", func(_ *libqjm.ReplicaOptions, s *tally) {
 					s.hook = func(e libqjm.Entry) error {
 						if string(e.Data) == "hang" {
 							close(hangs)
-							<-release
+							<-hung
 						}
 						return nil
 					}
@@ -436,7 +438,7 @@ func TestHole_ApplyThatHangs(t *testing.T) {
 				go func() { ended <- end(b.within(5*time.Second), p) }()
 				b.becomes(q, libqjm.RoleActive)
 				b.propose(q, "q")
-				close(release)
+				release()
 				require.NoError(b, <-ended)
 				for _, f := range []*libqjm.Pending{under, after} {
 					_, err = f.Wait(b.within(time.Minute))

@@ -22,7 +22,8 @@ const (
 	resignPatience = 5 * time.Second        // for giving up the lease after a failure
 )
 
-// run is the only goroutine that touches the state machine: it loads, follows, takes over, serves, and follows again.
+// run is the replica's goroutine: it loads, follows, takes over, serves, and follows again. While it serves, and only then, others may
+// touch the state machine, too (applyQueue).
 func (r *Replica) run() {
 	err := r.live()
 	if r.ctx.Err() != nil && !fatal(err) {
