@@ -385,7 +385,8 @@ func (l *Leadership) Err() error { return l.w.Err() }
 // Lease.Resign; where the lease could not be resigned it expires.
 func (l *Leadership) Resign(ctx context.Context) error {
 	lease := l.takeOver()
-	err := l.w.Close(ctx)
+	defer l.w.stop() // last: a state machine that hangs keeps nobody from the lease
+	err := l.w.finish(ctx)
 	if lease != nil {
 		err = errors.Join(err, lease.Resign(ctx))
 	}
@@ -413,7 +414,8 @@ func (l *Leadership) Transfer(ctx context.Context, to string) error {
 		return fmt.Errorf("%w: there is none to be transferred", ErrLeaseLost)
 	}
 	lease := l.takeOver()
-	err := l.w.Close(ctx)
+	defer l.w.stop() // last, as in Resign
+	err := l.w.finish(ctx)
 	if lease == nil {
 		return errors.Join(err, fmt.Errorf("%w: there is none to be transferred", ErrLeaseLost))
 	}

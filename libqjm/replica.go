@@ -326,7 +326,7 @@ func (r *Replica) AwaitRole(ctx context.Context, roles ...Role) error {
 // Close stops the replica. An active finishes the proposals that it has taken, finalizes its segment, and lets another
 // have the lease; then the error is that of Leadership.Resign. Where the context ends first it stops at once, and
 // another becomes active when the lease has expired; with a context that has ended before, it stops like a process that
-// is killed: nobody is told. It may be called by callbacks; not by the state machine.
+// is killed: nobody is told. It may be called by callbacks; not by the state machine, whose methods it waits for.
 func (r *Replica) Close(ctx context.Context) error {
 	r.change(func() { r.closing, r.killed = true, ctx.Err() != nil })
 	lead := r.drain(RoleActive, RoleDraining)
@@ -347,7 +347,7 @@ func (r *Replica) Close(ctx context.Context) error {
 // is active, and are forwarded or redirected. Where no replica has that name nobody is active until the lease has
 // expired. Errors: ErrNotActive; ErrLeaseLost where there is no lease at the moment: then nothing is done, and the
 // replica stays active; the other ones of Leadership.Transfer: the replica is a standby then, and whoever gets the
-// lease becomes active.
+// lease becomes active. Like Close it is not for the state machine to call.
 func (r *Replica) Transfer(ctx context.Context, to string) error {
 	if err := checkHolder(to); err != nil {
 		return err

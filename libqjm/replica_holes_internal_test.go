@@ -2,6 +2,7 @@ package libqjm
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/quorumjournal/qjm/fencing"
 	"github.com/quorumjournal/qjm/internal/session"
+	"github.com/quorumjournal/qjm/internal/snapshot"
 	"github.com/quorumjournal/qjm/recovery"
 	"github.com/quorumjournal/qjm/segments"
 )
@@ -188,4 +190,110 @@ func TestStuckWatch_ProgressIsEnough(t *testing.T) {
 	}
 	require.False(t, s.look(at, 9, 15))
 	require.True(t, s.look(at.Add(2*time.Second), 9, 15))
+}
+
+// brittle is a state machine that fails when it is told to, and of which no snapshot may be asked.
+type brittle struct {
+	echo
+	bad error
+}
+
+func (s *brittle) Apply(batch []Entry) ([][]byte, error) {
+	out, _ := s.echo.Apply(batch)
+	return out, s.bad
+}
+
+func (s *brittle) SaveSnapshot() (func(io.Writer) error, error) {
+	return nil, errors.New("a snapshot of it was asked for")
+}
+
+// one puts a transaction into the queue.
+func one(t *testing.T, q *applyQueue, txid TxID) *batch {
+	b := &batch{first: txid, count: 1, done: make(chan struct{}), flown: true}
+	b.b.Reset(txid, 1)
+	require.NoError(t, b.b.Add(plainHead, []byte("x")))
+	var err error
+	b.frame, err = b.b.Seal(segments.Digest{}, segments.SealOptions{})
+	require.NoError(t, err)
+	q.put([]*batch{b})
+	return b
+}
+
+// A state machine that failed on a node's channel is in any state: no snapshot is made of it, and what it failed with is
+// what the replica stops with, whatever else comes before its owner is woken.
+func TestHole_FailureThatTheOwnerHasNotHeardOf(t *testing.T) {
+	for name, then := range map[string]func(*Replica){
+		"a snapshot is due": func(r *Replica) { r.due <- snapshot.ReasonTxns },
+		"closed in haste":   func(r *Replica) { r.cancel(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, sm := newApplyQueue(), &brittle{}
+				r, _, served := serving(t, q, sm, false)
+				one(t, q, 1)
+				q.wake()
+				synctest.Wait()
+				sm.bad = errors.New("broken")
+				lost := one(t, q, 2)
+				require.False(t, q.applyHere())
+				require.ErrorIs(t, lost.err, sm.bad)
+				then(r)
+				require.ErrorIs(t, <-served, sm.bad)
+			})
+		})
+	}
+}
+
+// serving runs serve on a writer whose nodes are played by the test.
+func serving(t *testing.T, q *applyQueue, sm StateMachine, compare bool) (*Replica, *bench, <-chan error) {
+	w := newBench(t, 3, WriterOptions{sink: q})
+	log := slog.New(slog.DiscardHandler)
+	r := &Replica{c: &Client{log: log}, m: newMachine(sm, SessionLimits{}, compare), due: make(chan SnapshotReason, 1), events: newEvents(log, nil)}
+	r.ctx, r.cancel = context.WithCancelCause(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- r.serve(&Leadership{w: w.Writer}, q) }()
+	synctest.Wait()
+	return r, w, served
+}
+
+// F5: while it serves, a replica hears that its writer has opened anew, and what it applies in each epoch keeps its own result.
+func TestReplica_ServesThroughANewEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newApplyQueue()
+		r, w, served := serving(t, q, &echo{}, false)
+		r.opts.Callbacks.OnActive = func(Epoch) {}
+		first := one(t, q, 1)
+		q.wake()
+		synctest.Wait()
+		require.Empty(t, r.events.calls)
+		w.mu.Lock()
+		require.NoError(t, w.adopt(recovery.Result{Claim: fencing.Claim{Epoch: 2, Writer: fencing.WriterID{2}}}))
+		w.mu.Unlock()
+		synctest.Wait()
+		require.Len(t, r.events.calls, 1)
+		second := one(t, q, 2)
+		require.True(t, q.applyHere())
+		require.Equal(t, []outcome{{result: []byte("r1")}}, first.outs)
+		require.Equal(t, []outcome{{result: []byte("r2")}}, second.outs)
+		r.cancel(nil)
+		require.ErrorIs(t, <-served, context.Canceled)
+		require.Len(t, r.events.calls, 1)
+	})
+}
+
+// Digests are put into the log by the replica's goroutine, after each batch: so it applies them all.
+func TestReplica_OwnerAppliesWhereStatesAreCompared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newApplyQueue()
+		r, _, served := serving(t, q, &echo{}, true)
+		for txid := range TxID(3) {
+			b := one(t, q, txid+1)
+			require.False(t, q.applyHere())
+			q.wake()
+			<-b.done
+			require.NoError(t, b.err)
+		}
+		r.cancel(nil)
+		require.ErrorIs(t, <-served, context.Canceled)
+	})
 }

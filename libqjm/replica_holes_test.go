@@ -401,3 +401,85 @@ func (b *bed) someUnder(p rep) (under []*libqjm.Pending) {
 	}
 	return under
 }
+
+// TestHole_ApplyThatHangs: the program closes the replica, or hands it over, and another one becomes active, wherever the
+// state machine was called from.
+func TestHole_ApplyThatHangs(t *testing.T) {
+	for name, end := range map[string]func(context.Context, rep) error{
+		"close":    func(ctx context.Context, r rep) error { return r.Close(ctx) },
+		"transfer": func(ctx context.Context, r rep) error { return r.Transfer(ctx, "q") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, testcluster.Options{}, func(b *bed) {
+				hangs, hung := make(chan struct{}), make(chan struct{})
+				release := sync.OnceFunc(func() { close(hung) })
+				b.Cleanup(release)
+				p := b.replica("p", func(_ *libqjm.ReplicaOptions, s *tally) {
+					s.hook = func(e libqjm.Entry) error {
+						if string(e.Data) == "hang" {
+							close(hangs)
+							<-hung
+						}
+						return nil
+					}
+				})
+				b.becomes(p, libqjm.RoleActive)
+				q := b.replica("q")
+				b.becomes(q, libqjm.RoleStandby)
+				for i := range 10 {
+					b.propose(p, fmt.Sprint(i))
+				}
+				under, err := p.ProposeAsync(b.ctx, libqjm.Proposal{Data: []byte("hang")})
+				require.NoError(b, err)
+				<-hangs
+				after, err := p.ProposeAsync(b.ctx, libqjm.Proposal{Data: []byte("after")})
+				require.NoError(b, err)
+				ended := make(chan error, 1)
+				go func() { ended <- end(b.within(5*time.Second), p) }()
+				b.becomes(q, libqjm.RoleActive)
+				b.propose(q, "q")
+				release()
+				require.NoError(b, <-ended)
+				for _, f := range []*libqjm.Pending{under, after} {
+					_, err = f.Wait(b.within(time.Minute))
+					require.NoError(b, err)
+				}
+				b.closes(p, q)
+			})
+		})
+	}
+}
+
+// TestHole_StateMachineThatAsksTheReplica: its code may look at the replica, and leave proposals, whoever calls it.
+func TestHole_StateMachineThatAsksTheReplica(t *testing.T) {
+	run(t, testcluster.Options{}, func(b *bed) {
+		var p rep
+		p = b.replica("p", func(o *libqjm.ReplicaOptions, s *tally) {
+			o.Snapshots = libqjm.SnapshotPolicy{Txns: 30}
+			s.hook = func(e libqjm.Entry) error {
+				if st := p.Status(); st.Role != libqjm.RoleActive || st.Applied >= e.TxID || p.Applied() >= e.TxID || p.Err() != nil {
+					return fmt.Errorf("at %d: %+v", e.TxID, st)
+				}
+				if len(e.Data) == 1 {
+					if _, err := p.ProposeAsync(b.ctx, libqjm.Proposal{Data: append(e.Data, '+')}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		})
+		b.becomes(p, libqjm.RoleActive)
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				for range 20 {
+					b.propose(p, "x")
+				}
+			})
+		}
+		all.Wait()
+		_, err := p.WaitApplied(b.within(time.Minute), 200)
+		require.NoError(b, err)
+		b.closes(p)
+	})
+}

@@ -18,7 +18,7 @@ type applyQueue struct {
 	news  chan struct{} // one place: there is something to do for the replica's goroutine
 	quick atomic.Bool   // applying was quick the last time
 
-	turn   sync.Mutex           // whoever holds it may touch the state machine; taken before Writer.mu, never under it
+	turn   turn                 // whoever holds it may touch the state machine; taken before Writer.mu, never under it
 	apply  func(b *batch) error // nil: the replica does not serve, or has failed
 	in     *intake              // which has room again for what is applied
 	here   bool                 // others than the replica's goroutine may apply
@@ -32,7 +32,9 @@ type applyQueue struct {
 // quickMax is how long applying what is committed may take on a node's channel: a few times as long as a frame is under way.
 const quickMax = time.Millisecond
 
-func newApplyQueue() *applyQueue { return &applyQueue{news: make(chan struct{}, 1)} }
+func newApplyQueue() *applyQueue {
+	return &applyQueue{news: make(chan struct{}, 1), turn: make(turn, 1)}
+}
 
 // ErrNotApplied: the proposal is committed, but this replica has failed, and does not apply it; others do.
 var ErrNotApplied = errors.New("libqjm: the proposal is committed, and not applied by this replica")
@@ -53,32 +55,33 @@ func (q *applyQueue) put(done []*batch) {
 
 // serve has batches applied, until leave. here: by any goroutine.
 func (q *applyQueue) serve(in *intake, apply func(*batch) error, here bool) {
-	q.turn.Lock()
-	defer q.turn.Unlock()
+	q.turn.take()
+	defer q.turn.give()
 	q.in, q.apply, q.here = in, apply, here
 }
 
 // inTurn calls with turn held.
 func (q *applyQueue) inTurn(do func() error) error {
-	q.turn.Lock()
-	defer q.turn.Unlock()
+	q.turn.take()
+	defer q.turn.give()
 	return do()
 }
 
-// leave returns when the state machine is the replica's goroutine's alone.
-func (q *applyQueue) leave() {
-	q.turn.Lock()
-	defer q.turn.Unlock()
+// leave returns when the state machine is the replica's goroutine's alone, and tells what it failed with.
+func (q *applyQueue) leave() error {
+	q.turn.take()
+	defer q.turn.give()
 	q.apply = nil
+	return q.failed
 }
 
 // applyHere applies what waits, if that is quick, and nobody else is at it. It reports false where the replica's goroutine has to
 // be woken: whoever is at it may have looked before the last put.
 func (q *applyQueue) applyHere() bool {
-	if !q.quick.Load() || !q.turn.TryLock() {
+	if !q.quick.Load() || !q.turn.try() {
 		return false
 	}
-	defer q.turn.Unlock()
+	defer q.turn.give()
 	return q.drain() == nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/quorumjournal/qjm/internal/rpc"
 )
 
 // queued puts n batches into the queue, as the writer does.
@@ -87,4 +89,36 @@ func TestApplyQueue_AFailureIsKept(t *testing.T) {
 	queued(q, 1)
 	require.False(t, q.applyHere())
 	require.ErrorContains(t, q.inTurn(q.drain), "broken")
+}
+
+// What is found to be committed when a writer goes on after it was moved (M3) is for the replica's goroutine: it is woken.
+func TestApplyQueue_CommittedWhileTheWriterMoves(t *testing.T) {
+	q := newApplyQueue()
+	b := newBench(t, 3, WriterOptions{sink: q})
+	f, err := b.AppendAsync(t.Context(), []byte("x"))
+	require.NoError(t, err)
+	at := b.flying[0].frame.Position()
+	b.reopening = true
+	b.answer(0, rpc.Synced, at)
+	b.answer(1, rpc.Synced, at)
+	require.Empty(t, q.news)
+	b.mu.Lock()
+	b.reopening = false
+	b.advance()
+	b.mu.Unlock()
+	require.Len(t, q.news, 1)
+	require.Equal(t, []*batch{f.b}, q.take())
+}
+
+// Nobody waits for ever for what comes when the queue is closed, or was there before.
+func TestApplyQueue_Closed(t *testing.T) {
+	q, why := newApplyQueue(), notApplied(errors.New("over"))
+	all := queued(q, 2)
+	q.close(why)
+	all = append(all, queued(q, 2)...)
+	for _, b := range all {
+		<-b.done
+		require.ErrorIs(t, b.err, ErrNotApplied)
+	}
+	require.Empty(t, q.take())
 }

@@ -22,7 +22,8 @@ const (
 	resignPatience = 5 * time.Second        // for giving up the lease after a failure
 )
 
-// run is the only goroutine that touches the state machine: it loads, follows, takes over, serves, and follows again.
+// run is the replica's goroutine: it loads, follows, takes over, serves, and follows again. While it serves, and only then, others may
+// touch the state machine, too (applyQueue).
 func (r *Replica) run() {
 	err := r.live()
 	if r.ctx.Err() != nil && !fatal(err) {
@@ -433,14 +434,14 @@ func (r *Replica) applyAll(ctx context.Context, in *Reader) error {
 
 // serve applies what the writer commits, until the leadership has ended. Then all that it committed is applied, and
 // the rest was answered by the writer.
-func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
+func (r *Replica) serve(lead *Leadership, q *applyQueue) (err error) {
 	var saving savingSnapshot
 	defer saving.wait()
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel() // a snapshot under way ends with the reign: it may wait for nodes that are away, and would hold up following
 	told, epoch := r.m.applied, Epoch(0)
 	q.serve(&lead.w.in, r.applyBatch, !r.m.digests.on) // digests are told after each batch, which needs the owner
-	defer q.leave()
+	defer func() { err = cmp.Or(q.leave(), err) }()    // it may have failed on a node's channel just now
 	for over := false; ; {
 		if !over {
 			epoch = r.crown(lead.w, epoch)
@@ -455,11 +456,9 @@ func (r *Replica) serve(lead *Leadership, q *applyQueue) error {
 			return context.Cause(r.ctx)
 		}
 		err := q.inTurn(func() (err error) {
-			if due != snapshot.ReasonNone {
+			err = q.drain() // first: no snapshot is made of a state machine that has failed
+			if err == nil && due != snapshot.ReasonNone {
 				err = r.saveSnapshot(ctx, lead.w, due, &saving)
-			}
-			if err == nil {
-				err = q.drain()
 			}
 			if err == nil && !over {
 				told = r.tellDigests(lead.w, told)

@@ -347,6 +347,12 @@ func (w *Writer) Roll(ctx context.Context) error {
 // context ends first, the writer is ended all the same and the error says what is left in doubt: the
 // next writer, or Recover, decides it.
 func (w *Writer) Close(ctx context.Context) error {
+	defer w.stop()
+	return w.finish(ctx)
+}
+
+// finish is Close, but for the wait for the writer's goroutines: one of them may be in a state machine's code (applyHere).
+func (w *Writer) finish(ctx context.Context) error {
 	w.mu.Lock()
 	w.closing = true
 	w.in.refuse(ErrClosed)
@@ -366,16 +372,19 @@ func (w *Writer) Close(ctx context.Context) error {
 		}
 		return w.in.empty() && len(w.flying) == 0 && !w.rolling, w.err
 	})
+	why := ErrClosed
 	switch {
 	case err == nil:
 		w.linger(ctx)
-		w.abandon(ErrClosed)
 	case errors.Is(err, ErrClosed): // by another call
-		w.abandon(err)
-		return nil
+		err = nil
 	default:
-		w.abandon(fmt.Errorf("%w: %w", ErrClosed, err))
+		why = fmt.Errorf("%w: %w", ErrClosed, err)
 	}
+	w.mu.Lock()
+	w.end(why)
+	w.mu.Unlock()
+	w.cancel()
 	return err
 }
 
