@@ -92,7 +92,10 @@ type AppendError struct {
 }
 
 func (e *AppendError) Error() string {
-	if e.Handed {
+	switch {
+	case errors.Is(e.Err, ErrNotApplied):
+		return fmt.Sprintf("libqjm: txids %d to %d: %v", e.First, e.Last, e.Err)
+	case e.Handed:
 		return fmt.Sprintf("libqjm: append of txids %d to %d may have committed: %v", e.First, e.Last, e.Err)
 	}
 	return fmt.Sprintf("libqjm: append refused: %v", e.Err)

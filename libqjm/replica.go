@@ -362,7 +362,7 @@ func (r *Replica) Transfer(ctx context.Context, to string) error {
 	err := lead.Transfer(ctx, to)
 	if lead.Err() == nil { // there was no lease to transfer, and the writer goes on
 		r.change(func() {
-			if r.role == RoleDraining && r.lead == lead && !r.closing {
+			if r.role == RoleDraining && r.lead == lead && !r.closing && r.failed == nil {
 				r.role = RoleActive
 			}
 		})

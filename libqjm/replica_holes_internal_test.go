@@ -236,9 +236,9 @@ func TestHole_FailureThatTheOwnerHasNotHeardOf(t *testing.T) {
 				sm.bad = errors.New("broken")
 				lost := one(t, q, 2)
 				require.False(t, q.applyHere())
-				require.ErrorIs(t, lost.err, sm.bad)
 				then(r)
 				require.ErrorIs(t, <-served, sm.bad)
+				require.ErrorIs(t, lost.err, sm.bad)
 			})
 		})
 	}

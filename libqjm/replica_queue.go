@@ -98,8 +98,10 @@ func (q *applyQueue) drain() error {
 	for i, b := range all {
 		began := time.Now()
 		if err := q.apply(b); err != nil {
-			refuse(all[i:], notApplied(err)) // nobody else has them any more
 			q.apply, q.failed = nil, err
+			q.mu.Lock()
+			q.batches = append(all[i:], q.batches...) // close answers them, once the replica has said why it fails
+			q.mu.Unlock()
 			return err
 		}
 		took += time.Since(began)

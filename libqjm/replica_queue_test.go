@@ -80,15 +80,23 @@ func TestApplyQueue_AFailureIsKept(t *testing.T) {
 	fail = errors.New("broken")
 	all := queued(q, 2)
 	require.False(t, q.applyHere(), "the replica has to be woken")
+	fail = nil
+	all = append(all, queued(q, 1)...)
+	require.False(t, q.applyHere())
+	require.ErrorContains(t, q.inTurn(q.drain), "broken")
+	for _, b := range all {
+		select {
+		case <-b.done:
+			t.Fatal("nobody is answered before the replica says why it fails")
+		default:
+		}
+	}
+	q.close(notApplied(q.leave()))
 	for _, b := range all {
 		<-b.done
 		require.ErrorIs(t, b.err, ErrNotApplied)
-		require.True(t, MayHaveCommitted(b.err))
+		require.ErrorContains(t, b.err, "broken")
 	}
-	fail = nil
-	queued(q, 1)
-	require.False(t, q.applyHere())
-	require.ErrorContains(t, q.inTurn(q.drain), "broken")
 }
 
 // What is found to be committed when a writer goes on after it was moved (M3) is for the replica's goroutine: it is woken.

@@ -441,7 +441,12 @@ func (r *Replica) serve(lead *Leadership, q *applyQueue) (err error) {
 	defer cancel() // a snapshot under way ends with the reign: it may wait for nodes that are away, and would hold up following
 	told, epoch := r.m.applied, Epoch(0)
 	q.serve(&lead.w.in, r.applyBatch, !r.m.digests.on) // digests are told after each batch, which needs the owner
-	defer func() { err = cmp.Or(q.leave(), err) }()    // it may have failed on a node's channel just now
+	defer func() {
+		if err = cmp.Or(q.leave(), err); err != nil { // it may have failed on a node's channel just now
+			r.failing(err)
+			q.close(notApplied(err))
+		}
+	}()
 	for over := false; ; {
 		if !over {
 			epoch = r.crown(lead.w, epoch)
@@ -472,8 +477,13 @@ func (r *Replica) serve(lead *Leadership, q *applyQueue) (err error) {
 }
 
 // notApplied is what proposers hear whose proposals are committed, and not applied here for that reason.
-func notApplied(why error) error {
-	return &AppendError{Handed: true, Err: fmt.Errorf("%w: %w", ErrNotApplied, why)}
+func notApplied(why error) error { return fmt.Errorf("%w: %w", ErrNotApplied, why) }
+
+// failing says why the replica fails, before its proposers hear that it does.
+func (r *Replica) failing(err error) {
+	if fatal(err) {
+		r.change(func() { r.role, r.failed = RoleDraining, err })
+	}
 }
 
 // applyBatch applies what is committed, and leaves in the batch what its proposers are told.

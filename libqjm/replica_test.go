@@ -370,6 +370,8 @@ func TestReplica_UserCodeFails(t *testing.T) {
 					_, err := x.Wait(b.within(time.Minute))
 					require.ErrorIs(b, err, libqjm.ErrNotApplied)
 					require.True(b, libqjm.MayHaveCommitted(err))
+					require.NotContains(b, err.Error(), "may have committed", "it is")
+					require.ErrorIs(b, p.Err(), libqjm.ErrStateMachine, "whoever hears of it can ask why")
 				}
 				<-p.Done()
 				require.ErrorIs(b, p.Err(), libqjm.ErrStateMachine)
