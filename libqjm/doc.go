@@ -8,6 +8,8 @@
 //
 //   - My state, on two or three processes, one active, failover by itself: [Replica]. Give it a [StateMachine], and
 //     call [Replica.Propose]. Most programs want this.
+//   - That state once more elsewhere, to read from it or to feed another system: a Replica that is an Observer
+//     ([ReplicaOptions]). It sees each proposal once, where the log may hold retries.
 //   - A log that I write myself, and somebody decides who writes: [Client.Campaign], which is a [Writer] under a lease.
 //   - A log, and I decide who writes: [Client.OpenWriter]. Opening fences whoever wrote before.
 //   - To read a log, or to follow one: [Client.OpenReader].
