@@ -79,8 +79,16 @@ func (p *Pending) Wait(ctx context.Context) (Applied, error) {
 // harmless. Other errors: ErrTooLarge, ErrQueueFull, ErrQuota, ErrFenced; *EpochError; those of the session; ErrNotApplied: it is committed,
 // and this replica has failed.
 func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
+	done, err := r.propose(ctx, &p)
+	if err == nil {
+		return done, nil
+	}
+	return r.elsewhere(ctx, &p, err)
+}
+
+// elsewhere has the active commit a proposal that was not committed here, if it was refused because another one is.
+func (r *Replica) elsewhere(ctx context.Context, p *Proposal, err error) (done Applied, _ error) {
 	for {
-		done, err := r.propose(ctx, &p)
 		na, redirect := errors.AsType[*NotActiveError](err)
 		if !redirect {
 			return done, err
@@ -89,12 +97,13 @@ func (r *Replica) Propose(ctx context.Context, p Proposal) (Applied, error) {
 			if err := r.await(ctx, func() (bool, error) { return r.settled(), nil }); err != nil {
 				return Applied{}, errors.Join(na, err)
 			}
+			done, err = r.propose(ctx, p)
 			continue
 		}
 		if r.opts.Forward == nil || na.Addr == "" {
 			return Applied{}, err
 		}
-		return r.opts.Forward(ctx, na.Addr, p)
+		return r.opts.Forward(ctx, na.Addr, *p)
 	}
 }
 
